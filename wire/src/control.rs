@@ -1,0 +1,216 @@
+//! Entries of the control chain, and the head of a log.
+//!
+//! Each entry is the whole small state of the log. Creating number n + 1 is the only way to change
+//! anything in it.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use rkyv::rancor::Failure;
+use rkyv::{Archive, Deserialize, Serialize};
+
+use crate::fixed::head;
+use crate::limits::{MAX_CONTROL_BYTES, MAX_POSITION, MAX_SEGMENTS};
+use crate::{Epoch, Fixed, LogId, Position, Segment, WireError, WriterId, crc32c};
+
+/// `STRIPECT`, read as a little-endian number.
+pub const CONTROL_MAGIC: u64 = u64::from_le_bytes(*b"STRIPECT");
+
+/// `STRIPEHD`, read as a little-endian number.
+pub const HEAD_MAGIC: u64 = u64::from_le_bytes(*b"STRIPEHD");
+
+/// The only version of both formats.
+pub const CONTROL_VERSION: u32 = 1;
+
+/// The state of a log at one number of its control chain.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[rkyv(derive(Debug))]
+pub struct ControlEntry {
+    /// The log.
+    pub log: LogId,
+    /// Number of the entry in the chain, from 0.
+    pub number: u64,
+    /// Reign that wrote the entry; 0 before the first sequencer.
+    pub epoch: Epoch,
+    /// The process that reigns.
+    pub owner: WriterId,
+    /// First position of this reign.
+    pub epoch_start: Position,
+    /// Positions below this one may have been granted, or may be by this reign.
+    pub reservation: Position,
+    /// Whether `reservation` is the exact issued tail, written by a sequencer that stopped and grants no more.
+    pub clean: bool,
+    /// First position that is still readable.
+    pub trim: Position,
+    /// All segments, oldest first, at least one.
+    pub segments: Vec<Segment>,
+}
+
+impl ControlEntry {
+    /// The segment that a position belongs to; `None` only below the first one.
+    #[must_use]
+    pub fn segment_of(&self, position: Position) -> Option<&Segment> {
+        self.segments.iter().rev().find(|s| s.start <= position)
+    }
+
+    /// The newest segment. A checked entry always has one.
+    ///
+    /// # Errors
+    /// [`WireError::Malformed`] if there is none.
+    pub fn last_segment(&self) -> Result<&Segment, WireError> {
+        let what = "control entry without segments";
+        self.segments.last().ok_or(WireError::Malformed { what })
+    }
+
+    /// First position behind a segment: the start of the next one, or nothing for the newest.
+    #[must_use]
+    pub fn segment_end(&self, segment: &Segment) -> Option<Position> {
+        let later = self.segments.iter().find(|s| s.start > segment.start);
+        later.map(|s| s.start)
+    }
+
+    /// Encodes the entry.
+    ///
+    /// # Errors
+    /// [`WireError::Bound`] if it has too many segments.
+    pub fn encode(&self) -> Result<Bytes, WireError> {
+        self.check()?;
+        let body = rkyv::to_bytes::<Failure>(self).map_err(|_| WireError::Malformed {
+            what: "control entry",
+        })?;
+        envelope(CONTROL_MAGIC, &body)
+    }
+
+    /// Decodes an entry and checks all of it. An entry that does not pass is an error, never an empty
+    /// chain (S-4).
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        let body = open_envelope(CONTROL_MAGIC, bytes)?;
+        let entry = rkyv::from_bytes::<Self, Failure>(body).map_err(|_| WireError::Malformed {
+            what: "control entry",
+        })?;
+        entry.check()?;
+        Ok(entry)
+    }
+
+    fn check(&self) -> Result<(), WireError> {
+        let segments = self.segments.len() as u64;
+        let bounds = [
+            ("segments", segments, MAX_SEGMENTS as u64),
+            ("reservation", self.reservation.0, MAX_POSITION),
+            ("epoch start", self.epoch_start.0, self.reservation.0),
+            ("trim point", self.trim.0, self.reservation.0),
+        ];
+        for (what, got, limit) in bounds {
+            if got > limit {
+                return Err(WireError::Bound { what, got, limit });
+            }
+        }
+        self.last_segment()?;
+        for segment in &self.segments {
+            segment.check()?;
+        }
+        let rising = |pair: &[Segment]| match pair {
+            [a, b] => a.start < b.start && a.id < b.id && a.epoch <= b.epoch,
+            _ => true,
+        };
+        if !self.segments.windows(2).all(rising) {
+            let what = "order of segments";
+            return Err(WireError::Malformed { what });
+        }
+        Ok(())
+    }
+}
+
+/// The first object of a log, which gives its identity. Whoever creates it has created the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[rkyv(derive(Debug))]
+pub struct LogHead {
+    /// The log.
+    pub log: LogId,
+    /// When it was created, in milliseconds since 1970. For people; nothing depends on it.
+    pub created_unix_ms: u64,
+}
+
+impl LogHead {
+    /// Encodes the head.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn encode(&self) -> Result<Bytes, WireError> {
+        envelope(HEAD_MAGIC, &self.to_vec())
+    }
+
+    /// Decodes and checks a head.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        Self::read(open_envelope(HEAD_MAGIC, bytes)?)
+    }
+}
+
+/// What stands before the body of an entry: magic, version, length and CRC32C of the body.
+#[derive(Debug, Clone, Copy, Archive, Serialize, Deserialize)]
+#[rkyv(derive(Debug))]
+struct Envelope {
+    magic: u64,
+    version: u32,
+    body_len: u32,
+    body_crc: u32,
+    reserved: u32,
+}
+
+fn envelope(magic: u64, body: &[u8]) -> Result<Bytes, WireError> {
+    let body_len = u32::try_from(body.len())
+        .ok()
+        .filter(|len| *len as usize + Envelope::SIZE <= MAX_CONTROL_BYTES)
+        .ok_or(WireError::Bound {
+            what: "control entry bytes",
+            got: body.len() as u64,
+            limit: MAX_CONTROL_BYTES as u64,
+        })?;
+    let head = Envelope {
+        magic,
+        version: CONTROL_VERSION,
+        body_len,
+        body_crc: crc32c(&[body]),
+        reserved: 0,
+    };
+    let mut out = BytesMut::with_capacity(Envelope::SIZE + body.len());
+    out.put_slice(&head.to_vec());
+    out.put_slice(body);
+    Ok(out.freeze())
+}
+
+fn open_envelope(magic: u64, bytes: &[u8]) -> Result<&[u8], WireError> {
+    let envelope = Envelope::read(bytes)?;
+    if envelope.magic != magic {
+        let got = envelope.magic;
+        return Err(WireError::Magic { got });
+    }
+    if envelope.version != CONTROL_VERSION {
+        return Err(WireError::Version {
+            got: envelope.version,
+            supported: CONTROL_VERSION,
+        });
+    }
+    let body = bytes.get(Envelope::SIZE..).unwrap_or(&[]);
+    head(body, envelope.body_len as usize)?;
+    if body.len() != envelope.body_len as usize {
+        return Err(WireError::Length {
+            what: "control entry",
+            got: body.len() as u64,
+            expected: u64::from(envelope.body_len),
+        });
+    }
+    let got = crc32c(&[body]);
+    if got != envelope.body_crc {
+        return Err(WireError::Checksum {
+            what: "control entry",
+            got,
+            expected: envelope.body_crc,
+        });
+    }
+    Ok(body)
+}

@@ -1,0 +1,511 @@
+//! Frames on the TCP connections of a stripe-writer.
+//!
+//! A prefix of 16 bytes, a head of fixed size for each kind, then a body. The prefix carries a CRC32C
+//! over itself and the head: a flipped bit must not move a record to another position. Bodies of records
+//! have the checksum that the client computed, in their head.
+//!
+//! A connection opens with [`Hello`] from the side that connected, answered by [`Welcome`] or [`Refusal`].
+
+use bytes::Bytes;
+use rkyv::{Archive, Deserialize, Serialize};
+
+use crate::fixed::head;
+use crate::limits::MAX_FRAME_BODY;
+use crate::{
+    ClientId, Epoch, Fixed, Identity, LogId, OwnerNumber, Position, RequestId, Run, RunBody,
+    SegmentId, Slot, StripeId, WireError, WriterId, crc32c,
+};
+
+/// `SLFR`, read as a little-endian number.
+pub const MAGIC: u32 = u32::from_le_bytes(*b"SLFR");
+
+/// The only version of the frame format.
+pub const VERSION: u8 = 1;
+
+/// Bytes of the prefix.
+pub const PREFIX_BYTES: usize = 16;
+
+/// Largest head of any kind.
+pub const MAX_HEAD_BYTES: usize = 64;
+
+#[derive(Archive, Serialize, Deserialize)]
+#[rkyv(derive(Debug))]
+struct RawPrefix {
+    magic: u32,
+    version: u8,
+    kind: u8,
+    reserved: u16,
+    body_len: u32,
+    head_crc: u32,
+}
+
+/// Opens a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[rkyv(derive(Debug))]
+pub struct Hello {
+    /// The log that is meant.
+    pub log: LogId,
+    /// Who connects.
+    pub client: ClientId,
+}
+
+/// Accepts a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[rkyv(derive(Debug))]
+pub struct Welcome {
+    /// The stripe-writer process.
+    pub writer: WriterId,
+    /// Newest epoch it knows.
+    pub epoch: Epoch,
+}
+
+/// Which slots of which stripe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[rkyv(derive(Debug))]
+pub struct Place {
+    /// The segment.
+    pub segment: SegmentId,
+    /// The stripe.
+    pub stripe: StripeId,
+    /// First slot.
+    pub first: Slot,
+}
+
+/// Appends a run of records. The body is a [`RunBody`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[rkyv(derive(Debug))]
+pub struct Append {
+    /// Where the records belong.
+    pub place: Place,
+    /// Epoch of the token.
+    pub epoch: Epoch,
+    /// Who appends.
+    pub identity: Identity,
+    /// Number of records.
+    pub count: u32,
+    /// CRC32C of the body.
+    pub crc: u32,
+}
+
+/// What became of appended records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AckStatus {
+    /// Durable at their positions.
+    Committed,
+    /// The positions are junk; the records are certainly not in the log by this request.
+    Junk,
+    /// The token's epoch is sealed; the records are certainly not in the log by this request.
+    Sealed,
+    /// The positions hold other records; nothing was written.
+    Conflict,
+    /// The stripe is not owned here (any more); what became of the records is not known here.
+    NotOwner,
+    /// Nothing was written: a bound is reached, send again later.
+    Busy,
+    /// Nothing was written, and never will be: the request breaks a rule.
+    Invalid,
+}
+
+impl AckStatus {
+    /// All statuses.
+    pub const ALL: [Self; 7] = [
+        Self::Committed,
+        Self::Junk,
+        Self::Sealed,
+        Self::Conflict,
+        Self::NotOwner,
+        Self::Busy,
+        Self::Invalid,
+    ];
+
+    fn code(self) -> u32 {
+        match self {
+            Self::Committed => 0,
+            Self::Junk => 1,
+            Self::Sealed => 2,
+            Self::Conflict => 3,
+            Self::NotOwner => 4,
+            Self::Busy => 5,
+            Self::Invalid => 6,
+        }
+    }
+}
+
+/// Answers a range of an append, not necessarily all of it at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[rkyv(derive(Debug))]
+pub struct Ack {
+    /// First slot that is answered.
+    pub place: Place,
+    /// Number of slots that are answered.
+    pub count: u32,
+    status: u32,
+    /// The append request.
+    pub request: RequestId,
+}
+
+impl Ack {
+    /// Answers `count` slots from `place` on.
+    #[must_use]
+    pub fn new(place: Place, count: u32, request: RequestId, status: AckStatus) -> Self {
+        let status = status.code();
+        Self {
+            place,
+            count,
+            status,
+            request,
+        }
+    }
+
+    /// What became of the records.
+    ///
+    /// # Errors
+    /// [`WireError::Kind`] for a status of a later version.
+    pub fn status(&self) -> Result<AckStatus, WireError> {
+        AckStatus::ALL
+            .into_iter()
+            .find(|status| status.code() == self.status)
+            .ok_or(WireError::Kind { got: self.status })
+    }
+}
+
+/// Asks for the runs of a stripe from the memory of its owner: a [`Frame::Read`] ends at what is durable
+/// now, a [`Frame::Subscribe`] goes on with what becomes durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[rkyv(derive(Debug))]
+pub struct Ask {
+    /// Chosen by the reader, repeated in everything that answers.
+    pub id: u32,
+    /// From where.
+    pub place: Place,
+    /// First slot that is not wanted any more.
+    pub until: Slot,
+}
+
+/// Ends a subscription before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[rkyv(derive(Debug))]
+pub struct Unsubscribe {
+    /// Number of the subscription.
+    pub id: u32,
+}
+
+/// A run that is durable. The body is a [`RunBody`], or empty for junk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[rkyv(derive(Debug))]
+pub struct Push {
+    /// Number of the read or subscription.
+    pub id: u32,
+    /// First slot.
+    pub place: Place,
+    /// Number of slots.
+    pub count: u64,
+    /// Who appended the records; zeros for junk.
+    pub identity: Identity,
+    /// CRC32C of the body.
+    pub crc: u32,
+    junk: u32,
+}
+
+impl Push {
+    /// The head that sends a run.
+    #[must_use]
+    pub fn of(id: u32, segment: SegmentId, stripe: StripeId, run: &Run) -> Self {
+        let nobody = Identity {
+            client: ClientId(0),
+            request: RequestId(0),
+        };
+        let place = Place {
+            segment,
+            stripe,
+            first: run.first,
+        };
+        Self {
+            id,
+            place,
+            count: run.count,
+            identity: run.identity().unwrap_or(nobody),
+            crc: run.content.as_ref().map_or(0, |(_, body)| body.crc()),
+            junk: u32::from(run.is_junk()),
+        }
+    }
+
+    /// The run that was sent, checked.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn run(&self, body: Bytes) -> Result<Run, WireError> {
+        let what = "pushed run";
+        let malformed = WireError::Malformed { what };
+        if self.junk != 0 {
+            let sound = body.is_empty() && self.count > 0;
+            let run = Run::junk(self.place.first, self.count);
+            return if sound { Ok(run) } else { Err(malformed) };
+        }
+        let count = u32::try_from(self.count).map_err(|_| malformed)?;
+        let body = RunBody::checked(count, self.crc, body)?;
+        Ok(Run::records(self.place.first, self.identity, body))
+    }
+}
+
+/// Why no more runs come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EndReason {
+    /// All that was asked for was sent.
+    Done,
+    /// The reader was too slow, or asked for runs that are in memory no more: they are in the store.
+    Lagged,
+    /// The stripe is not owned here (any more).
+    NotOwner,
+}
+
+/// Ends a read or subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[rkyv(derive(Debug))]
+pub struct End {
+    /// Number of the read or subscription.
+    pub id: u32,
+    /// First slot that was not sent.
+    pub place: Place,
+    reason: u32,
+}
+
+impl End {
+    /// Ends `id` before the slot of `place`.
+    #[must_use]
+    pub fn new(id: u32, place: Place, reason: EndReason) -> Self {
+        let reason = match reason {
+            EndReason::Done => 0,
+            EndReason::Lagged => 1,
+            EndReason::NotOwner => 2,
+        };
+        Self { id, place, reason }
+    }
+
+    /// Why no more runs come.
+    ///
+    /// # Errors
+    /// [`WireError::Kind`] for a reason of a later version.
+    pub fn reason(&self) -> Result<EndReason, WireError> {
+        match self.reason {
+            0 => Ok(EndReason::Done),
+            1 => Ok(EndReason::Lagged),
+            2 => Ok(EndReason::NotOwner),
+            got => Err(WireError::Kind { got }),
+        }
+    }
+}
+
+/// Asks an owner to seal all its stripes (H-3): to refuse tokens below `epoch` from now on, and to make
+/// every position below `position` durable, as a record or as junk. Answered with the same head as
+/// [`Frame::Sealed`] when that is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[rkyv(derive(Debug))]
+pub struct Seal {
+    /// The new epoch.
+    pub epoch: Epoch,
+    /// Where it starts.
+    pub position: Position,
+}
+
+/// Asks for the frontiers of all stripes of an owner. The body of the answer is one [`Frontier`] a stripe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[rkyv(derive(Debug))]
+pub struct Frontiers {
+    /// Newest epoch that the answering side knows; 0 in the question.
+    pub epoch: Epoch,
+}
+
+/// State of one stripe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[rkyv(derive(Debug))]
+pub struct Frontier {
+    /// The stripe and the first slot that its chain does not cover.
+    pub place: Place,
+    /// Owner number of this owner.
+    pub owner: OwnerNumber,
+    /// Bytes that are held and not durable yet.
+    pub held_bytes: u64,
+}
+
+/// Why a connection or a frame was refused. The body is a text for people; the connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[rkyv(derive(Debug))]
+pub struct Refusal {
+    /// 1 if trying again later may help, 0 if not.
+    pub retry: u32,
+}
+
+macro_rules! frames {
+    ($($(#[$doc:meta])* $name:ident($head:ty) = $code:literal $(, body $max:expr)?;)*) => {
+        /// The head of a frame.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Frame {
+            $($(#[$doc])* $name($head),)*
+        }
+
+        $(const _: () = assert!(
+            size_of::<<$head as Archive>::Archived>() <= MAX_HEAD_BYTES
+        );)*
+
+        impl Frame {
+            /// Writes prefix and head; the body follows as it is.
+            ///
+            /// # Errors
+            /// [`WireError::Bound`] if this kind of frame cannot have such a body.
+            pub fn encode(&self, body_len: usize) -> Result<Bytes, WireError> {
+                match self {
+                    $(Self::$name(head) => encode($code, head, body_len, 0 $(+ $max)?),)*
+                }
+            }
+
+            /// Reads the head that a prefix promised.
+            ///
+            /// # Errors
+            /// The first check that fails.
+            pub fn decode(prefix: &Prefix, head: &[u8]) -> Result<Self, WireError> {
+                prefix.check(head)?;
+                match prefix.kind {
+                    $($code => Ok(Self::$name(<$head>::read(head)?)),)*
+                    kind => Err(WireError::Kind { got: u32::from(kind) }),
+                }
+            }
+        }
+
+        fn shape(kind: u8) -> Option<(usize, usize)> {
+            match kind {
+                $($code => Some((<$head as Fixed>::SIZE, 0 $(+ $max)?)),)*
+                _ => None,
+            }
+        }
+    };
+}
+
+frames! {
+    /// Opens a connection.
+    Hello(Hello) = 1;
+    /// Accepts a connection.
+    Welcome(Welcome) = 2;
+    /// Ends a connection with a reason, as text in the body.
+    Refusal(Refusal) = 3, body 1024;
+    /// Appends records.
+    Append(Append) = 4, body MAX_FRAME_BODY;
+    /// Answers an append.
+    Ack(Ack) = 5;
+    /// Reads runs that are durable now.
+    Read(Ask) = 6;
+    /// Reads runs as they become durable.
+    Subscribe(Ask) = 7;
+    /// Ends a subscription.
+    Unsubscribe(Unsubscribe) = 8;
+    /// Sends a run.
+    Push(Push) = 9, body MAX_FRAME_BODY;
+    /// Ends a read or subscription.
+    End(End) = 10;
+    /// Asks to seal.
+    Seal(Seal) = 11;
+    /// Says that the seal is complete.
+    Sealed(Seal) = 12;
+    /// Asks for frontiers.
+    AskFrontiers(Frontiers) = 13;
+    /// Tells frontiers, in the body.
+    Frontiers(Frontiers) = 14, body 1 << 17;
+}
+
+/// A prefix, checked: the rest of the frame has these lengths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prefix {
+    kind: u8,
+    head_crc: u32,
+    covered: [u8; PREFIX_BYTES - 4],
+    /// Bytes of the head, at most [`MAX_HEAD_BYTES`].
+    pub head_len: usize,
+    /// Bytes of the body, at most [`MAX_FRAME_BODY`].
+    pub body_len: usize,
+}
+
+impl Prefix {
+    /// Reads and checks a prefix, so that no more is ever read or allocated than its kind may have.
+    ///
+    /// # Errors
+    /// The first check that fails. There is no way to find the next frame after that.
+    pub fn decode(bytes: &[u8; PREFIX_BYTES]) -> Result<Self, WireError> {
+        let raw = RawPrefix::read(bytes)?;
+        if raw.magic != MAGIC {
+            let got = u64::from(raw.magic);
+            return Err(WireError::Magic { got });
+        }
+        if raw.version != VERSION {
+            return Err(WireError::Version {
+                got: u32::from(raw.version),
+                supported: u32::from(VERSION),
+            });
+        }
+        let (kind, body_len) = (raw.kind, raw.body_len as usize);
+        let got = u32::from(kind);
+        let (head_len, max_body) = shape(kind).ok_or(WireError::Kind { got })?;
+        if body_len > max_body {
+            return Err(WireError::Bound {
+                what: "frame body",
+                got: body_len as u64,
+                limit: max_body as u64,
+            });
+        }
+        let mut covered = [0; PREFIX_BYTES - 4];
+        covered.copy_from_slice(head(bytes, PREFIX_BYTES - 4)?);
+        Ok(Self {
+            kind,
+            head_crc: raw.head_crc,
+            covered,
+            head_len,
+            body_len,
+        })
+    }
+
+    fn check(&self, head: &[u8]) -> Result<(), WireError> {
+        let (got, need) = (head.len(), self.head_len);
+        if got != need {
+            return Err(WireError::Short { got, need });
+        }
+        let got = crc32c(&[&self.covered, head]);
+        if got != self.head_crc {
+            return Err(WireError::Checksum {
+                what: "frame head",
+                got,
+                expected: self.head_crc,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn encode<H: Fixed>(
+    kind: u8,
+    head: &H,
+    body_len: usize,
+    max_body: usize,
+) -> Result<Bytes, WireError> {
+    if body_len > max_body {
+        return Err(WireError::Bound {
+            what: "frame body",
+            got: body_len as u64,
+            limit: max_body as u64,
+        });
+    }
+    let mut prefix = RawPrefix {
+        magic: MAGIC,
+        version: VERSION,
+        kind,
+        reserved: 0,
+        body_len: u32::try_from(body_len).unwrap_or(u32::MAX),
+        head_crc: 0,
+    };
+    let mut out = vec![0; PREFIX_BYTES + H::SIZE];
+    prefix.write(&mut out)?;
+    head.write(out.get_mut(PREFIX_BYTES..).unwrap_or(&mut []))?;
+    let covered = out.get(..PREFIX_BYTES - 4).unwrap_or(&[]);
+    let head = out.get(PREFIX_BYTES..).unwrap_or(&[]);
+    prefix.head_crc = crc32c(&[covered, head]);
+    prefix.write(&mut out)?;
+    Ok(out.into())
+}
