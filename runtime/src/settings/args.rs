@@ -1,0 +1,61 @@
+//! Arguments that every program takes.
+
+use std::path::PathBuf;
+
+use clap::builder::PossibleValuesParser;
+
+use super::SettingsError;
+use super::layers::Layers;
+use crate::logging::LEVELS;
+
+/// Arguments that every program takes, to be flattened into its own.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct CommonArgs {
+    /// Settings file; without it ./stripelog.toml if that exists, or else the defaults
+    #[arg(long, global = true, env = "STRIPELOG_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// URL of the object store that holds the log: file:///, s3://, gs:// or az://
+    #[arg(long, global = true, value_name = "URL")]
+    pub store: Option<String>,
+    /// Changes any setting; may be given more than once, and is stronger than everything else
+    #[arg(long, global = true, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Least important log lines to write to standard error; RUST_LOG wins
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "info",
+          value_parser = PossibleValuesParser::new(LEVELS))]
+    pub log_level: String,
+}
+
+/// The file that is read if it is there and no other is named.
+const DEFAULT_FILE: &str = "stripelog.toml";
+
+impl CommonArgs {
+    pub(super) fn file(&self) -> Option<PathBuf> {
+        let default = || Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists());
+        let named = self.config.clone();
+        named
+            .filter(|file| !file.as_os_str().is_empty())
+            .or_else(default)
+    }
+
+    pub(super) fn overrides(
+        &self,
+        layers: &mut Layers,
+        flags: &[(String, String)],
+    ) -> Result<(), SettingsError> {
+        if let Some(store) = &self.store {
+            layers.set("store", store, "--store")?;
+        }
+        for (key, value) in flags {
+            layers.set(key, value, "argument")?;
+        }
+        for text in &self.set {
+            let value = text.clone();
+            let (key, given) = text
+                .split_once('=')
+                .ok_or(SettingsError::Override { value })?;
+            layers.set(key.trim(), given, "--set")?;
+        }
+        Ok(())
+    }
+}

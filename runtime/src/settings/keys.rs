@@ -1,0 +1,264 @@
+//! The table of all settings.
+
+use wire::limits::{MAX_POSITION, MAX_RUN_BYTES, MAX_STRIPES, MAX_UNIT};
+
+use super::kind::Kind;
+
+/// One setting.
+#[derive(Debug)]
+pub struct Key {
+    /// `section.key`, or only `key`.
+    pub name: &'static str,
+    /// What its value may be.
+    pub kind: Kind,
+    /// Value if it is given nowhere.
+    pub default: &'static str,
+    /// Unit of a number, or nothing.
+    pub unit: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+}
+
+/// An hour in milliseconds: no time-out needs more.
+const HOUR_MS: u64 = 3_600_000;
+
+const SCHEMES: &[&str] = &["file:///", "s3://", "gs://", "az://", "memory:///"];
+
+const fn count(
+    name: &'static str,
+    bounds: (u64, u64),
+    default: &'static str,
+    unit: &'static str,
+    meaning: &'static str,
+) -> Key {
+    let kind = Kind::Count(bounds.0..=bounds.1);
+    Key {
+        name,
+        kind,
+        default,
+        unit,
+        meaning,
+    }
+}
+
+const fn other(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    meaning: &'static str,
+) -> Key {
+    let unit = "";
+    Key {
+        name,
+        kind,
+        default,
+        unit,
+        meaning,
+    }
+}
+
+/// All settings, in the order of their sections.
+pub static KEYS: &[Key] = &[
+    other(
+        "store",
+        Kind::Url(SCHEMES),
+        "file:///var/lib/stripelog",
+        "object store that holds the log; credentials come from the usual environment of the store",
+    ),
+    count(
+        "log.stripes",
+        (1, MAX_STRIPES as u64),
+        "32",
+        "stripes",
+        "stripes of a new log (K): how many uploads run side by side; used only when a log is created",
+    ),
+    count(
+        "log.unit",
+        (1, MAX_UNIT as u64),
+        "1024",
+        "positions",
+        "positions that stay on one stripe before the next one takes over (U); used only when a log is created",
+    ),
+    other(
+        "membership.sequencer",
+        Kind::Address,
+        "127.0.0.1:7400",
+        "UDP address at which everybody reaches the sequencer",
+    ),
+    other(
+        "membership.writers",
+        Kind::Writers,
+        "127.0.0.1:7500",
+        "TCP addresses at which everybody reaches the stripe-writers, and the stripes that each one owns",
+    ),
+    other(
+        "sequencer.listen",
+        Kind::Address,
+        "127.0.0.1:7400",
+        "UDP address that the sequencer binds",
+    ),
+    count(
+        "sequencer.shards",
+        (1, 64),
+        "1",
+        "threads",
+        "threads that grant positions, each with a socket and a ring of its own",
+    ),
+    other(
+        "sequencer.cores",
+        Kind::Cores,
+        "",
+        "cores to pin the shards to, in order, and then the checkpoint thread; empty: nothing is pinned",
+    ),
+    other(
+        "sequencer.backend",
+        Kind::Word(&["auto", "io_uring", "poll"]),
+        "auto",
+        "how datagrams are received and sent; auto takes io_uring where the system allows it",
+    ),
+    count(
+        "sequencer.reservation_min",
+        (1, MAX_POSITION),
+        "65536",
+        "positions",
+        "least that one checkpoint reserves; a crash wastes at most what was reserved",
+    ),
+    count(
+        "sequencer.reservation_max",
+        (1, MAX_POSITION),
+        "4294967296",
+        "positions",
+        "most that one checkpoint reserves",
+    ),
+    count(
+        "sequencer.reign_ttl_ms",
+        (100, HOUR_MS),
+        "10000",
+        "ms",
+        "without a renewal in the store for so long the sequencer grants nothing more",
+    ),
+    count(
+        "sequencer.retry_memory",
+        (1, 1 << 24),
+        "65536",
+        "entries a shard",
+        "grants that a repeated request still gets again",
+    ),
+    count(
+        "sequencer.held_replies",
+        (1, 1 << 24),
+        "65536",
+        "replies a shard",
+        "replies that may wait for the reservation; more are refused as busy",
+    ),
+    other(
+        "sequencer.admin",
+        Kind::OptionalAddress,
+        "",
+        "TCP address for /metrics and /healthz of the sequencer; empty: none",
+    ),
+    other(
+        "writer.listen",
+        Kind::Address,
+        "127.0.0.1:7500",
+        "TCP address that the stripe-writer binds",
+    ),
+    other(
+        "writer.member",
+        Kind::OptionalAddress,
+        "",
+        "which of membership.writers this stripe-writer is; empty: the only one, or the one at writer.listen",
+    ),
+    count(
+        "writer.linger_ms",
+        (0, 60_000),
+        "50",
+        "ms",
+        "longest wait of a record for others before its object closes: less is faster, more is cheaper",
+    ),
+    count(
+        "writer.hole_timeout_ms",
+        (10, HOUR_MS),
+        "2000",
+        "ms",
+        "a position that was granted and not written for so long becomes junk",
+    ),
+    count(
+        "writer.puts_in_flight",
+        (1, 1024),
+        "8",
+        "puts",
+        "uploads that run at once, all stripes together",
+    ),
+    count(
+        "writer.memory_mib",
+        (64, 1 << 20),
+        "1024",
+        "MiB",
+        "most memory for records, those that wait and those that readers follow",
+    ),
+    count(
+        "writer.max_commit_age_ms",
+        (1000, HOUR_MS),
+        "60000",
+        "ms",
+        "a create that took longer is verified again before it is acknowledged",
+    ),
+    other(
+        "writer.admin",
+        Kind::OptionalAddress,
+        "",
+        "TCP address for /metrics and /healthz of the stripe-writer; empty: none",
+    ),
+    count(
+        "client.append_timeout_ms",
+        (1, HOUR_MS),
+        "30000",
+        "ms",
+        "an append that has no answer after so long ends with an unknown outcome",
+    ),
+    count(
+        "client.grant_timeout_ms",
+        (1, 60_000),
+        "50",
+        "ms",
+        "wait for a token before it is asked for again; doubles with each repetition",
+    ),
+    count(
+        "client.max_batch_bytes",
+        (1024, MAX_RUN_BYTES as u64),
+        "1048576",
+        "bytes",
+        "size at which a batch of records is sent without waiting for more",
+    ),
+    count(
+        "client.max_in_flight_mib",
+        (2, 1 << 16),
+        "64",
+        "MiB",
+        "most records that wait for an acknowledgement; more make append wait",
+    ),
+];
+
+/// Finds a key by its name.
+pub(super) fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The keys that may stand where an unknown one was found.
+pub(super) fn near(name: &str) -> String {
+    let section = name.split_once('.').map(|(section, _)| section);
+    let inside = |key: &&Key| match (section, key.name.split_once('.')) {
+        (Some(section), Some((of_key, _))) => section == of_key,
+        _ => false,
+    };
+    let mut names: Vec<&str> = KEYS.iter().filter(inside).map(|key| key.name).collect();
+    if names.is_empty() {
+        names = KEYS
+            .iter()
+            .map(|key| key.name.split_once('.').map_or(key.name, |(s, _)| s))
+            .collect();
+        names.dedup();
+    }
+    names.join(", ")
+}

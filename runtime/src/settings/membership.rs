@@ -1,0 +1,59 @@
+//! Who serves what, as settings tell it.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+
+use wire::limits::MAX_STRIPES;
+
+use super::kind::address;
+
+/// The processes of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Membership {
+    /// UDP address of the sequencer.
+    pub sequencer: SocketAddr,
+    /// The stripe-writers.
+    pub writers: Vec<Writer>,
+}
+
+/// A stripe-writer and the stripes that it owns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Writer {
+    /// TCP address.
+    pub address: SocketAddr,
+    /// Its stripes. A single writer whose stripes are not given has all that a layout can have.
+    pub stripes: RangeInclusive<u16>,
+}
+
+/// Reads `ADDRESS=FIRST-LAST,...`. Whether every stripe has an owner depends on the log's layout and is
+/// checked when a log is opened; that no stripe has two is checked here.
+pub(super) fn writers(text: &str) -> Option<Vec<Writer>> {
+    let writers: Vec<Writer> = text.split(',').map(writer).collect::<Option<_>>()?;
+    for (at, one) in writers.iter().enumerate() {
+        let clash = |other: &Writer| {
+            let apart = one.stripes.end() < other.stripes.start()
+                || other.stripes.end() < one.stripes.start();
+            one.address == other.address || !apart
+        };
+        if writers.iter().take(at).any(clash) {
+            return None;
+        }
+    }
+    Some(writers)
+}
+
+fn writer(text: &str) -> Option<Writer> {
+    let last = u16::try_from(MAX_STRIPES - 1).ok()?;
+    let Some((at, range)) = text.split_once('=') else {
+        let address = address(text)?;
+        return Some(Writer {
+            address,
+            stripes: 0..=last,
+        });
+    };
+    let (from, to) = range.split_once('-').unwrap_or((range, range));
+    let stripe = |text: &str| text.trim().parse().ok().filter(|n: &u16| *n <= last);
+    let stripes = stripe(from)?..=stripe(to)?;
+    let address = address(at)?;
+    (!stripes.is_empty()).then_some(Writer { address, stripes })
+}

@@ -1,0 +1,28 @@
+//! One `stripelog.toml` for all programs.
+//!
+//! A value comes from the strongest of: `--set section.key=value`, a flag of the program, `--store`, the
+//! environment (`STRIPELOG__SECTION__KEY`), the file, the default. Every key stands in one table
+//! ([`KEYS`]) with its kind, default, unit and meaning; help, documentation and the text of errors come
+//! from there. A key that is not in it is an error, wherever it came from.
+
+mod args;
+mod describe;
+mod error;
+mod keys;
+mod kind;
+mod layers;
+mod membership;
+mod reader;
+mod types;
+
+pub use args::CommonArgs;
+pub use error::SettingsError;
+pub use keys::{KEYS, Key};
+pub use kind::Kind;
+pub use membership::{Membership, Writer};
+pub use types::{
+    Backend, ClientSettings, LogSettings, SequencerSettings, Settings, WriterSettings,
+};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,249 @@
+//! Settings as programs use them.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use super::layers::Layers;
+use super::membership::{Membership, Writer};
+use super::reader::Reader;
+use super::{CommonArgs, SettingsError};
+
+/// All settings, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// URL of the object store that holds the log.
+    pub store: String,
+    /// What a new log is like.
+    pub log: LogSettings,
+    /// Where the processes of the log are.
+    pub membership: Membership,
+    /// The sequencer.
+    pub sequencer: SequencerSettings,
+    /// The stripe-writer.
+    pub writer: WriterSettings,
+    /// Clients.
+    pub client: ClientSettings,
+}
+
+/// What a new log is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Stripes, K.
+    pub stripes: u32,
+    /// Positions that stay on one stripe, U.
+    pub unit: u32,
+}
+
+/// How the sequencer's sockets are driven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// `io_uring` if a probe at start succeeds, or else `poll`.
+    Auto,
+    /// Only `io_uring`.
+    IoUring,
+    /// `recvmmsg` and `sendmmsg`.
+    Poll,
+}
+
+/// Settings of the sequencer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SequencerSettings {
+    /// UDP address to bind.
+    pub listen: SocketAddr,
+    /// Threads that grant.
+    pub shards: usize,
+    /// Cores to pin the shards to and then the checkpoint thread: none, one a shard, or one more.
+    pub cores: Vec<usize>,
+    /// How the sockets are driven.
+    pub backend: Backend,
+    /// Least positions that one checkpoint reserves.
+    pub reservation_min: u64,
+    /// Most positions that one checkpoint reserves, not below the least.
+    pub reservation_max: u64,
+    /// How long it may grant without a renewal.
+    pub reign_ttl: Duration,
+    /// Grants remembered for repeated requests, per shard.
+    pub retry_memory: usize,
+    /// Replies that may wait for the reservation, per shard.
+    pub held_replies: usize,
+    /// TCP address for metrics and health.
+    pub admin: Option<SocketAddr>,
+}
+
+/// Settings of the stripe-writer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriterSettings {
+    /// TCP address to bind.
+    pub listen: SocketAddr,
+    /// Its address in the membership, if that is given; see [`Settings::own_writer`].
+    pub member: Option<SocketAddr>,
+    /// Longest wait of a record for others before its object closes.
+    pub linger: Duration,
+    /// Age at which a hole becomes junk.
+    pub hole_timeout: Duration,
+    /// Uploads that run at once, all stripes together.
+    pub puts_in_flight: usize,
+    /// Most memory for records, in bytes.
+    pub memory_bytes: usize,
+    /// Age at which a create is verified again before it is acknowledged (C-7).
+    pub max_commit_age: Duration,
+    /// TCP address for metrics and health.
+    pub admin: Option<SocketAddr>,
+}
+
+/// Settings of clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientSettings {
+    /// Time after which the outcome of an append is given up as unknown.
+    pub append_timeout: Duration,
+    /// First wait for a token before it is asked for again.
+    pub grant_timeout: Duration,
+    /// Bytes at which a batch is sent without waiting for more.
+    pub max_batch_bytes: usize,
+    /// Most bytes of records without an acknowledgement.
+    pub max_in_flight_bytes: usize,
+}
+
+impl Settings {
+    /// Settings of a program: file, environment, `--store`, then `flags` of the program itself as pairs
+    /// of `section.key` and value, then `--set`, the later the stronger.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn load(common: &CommonArgs, flags: Vec<(String, String)>) -> Result<Self, SettingsError> {
+        let mut layers = Layers::default();
+        if let Some(file) = common.file() {
+            layers.file(&file)?;
+        }
+        layers.environment(None)?;
+        common.overrides(&mut layers, &flags)?;
+        Self::checked(layers)
+    }
+
+    /// Settings of a file alone, without the environment.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn from_file(path: &Path) -> Result<Self, SettingsError> {
+        let mut layers = Layers::default();
+        layers.file(path)?;
+        Self::checked(layers)
+    }
+
+    /// Defaults with some keys changed, without file and environment: for tests and programs that
+    /// are not configured by their user.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn from_pairs(pairs: &[(&str, &str)]) -> Result<Self, SettingsError> {
+        let mut layers = Layers::default();
+        for (key, value) in pairs {
+            layers.set(key, value, "argument")?;
+        }
+        Self::checked(layers)
+    }
+
+    /// Which stripe-writer of the membership this process is: the one that `writer.member` names, or the
+    /// only one, or the one at `writer.listen`.
+    ///
+    /// # Errors
+    /// [`SettingsError::Value`] if there is none.
+    pub fn own_writer(&self) -> Result<&Writer, SettingsError> {
+        let writers = &self.membership.writers;
+        if let (None, [only]) = (self.writer.member, writers.as_slice()) {
+            return Ok(only);
+        }
+        let (key, own) = match self.writer.member {
+            Some(member) => ("writer.member", member),
+            None => ("writer.listen", self.writer.listen),
+        };
+        let mine = writers.iter().find(|writer| writer.address == own);
+        mine.ok_or_else(|| {
+            let addresses: Vec<_> = writers.iter().map(|w| w.address.to_string()).collect();
+            SettingsError::Value {
+                key: key.to_owned(),
+                value: own.to_string(),
+                from: "to be found in membership.writers".to_owned(),
+                allowed: addresses.join(", "),
+            }
+        })
+    }
+
+    pub(super) fn checked(layers: Layers) -> Result<Self, SettingsError> {
+        let reader = Reader(layers);
+        Ok(Self {
+            store: reader.url("store")?,
+            log: LogSettings {
+                stripes: reader.small("log.stripes")?,
+                unit: reader.small("log.unit")?,
+            },
+            membership: Membership {
+                sequencer: reader.address("membership.sequencer")?,
+                writers: reader.writers("membership.writers")?,
+            },
+            sequencer: SequencerSettings::read(&reader)?,
+            writer: WriterSettings::read(&reader)?,
+            client: ClientSettings::read(&reader)?,
+        })
+    }
+}
+
+impl SequencerSettings {
+    fn read(reader: &Reader) -> Result<Self, SettingsError> {
+        let backend = match reader.word("sequencer.backend")? {
+            "io_uring" => Backend::IoUring,
+            "poll" => Backend::Poll,
+            _ => Backend::Auto,
+        };
+        let settings = Self {
+            listen: reader.address("sequencer.listen")?,
+            shards: reader.size("sequencer.shards")?,
+            cores: reader.cores("sequencer.cores")?,
+            backend,
+            reservation_min: reader.number("sequencer.reservation_min")?,
+            reservation_max: reader.number("sequencer.reservation_max")?,
+            reign_ttl: reader.millis("sequencer.reign_ttl_ms")?,
+            retry_memory: reader.size("sequencer.retry_memory")?,
+            held_replies: reader.size("sequencer.held_replies")?,
+            admin: reader.optional_address("sequencer.admin")?,
+        };
+        let (shards, least) = (settings.shards, settings.reservation_min);
+        let pinned = settings.cores.len();
+        if pinned != 0 && pinned != shards && pinned != shards + 1 {
+            let allowed = format!("nothing, {shards} cores (one a shard), or one core more");
+            return Err(reader.refuse("sequencer.cores", allowed));
+        }
+        if settings.reservation_max < least {
+            let allowed = format!("at least sequencer.reservation_min={least}");
+            return Err(reader.refuse("sequencer.reservation_max", allowed));
+        }
+        Ok(settings)
+    }
+}
+
+impl WriterSettings {
+    fn read(reader: &Reader) -> Result<Self, SettingsError> {
+        Ok(Self {
+            listen: reader.address("writer.listen")?,
+            member: reader.optional_address("writer.member")?,
+            linger: reader.millis("writer.linger_ms")?,
+            hole_timeout: reader.millis("writer.hole_timeout_ms")?,
+            puts_in_flight: reader.size("writer.puts_in_flight")?,
+            memory_bytes: reader.mebibytes("writer.memory_mib")?,
+            max_commit_age: reader.millis("writer.max_commit_age_ms")?,
+            admin: reader.optional_address("writer.admin")?,
+        })
+    }
+}
+
+impl ClientSettings {
+    fn read(reader: &Reader) -> Result<Self, SettingsError> {
+        Ok(Self {
+            append_timeout: reader.millis("client.append_timeout_ms")?,
+            grant_timeout: reader.millis("client.grant_timeout_ms")?,
+            max_batch_bytes: reader.size("client.max_batch_bytes")?,
+            max_in_flight_bytes: reader.mebibytes("client.max_in_flight_mib")?,
+        })
+    }
+}
