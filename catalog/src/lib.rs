@@ -1,1 +1,23 @@
-//! catalog
+//! The metadata of a Stripelog, and every conditional create.
+//!
+//! A [`Store`] is an object store opened by URL. A [`Log`] is a log in it: its control chain. A
+//! [`Chain`] is the chain of objects of one stripe. All three rest on one operation, "create this name
+//! if nothing has it", whose doubtful answers are resolved here and nowhere else (C-5).
+//!
+//! `logic/` is pure; `store/` does all I/O.
+
+#![forbid(unsafe_code)]
+
+mod error;
+mod logic;
+mod store;
+
+pub use error::{CatalogError, ErrorKind};
+pub use logic::membership::{Membership, Writer};
+pub use logic::walk::Walk;
+pub use store::chain::{Chain, Put};
+pub use store::check::CheckReport;
+#[cfg(feature = "faults")]
+pub use store::faults;
+pub use store::log::Log;
+pub use store::{Create, Listed, Store};

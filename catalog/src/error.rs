@@ -1,0 +1,138 @@
+use thiserror::Error;
+use wire::WireError;
+
+/// What a caller does about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// Try again later; the fault is likely to pass.
+    Retry,
+    /// Read the control chain again: what the caller knows is out of date.
+    Refresh,
+    /// Stop: another process has taken over.
+    Fenced,
+    /// Mend the request or the settings.
+    Invalid,
+    /// Stored bytes are not what was written.
+    Corrupt,
+    /// Neither the caller nor the store is at fault.
+    Internal,
+}
+
+/// A failure of the catalog.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CatalogError {
+    /// The store failed. Whether a write was applied is not known unless `definite`.
+    #[error("store failed: operation={operation} name={name}: {source}")]
+    Store {
+        /// What was tried.
+        operation: &'static str,
+        /// On which object.
+        name: String,
+        /// Whether the operation was certainly not applied.
+        definite: bool,
+        /// What the store said.
+        source: Box<object_store::Error>,
+    },
+    /// A create was answered with "exists" again and again, though nothing is there.
+    #[error(
+        "store keeps refusing to create a name that it does not have: name={name} attempts={attempts}"
+    )]
+    Contended {
+        /// The name.
+        name: String,
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// The store does not keep the promise that everything rests on (C-10).
+    #[error("store refused: {0}")]
+    Dishonest(String),
+    /// Another process has taken over.
+    #[error("fenced: {0}")]
+    Fenced(String),
+    /// A URL, a setting or a request that cannot work.
+    #[error("{0}")]
+    Invalid(String),
+    /// No log at this URL.
+    #[error("no log here: create it with 'stripelog create': store={url}")]
+    NoLog {
+        /// The URL.
+        url: String,
+    },
+    /// Stored bytes are not what was written.
+    #[error("corrupt object: name={name}: {source}")]
+    Corrupt {
+        /// The object.
+        name: String,
+        /// The check that failed.
+        source: WireError,
+    },
+    /// An object that has to be there is not.
+    #[error("missing object: name={name}")]
+    Missing {
+        /// The object.
+        name: String,
+    },
+    /// An I/O error on the local file system.
+    #[error("local store failed: path={path}: {source}")]
+    Local {
+        /// The path.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// What was to be written breaks a bound of the format.
+    #[error("cannot encode: {0}")]
+    Encode(#[from] WireError),
+}
+
+impl CatalogError {
+    /// What a caller does about it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Store { definite: true, .. }
+            | Self::Dishonest(_)
+            | Self::Invalid(_)
+            | Self::NoLog { .. } => ErrorKind::Invalid,
+            Self::Store { .. } | Self::Contended { .. } | Self::Local { .. } => ErrorKind::Retry,
+            Self::Fenced(_) => ErrorKind::Fenced,
+            Self::Corrupt { .. } | Self::Missing { .. } => ErrorKind::Corrupt,
+            Self::Encode(_) => ErrorKind::Internal,
+        }
+    }
+
+    /// Whether what was asked for was certainly not applied.
+    #[must_use]
+    pub fn is_definite(&self) -> bool {
+        match self {
+            Self::Store { definite, .. } => *definite,
+            Self::Local { .. } | Self::Contended { .. } => false,
+            _ => true,
+        }
+    }
+
+    pub(crate) fn corrupt(name: &str, source: WireError) -> Self {
+        let name = name.to_owned();
+        Self::Corrupt { name, source }
+    }
+
+    pub(crate) fn store(operation: &'static str, name: &str, source: object_store::Error) -> Self {
+        use object_store::Error as E;
+        let definite = matches!(
+            source,
+            E::InvalidPath { .. }
+                | E::NotSupported { .. }
+                | E::NotImplemented { .. }
+                | E::PermissionDenied { .. }
+                | E::Unauthenticated { .. }
+                | E::UnknownConfigurationKey { .. }
+        );
+        Self::Store {
+            operation,
+            name: name.to_owned(),
+            definite,
+            source: Box::new(source),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Who serves the log: a static list.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+
+use wire::StripeId;
+
+use crate::CatalogError;
+
+/// A stripe-writer and the stripes that it owns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Writer {
+    /// TCP address.
+    pub address: SocketAddr,
+    /// First and last stripe.
+    pub stripes: RangeInclusive<u16>,
+}
+
+/// The sequencer and all stripe-writers of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Membership {
+    /// UDP address of the sequencer.
+    pub sequencer: SocketAddr,
+    /// All stripe-writers.
+    pub writers: Vec<Writer>,
+}
+
+impl Membership {
+    /// Checks that each of the `stripes` stripes of a layout has exactly one owner.
+    ///
+    /// # Errors
+    /// [`CatalogError::Invalid`] that names the first stripe that has none or several. Stripes beyond
+    /// the layout are no error: a later segment may have them.
+    pub fn checked(self, stripes: u32) -> Result<Self, CatalogError> {
+        for stripe in (0..stripes).filter_map(|s| u16::try_from(s).ok()) {
+            let owners = self.writers.iter().filter(|w| w.stripes.contains(&stripe));
+            let owners = owners.count();
+            if owners != 1 {
+                return Err(CatalogError::Invalid(format!(
+                    "membership.writers: each stripe needs exactly one owner: stripe={stripe} owners={owners} stripes={stripes}"
+                )));
+            }
+        }
+        Ok(self)
+    }
+
+    /// The address of a stripe's owner.
+    #[must_use]
+    pub fn owner(&self, stripe: StripeId) -> Option<SocketAddr> {
+        let owner = self.writers.iter().find(|w| w.stripes.contains(&stripe.0));
+        owner.map(|writer| writer.address)
+    }
+
+    /// The addresses of all stripe-writers.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.writers.iter().map(|writer| writer.address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members(ranges: &[RangeInclusive<u16>]) -> Membership {
+        let address = SocketAddr::from(([127, 0, 0, 1], 7500));
+        let writer = |stripes: &RangeInclusive<u16>| Writer {
+            address,
+            stripes: stripes.clone(),
+        };
+        Membership {
+            sequencer: address,
+            writers: ranges.iter().map(writer).collect(),
+        }
+    }
+
+    #[test]
+    fn every_stripe_has_exactly_one_owner() {
+        assert!(members(&[0..=3, 4..=7]).checked(8).is_ok());
+        assert!(members(&[0..=1023]).checked(8).is_ok());
+        assert!(members(&[0..=3, 5..=7]).checked(8).is_err());
+        assert!(members(&[0..=4, 4..=7]).checked(8).is_err());
+        assert!(members(&[]).checked(1).is_err());
+    }
+}
