@@ -1,1 +1,25 @@
-//! client
+//! Client of Stripelog: append to a shared log on object storage, read it and follow it.
+//!
+//! [`Log::open`] opens a log; [`Log::append`] returns when records are durable, with their positions.
+//!
+//! Inside, `logic` holds the pure parts, `net` the sockets, `store` what reads the object store.
+
+#![forbid(unsafe_code)]
+
+mod call;
+mod error;
+pub mod limits;
+mod log;
+mod logic;
+mod net;
+mod options;
+mod shared;
+mod stats;
+mod store;
+
+pub use catalog::{Membership, Writer};
+pub use error::{Error, ErrorKind, Result};
+pub use log::Log;
+pub use options::Options;
+pub use stats::Stats;
+pub use wire::{LogId, Position};

@@ -1,1 +1,2 @@
+//! The `stripelog` command.
 fn main() {}

@@ -1,0 +1,219 @@
+//! One append call, shared by the caller who waits and the tasks that work for it, and the queue of
+//! records that wait for a token.
+//!
+//! Both are bounded by the permits that a call holds from before it is queued until its last record is
+//! out of memory.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
+use wire::Position;
+
+use crate::logic::outcome::Outcome;
+use crate::{Error, Result};
+
+/// What the caller waits for.
+pub(crate) type Answer = oneshot::Receiver<Result<Vec<Position>>>;
+
+/// One append call.
+#[derive(Debug)]
+pub(crate) struct Call {
+    state: Mutex<State>,
+    _memory: OwnedSemaphorePermit,
+}
+
+#[derive(Debug)]
+struct State {
+    outcome: Outcome,
+    /// Gone once the caller has an answer, or does not wait any more.
+    caller: Option<oneshot::Sender<Result<Vec<Position>>>>,
+}
+
+impl Call {
+    pub(crate) fn new(records: usize, memory: OwnedSemaphorePermit) -> (Arc<Self>, Answer) {
+        let (caller, answer) = oneshot::channel();
+        let state = State {
+            outcome: Outcome::new(records),
+            caller: Some(caller),
+        };
+        let call = Self {
+            state: Mutex::new(state),
+            _memory: memory,
+        };
+        (Arc::new(call), answer)
+    }
+
+    /// Whether somebody still waits: records of a call that is not open are not sent any more.
+    pub(crate) fn is_open(&self) -> bool {
+        self.lock().caller.is_some()
+    }
+
+    /// Records are about to go out. Returns whether they may: a caller who gave up before this moment
+    /// was told that they did not.
+    pub(crate) fn claim(&self, count: u32) -> bool {
+        let mut state = self.lock();
+        let may = state.caller.is_some();
+        if may {
+            state.outcome.sent(count as usize);
+        }
+        may
+    }
+
+    /// Records that went out are answered, or known to have been refused.
+    pub(crate) fn answered(&self, count: u32) {
+        self.lock().outcome.answered(count as usize);
+    }
+
+    /// Records from `first` on are durable at these positions.
+    pub(crate) fn commit(&self, first: usize, positions: &[Position]) {
+        let mut state = self.lock();
+        for (record, position) in (first..).zip(positions) {
+            state.outcome.commit(record, *position);
+        }
+        if let Some(all) = state.outcome.complete()
+            && let Some(caller) = state.caller.take()
+        {
+            // The caller may have gone in this very moment.
+            let _ = caller.send(Ok(all));
+        }
+    }
+
+    /// Ends the call with an error. `error` is told whether certainly no record is in the log.
+    pub(crate) fn fail(&self, error: impl FnOnce(bool) -> Error) {
+        let mut state = self.lock();
+        let definite = state.outcome.nothing_written();
+        if let Some(caller) = state.caller.take() {
+            let _ = caller.send(Err(error(definite)));
+        }
+    }
+
+    /// The caller does not wait any more. Returns whether certainly no record is in the log.
+    pub(crate) fn close(&self) -> bool {
+        let mut state = self.lock();
+        state.caller = None;
+        state.outcome.nothing_written()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Records of one call that need positions, `first` being the index of the first of them in the call.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub(crate) call: Arc<Call>,
+    pub(crate) first: usize,
+    pub(crate) records: Vec<Bytes>,
+}
+
+/// Records that wait for a token.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    pieces: Mutex<VecDeque<Piece>>,
+    arrived: Notify,
+}
+
+impl Queue {
+    pub(crate) fn push(&self, piece: Piece) {
+        self.lock().push_back(piece);
+        self.arrived.notify_one();
+    }
+
+    /// Queues records that lost their positions, before all others: they have waited longest.
+    pub(crate) fn push_again(&self, piece: Piece) {
+        self.lock().push_front(piece);
+        self.arrived.notify_one();
+    }
+
+    /// Waits for records and takes up to `limit` of them, in order. Pieces of calls that are not open are
+    /// dropped.
+    pub(crate) async fn take(&self, limit: usize) -> Vec<Piece> {
+        loop {
+            let batch = self.take_now(limit);
+            if !batch.is_empty() {
+                return batch;
+            }
+            self.arrived.notified().await;
+        }
+    }
+
+    fn take_now(&self, limit: usize) -> Vec<Piece> {
+        let mut pieces = self.lock();
+        let (mut batch, mut room) = (Vec::new(), limit);
+        while room > 0 {
+            let Some(mut piece) = pieces.pop_front() else {
+                break;
+            };
+            if !piece.call.is_open() {
+                continue;
+            }
+            if piece.records.len() > room {
+                let rest = piece.records.split_off(room);
+                pieces.push_front(Piece {
+                    call: piece.call.clone(),
+                    first: piece.first + room,
+                    records: rest,
+                });
+            }
+            room -= piece.records.len();
+            batch.push(piece);
+        }
+        batch
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Piece>> {
+        self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    async fn call(records: usize) -> (Arc<Call>, Answer) {
+        let memory = Arc::new(Semaphore::new(1));
+        Call::new(records, memory.acquire_owned().await.expect("open"))
+    }
+
+    fn piece(call: &Arc<Call>, count: usize) -> Piece {
+        Piece {
+            call: call.clone(),
+            first: 0,
+            records: (0..count).map(|i| i.to_string().into()).collect(),
+        }
+    }
+
+    #[tokio::test]
+    async fn takes_in_order_and_splits_at_the_limit() {
+        let (queue, (call, _answer)) = (Queue::default(), call(5).await);
+        queue.push(piece(&call, 3));
+        queue.push(piece(&call, 2));
+        let first = queue.take(4).await;
+        let taken: Vec<_> = first.iter().map(|p| (p.first, p.records.len())).collect();
+        assert_eq!(taken, [(0, 3), (0, 1)]);
+        let rest = queue.take(4).await;
+        assert_eq!((rest[0].first, &rest[0].records[0][..]), (1, &b"1"[..]));
+    }
+
+    #[tokio::test]
+    async fn drops_what_nobody_waits_for() {
+        let (queue, (gone, _a), (open, _b)) = (Queue::default(), call(1).await, call(1).await);
+        queue.push(piece(&gone, 1));
+        queue.push(piece(&open, 1));
+        assert!(gone.close());
+        assert_eq!(queue.take(9).await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_call_that_lost_its_caller_may_not_send() {
+        let (call, _answer) = call(1).await;
+        assert!(call.claim(1));
+        assert!(!call.close());
+        assert!(!call.claim(1));
+    }
+}

@@ -1,0 +1,83 @@
+//! The bounds of everything this crate holds, tries or waits for, in one place.
+
+use std::time::Duration;
+
+/// What a record costs in memory beside its bytes: its handle, its place in a table and its position.
+/// It bounds how many empty records can be under way.
+pub const RECORD_OVERHEAD_BYTES: usize = 64;
+
+/// Default of the bytes that all appends of a log together may hold. At the bound an append waits.
+pub const IN_FLIGHT_BYTES: usize = 64 << 20;
+
+/// Default and upper bound of the bytes of one append frame; a frame with one record may be larger.
+pub const FRAME_BYTES: usize = 1 << 20;
+
+/// Default of the time that an append may take.
+pub const APPEND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Default of the time after which a grant request is sent again. It doubles each time.
+pub const GRANT_TIMEOUT: Duration = Duration::from_millis(50);
+
+/// Longest time between two copies of a request to the sequencer.
+pub const GRANT_TIMEOUT_MAX: Duration = Duration::from_secs(1);
+
+/// Requests to the sequencer that may wait for an answer at once. At the bound a caller waits.
+pub const REQUESTS_WAITING: usize = 64;
+
+/// First and longest pause before something that failed is tried again.
+pub const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// Time for a connection to be made and welcomed.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Time for which a writer that owes an answer may send nothing at all before the connection is made
+/// anew. It is longer than a put to a slow store takes.
+pub const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// Bytes of small frames that are joined to one write.
+pub const WRITE_BYTES: usize = 256 << 10;
+
+/// Bytes that the readers of one scan hold for all stripes together, roughly: half of it is handed
+/// out, half is read ahead.
+pub const SCAN_BYTES: usize = 64 << 20;
+
+/// Least and most bytes of one range read of a scan.
+pub const CHUNK_BYTES: (usize, usize) = (64 << 10, 4 << 20);
+
+/// Range reads that a scan has under way at once.
+pub const SCAN_READS: usize = 16;
+
+/// Runs that a live subscription holds for a stripe whose turn has not come. At the bound the
+/// subscription is ended and the stripe is read from the store.
+pub const LIVE_RUNS: usize = 256;
+
+/// Bytes that all live subscriptions of a scan hold together; the bound works as that of [`LIVE_RUNS`].
+pub const LIVE_BYTES: usize = 64 << 20;
+
+/// Commands that wait for a live connection.
+pub const LIVE_COMMANDS: usize = 64;
+
+/// Time without a run after which a reader at the end looks into the store itself, whatever the owner
+/// says or does not say.
+pub const LIVE_QUIET: Duration = Duration::from_secs(2);
+
+/// First and longest pause between two looks into the store of a reader at the end.
+pub const POLL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// First and longest pause between two questions for the durable tail.
+pub const TAIL_POLL: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
+
+/// Objects that `verify` reads at once.
+pub const VERIFY_READS: usize = 8;
+
+/// Times that `verify` looks again at a chain with objects behind its end, before it calls what is
+/// between missing. Puts under way look the same.
+pub const VERIFY_LOOKS: usize = 5;
+
+/// Pause between two of those looks.
+pub const VERIFY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Frames of a frontier answer that are waited for.
+pub const STATUS_TIMEOUT: Duration = Duration::from_secs(3);
+
+const _: () = assert!(FRAME_BYTES <= wire::limits::MAX_RUN_BYTES);

@@ -1,0 +1,195 @@
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use catalog::Store;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+use wire::limits::MAX_RECORD_BYTES;
+use wire::{LogId, Position};
+
+use crate::call::{Call, Piece, Queue};
+use crate::limits::RECORD_OVERHEAD_BYTES;
+use crate::net::connection::Outgoing;
+use crate::net::sequencer::Sequencer;
+use crate::net::{draw_client, granter};
+use crate::shared::Shared;
+use crate::stats::{Counters, Stats};
+use crate::store::view::View;
+use crate::{Error, Options, Result};
+
+/// An open log. Clones share one identity, one socket to the sequencer and one connection to each
+/// stripe-writer; when the last clone is dropped, appends under way end with an unknown outcome.
+#[derive(Debug, Clone)]
+pub struct Log {
+    pub(crate) shared: Arc<Shared>,
+    tasks: Arc<Tasks>,
+}
+
+/// The tasks of an open log, which end with it.
+#[derive(Debug)]
+struct Tasks(Mutex<JoinSet<()>>);
+
+impl Log {
+    /// Opens the log that the options name. Nothing is sent to a server before the first append or
+    /// question.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::ErrorKind) if there is no log at the URL, or the options do not fit it.
+    pub async fn open(options: Options) -> Result<Self> {
+        let catalog = catalog::Log::open(Store::open(&options.store)?).await?;
+        Self::open_in(catalog, options).await
+    }
+
+    /// Opens a log whose catalog is open already; the URL of the options is not used.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_in(catalog: catalog::Log, options: Options) -> Result<Self> {
+        options.check()?;
+        let (client, counters) = (draw_client(), Arc::new(Counters::default()));
+        let view = View::open(catalog).await?;
+        let stripes = view.known().last_segment()?.layout.stripes();
+        let membership = options.membership.clone().checked(stripes)?;
+        let sequencer = Sequencer::open(
+            membership.sequencer,
+            view.log().id(),
+            client,
+            options.grant_timeout,
+            counters.clone(),
+        )
+        .await?;
+        let shared = Arc::new(Shared {
+            view,
+            client,
+            sequencer,
+            queue: Queue::default(),
+            memory: Arc::new(tokio::sync::Semaphore::new(options.in_flight_bytes)),
+            writers: membership
+                .addresses()
+                .map(|a| (a, Outgoing::new(a)))
+                .collect(),
+            counters,
+            opened: Instant::now(),
+            last_problem: Mutex::new(None),
+            options,
+        });
+        let tasks = Arc::new(Tasks(Mutex::new(spawn_all(&shared))));
+        Ok(Self { shared, tasks })
+    }
+
+    /// The identity of the log.
+    #[must_use]
+    pub fn id(&self) -> LogId {
+        self.shared.id()
+    }
+
+    /// Counters since the log was opened.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.shared.counters.read()
+    }
+
+    /// Appends records and returns their positions, one each, in the order of the records.
+    ///
+    /// When it returns, every record is durable. An append that starts after another was acknowledged
+    /// gets higher positions, whoever made it. The positions of one call rise, unless some of its records
+    /// lost theirs (to a hole that was filled, or a seal) and were appended again; other calls' records
+    /// may stand between them.
+    ///
+    /// If the future is dropped before it ends, records that were sent may be appended, now or later;
+    /// those that were not sent are not.
+    ///
+    /// # Errors
+    /// [`Error::is_definite`] says whether certainly no record of the call is in the log. If not, any of
+    /// them may be, now or later, and appending them again may write them twice. A record above
+    /// [`MAX_RECORD_BYTES`] is refused at once.
+    pub async fn append(&self, records: Vec<Bytes>) -> Result<Vec<Position>> {
+        let deadline = Instant::now() + self.shared.options.append_timeout;
+        let mut cost = 0_usize;
+        for (index, record) in records.iter().enumerate() {
+            let bytes = record.len();
+            if bytes > MAX_RECORD_BYTES {
+                return Err(Error::RecordTooLarge {
+                    index,
+                    bytes,
+                    limit: MAX_RECORD_BYTES,
+                });
+            }
+            cost = cost.saturating_add(bytes + RECORD_OVERHEAD_BYTES);
+        }
+        if records.is_empty() {
+            return Ok(Vec::new());
+        }
+        // A call larger than all memory takes all of it, and so goes alone.
+        let cost = cost.min(self.shared.options.in_flight_bytes);
+        let permits = u32::try_from(cost).unwrap_or(u32::MAX);
+        let memory = self.shared.memory.clone().acquire_many_owned(permits);
+        let memory = match timeout_at(deadline, memory).await {
+            Ok(memory) => memory.map_err(|_| Error::Closed)?,
+            Err(_) => return Err(self.timed_out(true)),
+        };
+        let (call, answer) = Call::new(records.len(), memory);
+        let open = Open(call.clone());
+        self.shared.queue.push(Piece {
+            call,
+            first: 0,
+            records,
+        });
+        match timeout_at(deadline, answer).await {
+            Ok(answer) => answer.map_err(|_| Error::Closed)?,
+            Err(_) => Err(self.timed_out(open.0.close())),
+        }
+    }
+
+    /// Appends one record and returns its position.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub async fn append_one(&self, record: Bytes) -> Result<Position> {
+        let positions = self.append(vec![record]).await?;
+        positions.first().copied().ok_or(Error::Closed)
+    }
+
+    fn timed_out(&self, definite: bool) -> Error {
+        Error::TimedOut {
+            definite,
+            reason: self.shared.take_problem(),
+        }
+    }
+}
+
+/// Closes a call when its caller goes away.
+struct Open(Arc<Call>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.0
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .abort_all();
+    }
+}
+
+fn spawn_all(shared: &Arc<Shared>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let of = shared.clone();
+    tasks.spawn(async move { of.sequencer.receive().await });
+    let of = shared.clone();
+    tasks.spawn(async move { granter::run(&of).await });
+    for address in shared.writers.keys() {
+        let address = *address;
+        let of = shared.clone();
+        tasks.spawn(async move {
+            if let Some(connection) = of.writers.get(&address) {
+                connection.run(&of).await;
+            }
+        });
+    }
+    tasks
+}

@@ -1,0 +1,257 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use wire::frame::AckStatus;
+use wire::{ClientId, Layout, RequestId};
+
+use super::*;
+
+const STRIPE: StripeId = StripeId(1);
+
+fn segment() -> Segment {
+    Segment {
+        id: SegmentId(1),
+        epoch: Epoch(1),
+        start: Position(0),
+        layout: Layout::new(2, 4).expect("valid"),
+    }
+}
+
+/// A frame whose shares hold `counts` records; the owner of each is its index.
+fn frame(first: u64, request: u64, counts: &[u32]) -> AppendFrame<usize> {
+    let total: u32 = counts.iter().sum();
+    let records: Vec<_> = (0..total)
+        .map(|i| format!("{}", first + u64::from(i)))
+        .collect();
+    AppendFrame {
+        segment: segment(),
+        stripe: STRIPE,
+        first: Slot(first),
+        epoch: Epoch(1),
+        identity: Identity {
+            client: ClientId(1),
+            request: RequestId(request),
+        },
+        body: RunBody::new(&records).expect("valid"),
+        shares: counts
+            .iter()
+            .enumerate()
+            .map(|(owner, count)| Share {
+                owner,
+                first: 10 * owner,
+                count: *count,
+            })
+            .collect(),
+    }
+}
+
+fn ack(first: u64, count: u32, request: u64) -> Ack {
+    let place = Place {
+        segment: SegmentId(1),
+        stripe: STRIPE,
+        first: Slot(first),
+    };
+    Ack::new(place, count, RequestId(request), AckStatus::Committed)
+}
+
+fn seen(answers: Vec<Answer<usize>>) -> Vec<(usize, usize, u32)> {
+    let one = |a: Answer<usize>| (a.share.owner, a.share.first, a.share.count);
+    answers.into_iter().map(one).collect()
+}
+
+#[test]
+fn h2_a_partial_answer_speaks_of_its_shares_only() {
+    let mut flight = Flight::new();
+    flight.push(frame(4, 7, &[2, 3]));
+    assert_eq!(seen(flight.settle(&ack(5, 2, 7))), [(0, 1, 1), (1, 10, 1)]);
+    assert!(!flight.is_empty());
+    assert_eq!(
+        seen(flight.settle(&ack(0, 100, 7))),
+        [(0, 0, 1), (1, 11, 2)]
+    );
+    assert!(flight.is_empty());
+}
+
+#[test]
+fn h2_answers_to_another_request_are_ignored() {
+    let mut flight = Flight::new();
+    flight.push(frame(4, 7, &[2]));
+    assert!(flight.settle(&ack(4, 2, 8)).is_empty());
+    assert!(flight.settle(&ack(0, 4, 7)).is_empty());
+    assert!(flight.settle(&ack(6, 4, 7)).is_empty());
+    assert!(flight.settle(&ack(4, 0, 7)).is_empty());
+    assert_eq!(seen(flight.settle(&ack(4, 2, 7))), [(0, 0, 2)]);
+}
+
+#[test]
+fn resends_unanswered_frames_in_order() {
+    let mut flight = Flight::new();
+    for first in [8, 0, 4] {
+        flight.push(frame(first, first, &[1]));
+    }
+    let order = |flight: &mut Flight<usize>| -> Vec<u64> {
+        std::iter::from_fn(|| flight.next_to_send(|_| true))
+            .map(|(head, _)| head.place.first.0)
+            .collect()
+    };
+    assert_eq!(order(&mut flight), [8, 0, 4]);
+    assert!(flight.is_owed());
+    flight.settle(&ack(0, 1, 0));
+    flight.reconnected();
+    assert!(!flight.is_owed());
+    assert_eq!(order(&mut flight), [8, 4]);
+}
+
+/// How many shares the next frame asks for.
+fn claims(flight: &mut Flight<usize>) -> Option<usize> {
+    let mut claims = 0;
+    flight.next_to_send(|_| {
+        claims += 1;
+        true
+    })?;
+    Some(claims)
+}
+
+#[test]
+fn only_the_first_copy_counts_its_records_as_sent() {
+    let mut flight = Flight::new();
+    flight.push(frame(0, 1, &[2, 1]));
+    assert_eq!(claims(&mut flight), Some(2));
+    flight.reconnected();
+    assert_eq!(claims(&mut flight), Some(0));
+}
+
+#[test]
+fn shares_whose_caller_is_gone_are_left_out() {
+    let mut flight = Flight::new();
+    flight.push(frame(0, 1, &[2, 3, 1]));
+    let mut sent = Vec::new();
+    while let Some((head, body)) = flight.next_to_send(|share| share.owner != 1) {
+        sent.push((head.place.first.0, body.records().collect::<Vec<_>>()));
+    }
+    assert_eq!(
+        sent,
+        [(0, vec!["0".into(), "1".into()]), (5, vec!["5".into()])]
+    );
+    assert_eq!(seen(flight.settle(&ack(0, 6, 1))), [(0, 0, 2), (2, 20, 1)]);
+    assert!(flight.is_empty());
+}
+
+#[test]
+fn a_frame_that_is_put_off_comes_back_in_time() {
+    let ms = Duration::from_millis;
+    let mut flight = Flight::new();
+    flight.push(frame(0, 1, &[2]));
+    assert_eq!(claims(&mut flight), Some(1));
+    assert_eq!(flight.put_off(&ack(0, 2, 1), ms(30), true).len(), 1);
+    assert!(flight.put_off(&ack(0, 2, 1), ms(90), true).is_empty());
+    flight.wake(ms(29));
+    assert_eq!(claims(&mut flight), None);
+    assert_eq!(flight.next_due(), Some(ms(30)));
+    flight.wake(ms(30));
+    assert_eq!(claims(&mut flight), Some(1));
+    // An earlier copy may have arrived: what a later answer says does not speak for it.
+    flight.reconnected();
+    assert_eq!(claims(&mut flight), Some(0));
+    assert!(flight.put_off(&ack(0, 2, 1), ms(90), true).is_empty());
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Ack {
+        first: u64,
+        count: u32,
+        request: u64,
+    },
+    Reconnect,
+    Send,
+    PutOff {
+        first: u64,
+        count: u32,
+        request: u64,
+    },
+    Wake(u64),
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let range = || (0_u64..40, 0_u32..12, 0_u64..4);
+    let op = prop_oneof![
+        4 => range().prop_map(|(first, count, request)| Op::Ack { first, count, request }),
+        1 => Just(Op::Reconnect),
+        3 => Just(Op::Send),
+        1 => range().prop_map(|(first, count, request)| Op::PutOff { first, count, request }),
+        1 => (0_u64..100).prop_map(Op::Wake),
+    ];
+    prop::collection::vec(op, 0..60)
+}
+
+proptest! {
+    /// Against a map from slot to request: each slot is answered once, by the first answer that names
+    /// it and its request, with the position of its slot, its own record and its own share.
+    #[test]
+    fn agrees_with_a_table_of_slots(
+        frames in prop::collection::vec((prop::collection::vec(1_u32..4, 1..4), 0_u64..4, 0_u64..3), 1..6),
+        ops in ops(),
+    ) {
+        let mut flight = Flight::new();
+        let mut oracle: BTreeMap<u64, (u64, usize, usize)> = BTreeMap::new();
+        let mut at = 0;
+        for (counts, request, gap) in frames {
+            at += gap;
+            flight.push(frame(at, request, &counts));
+            for (owner, count) in counts.into_iter().enumerate() {
+                for index in 0..count as usize {
+                    oracle.insert(at, (request, owner, 10 * owner + index));
+                    at += 1;
+                }
+            }
+        }
+        for op in ops {
+            match op {
+                Op::Ack { first, count, request } => {
+                    let mut got = BTreeSet::new();
+                    for answer in flight.settle(&ack(first, count, request)) {
+                        let records: Vec<_> = answer.body.records().collect();
+                        for (i, position) in answer.positions.iter().enumerate() {
+                            let slot = segment().layout.slot(*position).0;
+                            prop_assert_eq!(segment().layout.stripe(*position), STRIPE);
+                            let expected = slot.to_string();
+                            prop_assert_eq!(&records[answer.offsets.start as usize + i][..], expected.as_bytes());
+                            prop_assert!(got.insert((slot, (request, answer.share.owner, answer.share.first + i))));
+                        }
+                        prop_assert_eq!(answer.positions.len(), answer.share.count as usize);
+                    }
+                    let named: Vec<_> = oracle
+                        .range(first..first + u64::from(count))
+                        .filter(|(_, (r, ..))| *r == request)
+                        .map(|(slot, owner)| (*slot, *owner))
+                        .collect();
+                    prop_assert_eq!(got.into_iter().collect::<Vec<_>>(), named.clone());
+                    for (slot, _) in named {
+                        oracle.remove(&slot);
+                    }
+                }
+                Op::Reconnect => flight.reconnected(),
+                Op::Send => {
+                    if let Some((head, _)) = flight.next_to_send(|_| true) {
+                        let (first, count) = (head.place.first.0, u64::from(head.count));
+                        prop_assert!(oracle.range(first..first + count).next().is_some());
+                    }
+                }
+                Op::PutOff { first, count, request } => {
+                    flight.put_off(&ack(first, count, request), Duration::from_millis(50), true);
+                }
+                Op::Wake(ms) => flight.wake(Duration::from_millis(ms)),
+            }
+            prop_assert_eq!(flight.is_empty(), oracle.is_empty());
+            prop_assert_eq!(flight.places.len(), flight.frames.len());
+        }
+        // Nothing is forgotten: after a reconnect every frame with an unanswered slot goes out.
+        flight.reconnected();
+        let mut again = BTreeSet::new();
+        while let Some((head, _)) = flight.next_to_send(|_| true) {
+            again.extend(head.place.first.0..head.place.first.0 + u64::from(head.count));
+        }
+        prop_assert!(oracle.keys().all(|slot| again.contains(slot)));
+    }
+}

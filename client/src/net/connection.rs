@@ -1,0 +1,213 @@
+//! The connection to one stripe-writer: frames out, acks in, for as long as the log is open.
+//!
+//! One task owns the connection. It connects when there is a frame, pipelines frames, and after a loss
+//! connects again and resends what is unanswered, in order.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+use wire::frame::{Ack, AckStatus, Frame};
+
+use crate::call::{Call, Piece};
+use crate::limits::{BACKOFF, SILENCE_MAX, WRITE_BYTES};
+use crate::logic::backoff::Backoff;
+use crate::logic::flight::{Answer, AppendFrame, Flight};
+use crate::net::frames::{self, Lost};
+use crate::net::jitter;
+use crate::shared::Shared;
+use crate::{Error, Position};
+
+/// The frames for one stripe-writer, and the word that there are some.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    address: SocketAddr,
+    flight: Mutex<Flight<Arc<Call>>>,
+    changed: Notify,
+}
+
+impl Outgoing {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            flight: Mutex::new(Flight::new()),
+            changed: Notify::new(),
+        }
+    }
+
+    pub(crate) fn push(&self, frames: impl IntoIterator<Item = AppendFrame<Arc<Call>>>) {
+        let mut flight = self.flight();
+        for frame in frames {
+            flight.push(frame);
+        }
+        drop(flight);
+        self.changed.notify_one();
+    }
+
+    /// Serves the connection, for ever.
+    pub(crate) async fn run(&self, shared: &Shared) {
+        let mut pauses = Backoff::new(BACKOFF);
+        loop {
+            while self.flight().is_empty() {
+                self.changed.notified().await;
+            }
+            let lost = match frames::connect(self.address, shared.id(), shared.client).await {
+                Ok((stream, welcome)) => {
+                    shared.counters.connections.add(1);
+                    tracing::debug!(writer = %welcome.writer, address = %self.address, "connected");
+                    self.flight().reconnected();
+                    let (read, write) = stream.into_split();
+                    let (read, write) = (
+                        BufReader::with_capacity(WRITE_BYTES, read),
+                        BufWriter::with_capacity(WRITE_BYTES, write),
+                    );
+                    let mut answered = false;
+                    let ended = tokio::select! {
+                        ended = self.receive(shared, read, &mut answered) => ended,
+                        ended = self.send(shared, write) => ended,
+                    };
+                    if answered {
+                        pauses.reset();
+                    }
+                    ended
+                }
+                Err(lost) => Err(lost),
+            };
+            if let Err(lost) = lost {
+                self.lost(shared, &lost);
+            }
+            sleep(pauses.pause(jitter())).await;
+        }
+    }
+
+    fn lost(&self, shared: &Shared, lost: &Lost) {
+        let address = self.address;
+        shared.problem(format!("stripe-writer {address}: {lost}"));
+        if lost.is_final() {
+            for answer in self.flight().drain() {
+                fail(&answer, &lost.to_string());
+            }
+        }
+    }
+
+    async fn send<W: AsyncWrite + Unpin>(
+        &self,
+        shared: &Shared,
+        mut to: BufWriter<W>,
+    ) -> Result<(), Lost> {
+        loop {
+            let (next, due) = {
+                let mut flight = self.flight();
+                flight.wake(shared.elapsed());
+                let next = flight.next_to_send(|share| share.owner.claim(share.count));
+                (next, flight.next_due())
+            };
+            let Some((head, body)) = next else {
+                to.flush().await?;
+                let pause = due.map_or(SILENCE_MAX, |due| due.saturating_sub(shared.elapsed()));
+                // Whichever comes first, the loop looks again.
+                let _ = timeout(pause, self.changed.notified()).await;
+                continue;
+            };
+            shared.counters.frames_sent.add(1);
+            let head = Frame::Append(head).encode(body.len())?;
+            to.write_all(&head).await?;
+            to.write_all(body.bytes()).await?;
+        }
+    }
+
+    async fn receive<R: AsyncRead + Unpin>(
+        &self,
+        shared: &Shared,
+        mut from: R,
+        answered: &mut bool,
+    ) -> Result<(), Lost> {
+        loop {
+            let frame = frames::read(&mut from);
+            tokio::pin!(frame);
+            let (frame, _) = loop {
+                match timeout(SILENCE_MAX, &mut frame).await {
+                    Ok(frame) => break frame?,
+                    Err(_) if self.flight().is_owed() => return Err(Lost::Silent),
+                    Err(_) => {}
+                }
+            };
+            let Frame::Ack(ack) = frame else {
+                return Err(Lost::Unexpected);
+            };
+            *answered = true;
+            self.accept(shared, &ack)?;
+        }
+    }
+
+    fn accept(&self, shared: &Shared, ack: &Ack) -> Result<(), Lost> {
+        let status = ack.status()?;
+        let outcome = match status {
+            AckStatus::NotOwner | AckStatus::Busy => {
+                self.put_off(shared, ack, status);
+                return Ok(());
+            }
+            outcome => outcome,
+        };
+        let answers = self.flight().settle(ack);
+        for answer in answers {
+            let share = &answer.share;
+            share.owner.answered(share.count);
+            match outcome {
+                AckStatus::Committed => share.owner.commit(share.first, &answer.positions),
+                AckStatus::Junk | AckStatus::Sealed => again(shared, &answer),
+                _ => fail(&answer, &format!("{outcome:?}").to_lowercase()),
+            }
+        }
+        Ok(())
+    }
+
+    fn put_off(&self, shared: &Shared, ack: &Ack, status: AckStatus) {
+        let address = self.address;
+        shared.problem(format!("stripe-writer {address}: {status:?}"));
+        shared.counters.frames_put_off.add(1);
+        let pause = Backoff::new((PUT_OFF, PUT_OFF)).pause(jitter());
+        let until = shared.elapsed() + pause;
+        let busy = status == AckStatus::Busy;
+        for share in self.flight().put_off(ack, until, busy) {
+            share.owner.answered(share.count);
+        }
+        self.changed.notify_one();
+    }
+
+    fn flight(&self) -> MutexGuard<'_, Flight<Arc<Call>>> {
+        self.flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Queues records that lost their positions for a new token.
+fn again(shared: &Shared, answer: &Answer<Arc<Call>>) {
+    let share = &answer.share;
+    shared
+        .counters
+        .records_reappended
+        .add(u64::from(share.count));
+    let (skip, take) = (answer.offsets.start as usize, answer.offsets.len());
+    let records: Vec<Bytes> = answer.body.records().skip(skip).take(take).collect();
+    shared.queue.push_again(Piece {
+        call: share.owner.clone(),
+        first: share.first,
+        records,
+    });
+}
+
+fn fail(answer: &Answer<Arc<Call>>, reason: &str) {
+    let position = answer.positions.first().copied().unwrap_or(Position(0));
+    answer.share.owner.fail(|definite| Error::Refused {
+        position,
+        reason: reason.to_owned(),
+        definite,
+    });
+}
+
+/// Nominal pause before a frame that a writer put off is sent again.
+const PUT_OFF: Duration = Duration::from_millis(100);

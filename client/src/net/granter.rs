@@ -1,0 +1,246 @@
+//! The task that asks for tokens and hands records to connections.
+//!
+//! One request is under way; everything that arrives meanwhile is the next batch. Batches are handed
+//! over in the order of their tokens.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::sleep;
+use wire::control::ControlEntry;
+use wire::datagram::Status;
+use wire::limits::{MAX_GRANT, MAX_POSITION};
+use wire::{Identity, Position, RequestId, RunBody, WireError};
+
+use crate::call::{Call, Piece};
+use crate::limits::BACKOFF;
+use crate::logic::backoff::Backoff;
+use crate::logic::flight::{AppendFrame, Share};
+use crate::logic::split::{Part, Token, cut, split};
+use crate::net::jitter;
+use crate::net::sequencer::Told;
+use crate::shared::Shared;
+use crate::{Error, Result};
+
+/// Serves the queue, for ever.
+pub(crate) async fn run(shared: &Shared) {
+    let limit = usize::try_from(MAX_GRANT).unwrap_or(usize::MAX);
+    loop {
+        let mut batch = shared.queue.take(limit).await;
+        // A request number and its count belong together: a repeated request must be the same.
+        let request = shared.sequencer.next_request();
+        let count = batch.iter().map(|piece| piece.records.len()).sum();
+        let Some((token, entry)) = obtain(shared, &mut batch, request, count).await else {
+            continue;
+        };
+        shared.counters.grants.add(1);
+        // What nobody waits for any more is not written: its positions become a hole at the end.
+        batch.retain(|piece| piece.call.is_open());
+        if let Err(error) = hand_over(shared, &entry, token, request, batch) {
+            shared.problem(format!("token of request {request}: {error}"));
+        }
+    }
+}
+
+/// A token for the batch, and a control entry that knows its epoch; `None` if meanwhile all callers are
+/// gone.
+async fn obtain(
+    shared: &Shared,
+    batch: &mut Vec<Piece>,
+    request: RequestId,
+    count: usize,
+) -> Option<(Token, Arc<ControlEntry>)> {
+    let mut pauses = Backoff::new(BACKOFF);
+    loop {
+        let reason = tokio::select! {
+            tried = try_once(shared, request, count) => match tried {
+                Ok(granted) => return Some(granted),
+                Err(Error::Refused { reason, .. }) => {
+                    refuse(batch, &reason);
+                    return None;
+                }
+                Err(error) => error.to_string(),
+            },
+            () = all_gone(batch) => return None,
+        };
+        shared.problem(reason);
+        batch.retain(|piece| piece.call.is_open());
+        if batch.is_empty() {
+            return None;
+        }
+        sleep(pauses.pause(jitter())).await;
+    }
+}
+
+async fn try_once(
+    shared: &Shared,
+    request: RequestId,
+    count: usize,
+) -> Result<(Token, Arc<ControlEntry>)> {
+    let what = "grant count";
+    let count = u32::try_from(count).map_err(|_| WireError::Malformed { what })?;
+    let told = shared.sequencer.grant(request, count).await?;
+    let token = check(shared, &told, count)?;
+    let entry = shared.view.at_least(token.epoch).await?;
+    if entry.epoch > token.epoch {
+        let (epoch, known) = (token.epoch, entry.epoch);
+        let text = format!("token of a former reign: epoch={epoch} known={known}");
+        return Err(shared.sequencer.unavailable(text));
+    }
+    Ok((token, entry))
+}
+
+fn check(shared: &Shared, told: &Told, count: u32) -> Result<Token> {
+    match told.status {
+        Status::Ok => {}
+        Status::Invalid => {
+            return Err(Error::Refused {
+                position: told.first,
+                reason: "the sequencer says that the request is invalid".to_owned(),
+                definite: true,
+            });
+        }
+        status => return Err(shared.sequencer.unavailable(format!("{status:?}"))),
+    }
+    let token = Token {
+        epoch: told.epoch,
+        first: told.first,
+        count: u64::from(told.count),
+    };
+    if told.count != count || token.end().0 > MAX_POSITION {
+        let what = "token";
+        return Err(WireError::Malformed { what }.into());
+    }
+    Ok(token)
+}
+
+/// Waits until no piece of the batch has a caller any more.
+async fn all_gone(batch: &[Piece]) {
+    while batch.iter().any(|piece| piece.call.is_open()) {
+        sleep(BACKOFF.1).await;
+    }
+}
+
+fn refuse(batch: &[Piece], reason: &str) {
+    for piece in batch {
+        piece.call.fail(|definite| Error::Refused {
+            position: Position(0),
+            reason: reason.to_owned(),
+            definite,
+        });
+    }
+}
+
+/// One record of a batch: which piece it is from, and its index there.
+struct Record {
+    piece: usize,
+    index: usize,
+    bytes: Bytes,
+}
+
+fn hand_over(
+    shared: &Shared,
+    entry: &ControlEntry,
+    token: Token,
+    request: RequestId,
+    batch: Vec<Piece>,
+) -> Result<()> {
+    let mut calls = Vec::with_capacity(batch.len());
+    let mut records = Vec::new();
+    for (
+        piece,
+        Piece {
+            call,
+            first,
+            records: bytes,
+        },
+    ) in batch.into_iter().enumerate()
+    {
+        calls.push(call);
+        let of_piece = |(index, bytes)| Record {
+            piece,
+            index,
+            bytes,
+        };
+        records.extend((first..).zip(bytes).map(of_piece));
+    }
+    let used = Token {
+        count: records.len() as u64,
+        ..token
+    };
+    let identity = Identity {
+        client: shared.client,
+        request,
+    };
+    let mut outgoing: BTreeMap<SocketAddr, Vec<AppendFrame<Arc<Call>>>> = BTreeMap::new();
+    for part in split(entry, used)? {
+        let what = "stripe without an owner";
+        let owner = shared.options.membership.owner(part.stripe);
+        let owner = owner.ok_or(WireError::Malformed { what })?;
+        let frames = outgoing.entry(owner).or_default();
+        make_frames(shared, &part, token, identity, &calls, &records, frames)?;
+    }
+    for (owner, frames) in outgoing {
+        if let Some(connection) = shared.writers.get(&owner) {
+            connection.push(frames);
+        }
+    }
+    Ok(())
+}
+
+fn make_frames(
+    shared: &Shared,
+    part: &Part,
+    token: Token,
+    identity: Identity,
+    calls: &[Arc<Call>],
+    records: &[Record],
+    frames: &mut Vec<AppendFrame<Arc<Call>>>,
+) -> Result<()> {
+    let indexes = part.records.iter().cloned().flatten();
+    let mine: Vec<&Record> = indexes.filter_map(|index| records.get(index)).collect();
+    let sizes = mine.iter().map(|record| record.bytes.len());
+    let (mut rest, mut first) = (mine.as_slice(), part.first);
+    for count in cut(sizes, shared.options.frame_bytes) {
+        let (of_frame, behind) = rest.split_at(count.min(rest.len()));
+        let bytes: Vec<&Bytes> = of_frame.iter().map(|record| &record.bytes).collect();
+        frames.push(AppendFrame {
+            segment: part.segment,
+            stripe: part.stripe,
+            first,
+            epoch: token.epoch,
+            identity,
+            body: RunBody::new(&bytes)?,
+            shares: shares(calls, of_frame),
+        });
+        (rest, first) = (behind, first.plus(count as u64));
+    }
+    Ok(())
+}
+
+/// Joins neighbours of one call to one share.
+fn shares(calls: &[Arc<Call>], records: &[&Record]) -> Vec<Share<Arc<Call>>> {
+    let mut shares: Vec<(usize, Share<Arc<Call>>)> = Vec::new();
+    for record in records {
+        match shares.last_mut() {
+            Some((piece, share))
+                if *piece == record.piece && share.first + share.count as usize == record.index =>
+            {
+                share.count += 1;
+            }
+            _ => {
+                if let Some(call) = calls.get(record.piece) {
+                    let share = Share {
+                        owner: call.clone(),
+                        first: record.index,
+                        count: 1,
+                    };
+                    shares.push((record.piece, share));
+                }
+            }
+        }
+    }
+    shares.into_iter().map(|(_, share)| share).collect()
+}

@@ -1,0 +1,10 @@
+//! Sockets: the sequencer over UDP, stripe-writers over TCP. The only place beside `store` that reads
+//! clocks and draws chance.
+
+mod chance;
+pub(crate) mod connection;
+pub(crate) mod frames;
+pub(crate) mod granter;
+pub(crate) mod sequencer;
+
+pub(crate) use chance::{draw_client, jitter};

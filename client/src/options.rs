@@ -1,0 +1,79 @@
+use std::time::Duration;
+
+use catalog::Membership;
+
+use crate::limits::{APPEND_TIMEOUT, FRAME_BYTES, GRANT_TIMEOUT, IN_FLIGHT_BYTES};
+use crate::{Error, Result};
+
+/// Which log to open, who serves it, and the limits of this client.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub(crate) store: String,
+    pub(crate) membership: Membership,
+    pub(crate) append_timeout: Duration,
+    pub(crate) grant_timeout: Duration,
+    pub(crate) frame_bytes: usize,
+    pub(crate) in_flight_bytes: usize,
+}
+
+impl Options {
+    /// The log at a store's URL, served by these, with default limits.
+    #[must_use]
+    pub fn new(store: impl Into<String>, membership: Membership) -> Self {
+        Self {
+            store: store.into(),
+            membership,
+            append_timeout: APPEND_TIMEOUT,
+            grant_timeout: GRANT_TIMEOUT,
+            frame_bytes: FRAME_BYTES,
+            in_flight_bytes: IN_FLIGHT_BYTES,
+        }
+    }
+
+    /// Longest time for an append, from the call to its outcome; 30 s by default.
+    #[must_use]
+    pub fn append_timeout(mut self, timeout: Duration) -> Self {
+        self.append_timeout = timeout;
+        self
+    }
+
+    /// Time after which a request to the sequencer is sent again, doubling each time; 50 ms by default.
+    #[must_use]
+    pub fn grant_timeout(mut self, timeout: Duration) -> Self {
+        self.grant_timeout = timeout;
+        self
+    }
+
+    /// Most bytes of one frame of records; 1 MiB by default, and at most that.
+    #[must_use]
+    pub fn max_batch_bytes(mut self, bytes: usize) -> Self {
+        self.frame_bytes = bytes;
+        self
+    }
+
+    /// Most bytes that the records of all appends under way may take; 64 MiB by default.
+    #[must_use]
+    pub fn max_in_flight_bytes(mut self, bytes: usize) -> Self {
+        self.in_flight_bytes = bytes;
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        let sound = [
+            (!self.append_timeout.is_zero(), "append timeout: zero"),
+            (!self.grant_timeout.is_zero(), "grant timeout: zero"),
+            (
+                (1..=FRAME_BYTES).contains(&self.frame_bytes),
+                "batch size: not 1 byte to 1 MiB",
+            ),
+            (
+                (1..=u32::MAX as usize).contains(&self.in_flight_bytes),
+                "bytes in flight: not 1 byte to 4 GiB",
+            ),
+        ];
+        match sound.into_iter().find(|(ok, _)| !ok) {
+            Some((_, what)) => Err(Error::invalid(what)),
+            None => Ok(()),
+        }
+    }
+}

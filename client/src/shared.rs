@@ -1,0 +1,62 @@
+//! What the tasks of an open log share.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use wire::{ClientId, LogId};
+
+use crate::Options;
+use crate::call::Queue;
+use crate::net::connection::Outgoing;
+use crate::net::sequencer::Sequencer;
+use crate::stats::Counters;
+use crate::store::view::View;
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) view: View,
+    pub(crate) options: Options,
+    pub(crate) client: ClientId,
+    pub(crate) sequencer: Sequencer,
+    pub(crate) queue: Queue,
+    /// Permits for the bytes of all appends under way. Every queue of records is bounded by it.
+    pub(crate) memory: Arc<Semaphore>,
+    pub(crate) writers: BTreeMap<SocketAddr, Outgoing>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) opened: Instant,
+    pub(crate) last_problem: Mutex<Option<String>>,
+}
+
+impl Shared {
+    pub(crate) fn id(&self) -> LogId {
+        self.view.log().id()
+    }
+
+    /// Time since the log was opened.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.opened.elapsed()
+    }
+
+    /// Remembers what went wrong last, for the error of an append that runs out of time.
+    pub(crate) fn problem(&self, text: String) {
+        tracing::debug!(problem = %text, "trying again");
+        *self
+            .last_problem
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(text);
+    }
+
+    pub(crate) fn take_problem(&self) -> String {
+        let problem = self
+            .last_problem
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        problem
+            .clone()
+            .unwrap_or_else(|| "none, it is slow".to_owned())
+    }
+}
