@@ -70,6 +70,27 @@ impl Run {
         self.content.as_ref().map(|(identity, _)| *identity)
     }
 
+    /// The part of the run in slots `[from, to)`, which have to be its own.
+    ///
+    /// # Errors
+    /// [`WireError::Malformed`] if they are not, or are none.
+    pub fn part(&self, from: Slot, to: Slot) -> Result<Self, WireError> {
+        let what = "part of a run";
+        if from < self.first || to > self.end() || from >= to {
+            return Err(WireError::Malformed { what });
+        }
+        let count = from.until(to);
+        let Some((identity, body)) = &self.content else {
+            return Ok(Self::junk(from, count));
+        };
+        if count == self.count {
+            return Ok(self.clone());
+        }
+        let number = |n: u64| usize::try_from(n).map_err(|_| WireError::Malformed { what });
+        let body = body.part(number(self.first.until(from))?, number(count)?)?;
+        Ok(Self::records(from, *identity, body))
+    }
+
     /// Bytes of the run's body, 0 for junk.
     #[must_use]
     pub fn body_len(&self) -> usize {
@@ -184,13 +205,18 @@ impl RunBody {
         })
     }
 
-    /// The body without its first `skip` records: a new body with a checksum of its own, computed from
+    /// A body of `count` of the records from number `from` on: with a checksum of its own, computed from
     /// bytes that were checked when they came in.
     ///
     /// # Errors
-    /// [`WireError::Bound`] if nothing would be left.
-    pub fn without_first(&self, skip: usize) -> Result<Self, WireError> {
-        Self::new(&self.records().skip(skip).collect::<Vec<_>>())
+    /// [`WireError::Bound`] or [`WireError::Malformed`] if there are no such records.
+    pub fn part(&self, from: usize, count: usize) -> Result<Self, WireError> {
+        let records: Vec<_> = self.records().skip(from).take(count).collect();
+        if records.len() != count {
+            let what = "part of a run";
+            return Err(WireError::Malformed { what });
+        }
+        Self::new(&records)
     }
 }
 
@@ -254,7 +280,7 @@ mod tests {
             let again = RunBody::checked(body.count(), body.crc(), body.bytes().clone()).expect("valid");
             prop_assert_eq!(again.records().collect::<Vec<_>>(), records.clone());
             if skip < records.len() {
-                let rest = body.without_first(skip).expect("valid");
+                let rest = body.part(skip, records.len() - skip).expect("valid");
                 prop_assert_eq!(rest.records().collect::<Vec<_>>(), &records[skip..]);
             }
         }

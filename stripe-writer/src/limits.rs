@@ -1,0 +1,50 @@
+//! Every bound of the stripe-writer, in one place.
+
+use std::time::Duration;
+
+/// Objects of one stripe whose puts may be under way at the same time.
+pub const FLIGHTS_A_STRIPE: usize = 4;
+
+/// Connections that wait for the same held run; a client has one and reconnects now and then.
+pub const WAITERS_A_RUN: usize = 8;
+
+/// Appends that wait until slots under way are decided, for each stripe.
+pub const LATE_A_STRIPE: usize = 1024;
+
+/// Slots ahead of a stripe's chain that a client may write to: far more than are granted while an object
+/// is put, far less than would let a faulty client park records behind a hole that nobody ever fills.
+pub const MAX_AHEAD_SLOTS: u64 = 1 << 32;
+
+/// Events that wait for one stripe.
+pub const EVENTS_A_STRIPE: usize = 256;
+
+/// Frames that wait for one connection. A client that does not read its answers is cut off at this bound.
+pub const FRAMES_A_CONNECTION: usize = 16 << 10;
+
+/// Connections at the same time.
+pub const CONNECTIONS: usize = 4096;
+
+/// Subscriptions and reads of one connection at the same time.
+pub const ASKS_A_CONNECTION: usize = 4096;
+
+/// Bytes of records that were made durable and are kept in memory for readers at the tail, all stripes
+/// together.
+pub const RECENT_BYTES: usize = 128 << 20;
+
+/// Reads of indexes, to answer repeated appends, at the same time.
+pub const LOOKUPS: usize = 16;
+
+/// Objects of others that a new owner adopts, one after another, before it gives up on a stripe (C-6).
+pub const FENCE_ATTEMPTS: usize = 64;
+
+/// How often frontiers are reported while they move.
+pub const REPORT_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How often frontiers are reported while they rest.
+pub const REPORT_HEARTBEAT: Duration = Duration::from_millis(200);
+
+/// Time for a new connection to say hello.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Unit of the memory bound, in bytes.
+pub const MEMORY_UNIT: usize = 1024;

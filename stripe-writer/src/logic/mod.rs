@@ -1,0 +1,8 @@
+//! Pure state machines: no I/O, no clocks, no threads. Time is an argument, as a duration on
+//! `CLOCK_BOOTTIME`, which also counts while a machine sleeps.
+
+pub mod action;
+pub mod held;
+pub mod hole;
+pub mod recent;
+pub mod stripe;

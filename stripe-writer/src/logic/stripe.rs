@@ -1,0 +1,470 @@
+//! One stripe: from appended runs to a chain of objects.
+//!
+//! The owner of a stripe holds runs by slot, cuts the contiguous part into objects, and lets several puts
+//! be under way; but the chain's end, the frontier, moves in order, and only what lies below it is
+//! acknowledged (C-4). Owned by the stripe's task; every input gives a list of [`Action`]s.
+//!
+//! Invariants: `frontier <= planned`; the objects in `flights` cover `[frontier, planned)` in order,
+//! without gap; what is held lies at or behind `planned`.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use wire::frame::AckStatus;
+use wire::object::{Author, ChainId, Header, Index, Object};
+use wire::{Epoch, Identity, Run, Slot};
+
+use super::action::{Action, Config, FlightId, PutOutcome};
+use super::held::{Held, HeldRun, Occupant, Waiter};
+use crate::limits::{FLIGHTS_A_STRIPE, LATE_A_STRIPE, MAX_AHEAD_SLOTS};
+
+#[derive(Debug)]
+enum FlightState {
+    Putting,
+    Stored,
+    Verifying,
+    Verified,
+    Taken(Box<Index>),
+}
+
+#[derive(Debug)]
+struct Flight<T> {
+    id: FlightId,
+    header: Header,
+    runs: Vec<HeldRun<T>>,
+    state: FlightState,
+    started: Duration,
+}
+
+/// Somebody who appended to slots that are under way: answered when they are decided.
+#[derive(Debug)]
+struct Late<T> {
+    waiter: Waiter<T>,
+    identity: Identity,
+}
+
+/// The state machine. `T` says whom to answer; it is cloned where one append needs several answers.
+#[derive(Debug)]
+pub struct Stripe<T> {
+    chain: ChainId,
+    author: Author,
+    config: Config,
+    frontier: Slot,
+    held: Held<T>,
+    flights: VecDeque<Flight<T>>,
+    late: Vec<Late<T>>,
+    next_flight: u64,
+    sealed: Epoch,
+    seal_to: Slot,
+    fill_below: Slot,
+    verified_at: Duration,
+    fenced: bool,
+    actions: Vec<Action<T>>,
+}
+
+impl<T: Clone> Stripe<T> {
+    /// A stripe whose chain ends at `frontier`, as verified at `now` by this owner's fence (C-6).
+    #[must_use]
+    pub fn new(
+        chain: ChainId,
+        author: Author,
+        frontier: Slot,
+        config: Config,
+        now: Duration,
+    ) -> Self {
+        Self {
+            chain,
+            author,
+            config,
+            frontier,
+            held: Held::new(frontier),
+            flights: VecDeque::new(),
+            late: Vec::new(),
+            next_flight: 0,
+            sealed: author.epoch,
+            seal_to: frontier,
+            fill_below: frontier,
+            verified_at: now,
+            fenced: false,
+            actions: Vec::new(),
+        }
+    }
+
+    /// First slot that is not decided.
+    #[must_use]
+    pub fn frontier(&self) -> Slot {
+        self.frontier
+    }
+
+    /// Bytes that are held in no object yet.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held.bytes()
+    }
+
+    /// Whether another process owns the stripe.
+    #[must_use]
+    pub fn is_fenced(&self) -> bool {
+        self.fenced
+    }
+
+    /// Number of objects whose puts are under way.
+    #[must_use]
+    pub fn flights(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// Takes what is to be done.
+    pub fn actions(&mut self) -> Vec<Action<T>> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// A run of records arrived under a token of `epoch`. The epoch is one that this owner has heard of.
+    pub fn append(&mut self, run: &Run, epoch: Epoch, token: &T, now: Duration) {
+        let Some(identity) = run.identity() else {
+            return self.answer(token.clone(), run.first, run.end(), AckStatus::Invalid);
+        };
+        if self.fenced {
+            return self.answer(token.clone(), run.first, run.end(), AckStatus::NotOwner);
+        }
+        let mut at = run.first;
+        let decided = run.end().min(self.frontier);
+        if at < decided {
+            self.look_up(token.clone(), at, decided, identity);
+            at = decided;
+        }
+        let under_way = run.end().min(self.held.planned());
+        if at < under_way {
+            self.wait_late(token.clone(), at, under_way, identity);
+            at = under_way;
+        }
+        if at == run.end() {
+            return;
+        }
+        // [H-3] Nothing of a sealed epoch is taken in; what was decided is answered above.
+        if epoch < self.sealed {
+            return self.answer(token.clone(), at, run.end(), AckStatus::Sealed);
+        }
+        if self.held.planned().until(run.end()) > MAX_AHEAD_SLOTS {
+            return self.answer(token.clone(), at, run.end(), AckStatus::Busy);
+        }
+        self.hold(run, at, identity, epoch, token, now);
+        self.held.extend(self.fill_below, now);
+    }
+
+    /// The sequencer's reign `epoch` began: tokens of lower epochs are refused from now on, and every
+    /// slot below `to` is to be decided at once (H-3). Idempotent, and never undone by an older epoch.
+    pub fn seal(&mut self, epoch: Epoch, to: Slot, now: Duration) {
+        if epoch < self.sealed {
+            return;
+        }
+        self.sealed = epoch;
+        self.author.epoch = epoch;
+        self.seal_to = self.seal_to.max(to);
+        for held in self.held.remove_older(self.seal_to, epoch) {
+            self.answer_all(held.waiters, AckStatus::Sealed);
+        }
+        self.fill(to, now);
+    }
+
+    /// Whether everything below the last seal is decided.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.frontier >= self.seal_to
+    }
+
+    /// Holes below `below` may be filled from now on (H-1).
+    pub fn fill(&mut self, below: Slot, now: Duration) {
+        self.fill_below = self.fill_below.max(below);
+        self.held.extend(self.fill_below, now);
+    }
+
+    /// When the next object is due; `None` if nothing waits or too many puts are under way.
+    #[must_use]
+    pub fn due(&self) -> Option<Duration> {
+        if self.fenced || self.flights.len() >= FLIGHTS_A_STRIPE {
+            return None;
+        }
+        let since = self.held.ready_since()?;
+        let at_once =
+            self.held.is_full(self.config.target_bytes) || self.held.planned() < self.seal_to;
+        Some(if at_once {
+            Duration::ZERO
+        } else {
+            since + self.config.linger
+        })
+    }
+
+    /// Closes the open object, if one is due. The caller puts it under its name, create-only.
+    pub fn close(&mut self, now: Duration) -> Option<(FlightId, Object)> {
+        if self.due().is_none_or(|due| due > now) {
+            return None;
+        }
+        let held = self.held.take(self.config.target_bytes);
+        let runs: Vec<_> = held.iter().map(|held| held.run.clone()).collect();
+        let object = match Object::build(self.chain, self.author, &runs) {
+            Ok(object) => object,
+            Err(_) => {
+                // Runs are checked when they come in, so that this is a fault of this program: stop
+                // writing rather than lose the thread of the chain.
+                self.fence();
+                return None;
+            }
+        };
+        let id = FlightId(self.next_flight);
+        self.next_flight += 1;
+        self.flights.push_back(Flight {
+            id,
+            header: object.index.header,
+            runs: held,
+            state: FlightState::Putting,
+            started: now,
+        });
+        Some((id, object))
+    }
+
+    /// A put ended. Answers for flights that were given up are ignored.
+    pub fn put_done(&mut self, id: FlightId, outcome: PutOutcome, now: Duration) {
+        if let Some(flight) = self.flights.iter_mut().find(|flight| flight.id == id) {
+            flight.state = match outcome {
+                PutOutcome::Stored => FlightState::Stored,
+                PutOutcome::Taken(index) => FlightState::Taken(index),
+            };
+        }
+        self.advance(now);
+    }
+
+    /// The walk for [`Action::Verify`] ended, `walked_at` being the time when it began. An object that the
+    /// chain does not have means that the chain has gone on without this owner (C-7).
+    pub fn verified(&mut self, id: FlightId, in_chain: bool, walked_at: Duration, now: Duration) {
+        let Some(front) = self.flights.front_mut().filter(|flight| flight.id == id) else {
+            return;
+        };
+        if in_chain {
+            front.state = FlightState::Verified;
+            self.verified_at = self.verified_at.max(walked_at);
+            self.advance(now);
+        } else {
+            self.fence();
+        }
+    }
+
+    /// Moves the frontier over all objects in front that are stored (C-4).
+    fn advance(&mut self, now: Duration) {
+        while !self.fenced {
+            let Some(front) = self.flights.front_mut() else {
+                return;
+            };
+            match std::mem::replace(&mut front.state, FlightState::Putting) {
+                FlightState::Putting => return,
+                FlightState::Verifying => {
+                    front.state = FlightState::Verifying;
+                    return;
+                }
+                // [C-7] After a pause the create may have re-created a name that was collected.
+                FlightState::Stored
+                    if now.saturating_sub(self.verified_at) > self.config.max_commit_age =>
+                {
+                    front.state = FlightState::Verifying;
+                    let (id, header) = (front.id, front.header);
+                    return self.actions.push(Action::Verify { id, header });
+                }
+                FlightState::Stored | FlightState::Verified => self.commit(),
+                FlightState::Taken(index) => self.adopt(index, now),
+            }
+        }
+    }
+
+    fn commit(&mut self) {
+        let Some(flight) = self.flights.pop_front() else {
+            return;
+        };
+        self.frontier = flight.header.end;
+        // The name was free at some time after `started`, so that the chain ended there.
+        self.verified_at = self.verified_at.max(flight.started);
+        let (runs, waiters): (Vec<_>, Vec<_>) = flight
+            .runs
+            .into_iter()
+            .map(|held| (held.run, held.waiters))
+            .unzip();
+        let header = flight.header;
+        // Readers can see the records before anybody is told that they are committed.
+        self.actions.push(Action::Committed { header, runs });
+        for waiters in waiters {
+            self.answer_all(waiters, AckStatus::Committed);
+        }
+        self.answer_late();
+    }
+
+    /// Another's object is the chain's next one and decides its slots (C-3, C-5). Everything behind it
+    /// is planned anew: an object of this owner that is stored further on is met again under its name if
+    /// the chain comes to end there, and is an orphan if not.
+    fn adopt(&mut self, index: Box<Index>, now: Duration) {
+        let author = index.header.author;
+        let newer = author.owner > self.author.owner;
+        if newer || index.header.start != self.frontier {
+            return self.fence();
+        }
+        self.frontier = index.header.end;
+        self.actions.push(Action::Adopted(index));
+        let flights = std::mem::take(&mut self.flights);
+        let mut runs: Vec<_> = flights.into_iter().flat_map(|flight| flight.runs).collect();
+        runs.extend(self.held.restart(self.frontier));
+        for held in runs {
+            let Some(identity) = held.run.identity() else {
+                continue;
+            };
+            for waiter in held.waiters {
+                self.place_again(&held.run, identity, held.epoch, waiter, now);
+            }
+        }
+        self.held.extend(self.fill_below, now);
+        self.answer_late();
+    }
+
+    fn place_again(
+        &mut self,
+        run: &Run,
+        identity: Identity,
+        epoch: Epoch,
+        waiter: Waiter<T>,
+        now: Duration,
+    ) {
+        let decided = waiter.end.min(self.frontier);
+        if waiter.first < decided {
+            self.look_up(waiter.token.clone(), waiter.first, decided, identity);
+        }
+        let from = waiter.first.max(self.frontier);
+        if from < waiter.end
+            && let Ok(part) = run.part(from, waiter.end)
+        {
+            self.hold(&part, from, identity, epoch, &waiter.token, now);
+        }
+    }
+
+    /// Holds the part of a run from `at` on, wherever nothing is held yet.
+    fn hold(
+        &mut self,
+        run: &Run,
+        mut at: Slot,
+        identity: Identity,
+        epoch: Epoch,
+        token: &T,
+        now: Duration,
+    ) {
+        while at < run.end() {
+            let occupied = self.held.occupant(at, run.end(), Some(identity));
+            let free_to = occupied.as_ref().map_or(run.end(), |(first, _, _)| *first);
+            if at < free_to {
+                self.hold_free(run, at, free_to, epoch, token, now);
+                at = free_to;
+            }
+            let Some((first, end, occupant)) = occupied else {
+                return;
+            };
+            let to = end.min(run.end());
+            let waiter = Waiter {
+                token: token.clone(),
+                first: at,
+                end: to,
+            };
+            match occupant {
+                Occupant::Same => {
+                    if let Err(waiter) = self.held.wait(first, waiter) {
+                        self.answer(waiter.token, at, to, AckStatus::Busy);
+                    }
+                }
+                Occupant::Junk => self.wait_late(waiter.token, at, to, identity),
+                Occupant::Other => self.answer(waiter.token, at, to, AckStatus::Conflict),
+            }
+            at = to;
+        }
+    }
+
+    fn hold_free(
+        &mut self,
+        run: &Run,
+        from: Slot,
+        to: Slot,
+        epoch: Epoch,
+        token: &T,
+        now: Duration,
+    ) {
+        let Ok(part) = run.part(from, to) else {
+            return self.answer(token.clone(), from, to, AckStatus::Invalid);
+        };
+        let waiter = Waiter {
+            token: token.clone(),
+            first: from,
+            end: to,
+        };
+        self.held.insert(HeldRun {
+            run: part,
+            epoch,
+            since: now,
+            waiters: vec![waiter],
+        });
+    }
+
+    fn wait_late(&mut self, token: T, first: Slot, end: Slot, identity: Identity) {
+        if self.late.len() >= LATE_A_STRIPE {
+            return self.answer(token, first, end, AckStatus::Busy);
+        }
+        let waiter = Waiter { token, first, end };
+        self.late.push(Late { waiter, identity });
+    }
+
+    fn answer_late(&mut self) {
+        let (decided, waiting) = std::mem::take(&mut self.late)
+            .into_iter()
+            .partition(|late: &Late<T>| late.waiter.end <= self.frontier);
+        self.late = waiting;
+        for late in decided {
+            let Waiter { token, first, end } = late.waiter;
+            self.look_up(token, first, end, late.identity);
+        }
+    }
+
+    /// Stops for good: nothing is acknowledged any more, since another owner decides now.
+    fn fence(&mut self) {
+        if std::mem::replace(&mut self.fenced, true) {
+            return;
+        }
+        let flights = std::mem::take(&mut self.flights);
+        let mut runs: Vec<_> = flights.into_iter().flat_map(|flight| flight.runs).collect();
+        runs.extend(self.held.restart(self.frontier));
+        for held in runs {
+            self.answer_all(held.waiters, AckStatus::NotOwner);
+        }
+        let late = std::mem::take(&mut self.late);
+        self.answer_all(
+            late.into_iter().map(|l| l.waiter).collect(),
+            AckStatus::NotOwner,
+        );
+        self.actions.push(Action::Fenced);
+    }
+
+    fn answer_all(&mut self, waiters: Vec<Waiter<T>>, status: AckStatus) {
+        for Waiter { token, first, end } in waiters {
+            self.answer(token, first, end, status);
+        }
+    }
+
+    fn answer(&mut self, token: T, first: Slot, end: Slot, status: AckStatus) {
+        self.actions.push(Action::Answer {
+            token,
+            first,
+            end,
+            status,
+        });
+    }
+
+    fn look_up(&mut self, token: T, first: Slot, end: Slot, identity: Identity) {
+        self.actions.push(Action::Lookup {
+            token,
+            first,
+            end,
+            identity,
+        });
+    }
+}
