@@ -1,0 +1,108 @@
+//! What a shard counts. Written by the shard alone, read by whoever shows metrics.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number with one writing thread: a plain addition, no atomic read-modify-write.
+#[derive(Debug, Default)]
+pub struct Tally(AtomicU64);
+
+impl Tally {
+    /// The number.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Adds to the number. Only for the thread that owns it.
+    pub fn add(&self, count: u64) {
+        self.set(self.get().wrapping_add(count));
+    }
+
+    /// Sets the number. Only for the thread that owns it.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
+/// Counters of one shard.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ShardCounters {
+    /// Datagrams received, good or bad.
+    pub received: Tally,
+    /// Requests that were given a token, each request once.
+    pub granted: Tally,
+    /// Positions granted.
+    pub tokens: Tally,
+    /// Requests refused as Busy.
+    pub busy: Tally,
+    /// Requests refused for any other reason.
+    pub refused: Tally,
+    /// Requests that were given the token that they had been given before (S-6).
+    pub retries: Tally,
+    /// Replies that wait for the reservation now.
+    pub held: Tally,
+    /// Replies that had to wait for the reservation.
+    pub held_total: Tally,
+    /// Batches with at least one request.
+    pub batches: Tally,
+    /// Additions to the shared counter, at most one a batch.
+    pub fetch_adds: Tally,
+    /// Reply datagrams that the socket did not take; their clients ask again.
+    pub send_errors: Tally,
+    /// Datagrams dropped unanswered.
+    pub dropped: Dropped,
+}
+
+/// Datagrams dropped unanswered, by reason.
+#[derive(Debug, Default)]
+pub struct Dropped([Tally; REASONS.len()]);
+
+/// Reasons for a drop: those of `wire::WireError::reason`, and the shard's own.
+const REASONS: [&str; 12] = [
+    "short",
+    "magic",
+    "version",
+    "kind",
+    "log",
+    "bound",
+    "length",
+    "malformed",
+    STALE,
+    TRUNCATED,
+    UNANSWERABLE,
+    OTHER,
+];
+
+/// The lane has gone on to a later request (S-6).
+pub(super) const STALE: &str = "stale";
+
+/// The socket had more than the buffer could take.
+pub const TRUNCATED: &str = "truncated";
+
+/// The sender has no address that could be answered.
+pub const UNANSWERABLE: &str = "unanswerable";
+
+const OTHER: &str = "other";
+
+impl Dropped {
+    /// Counts a drop.
+    pub fn count(&self, reason: &str) {
+        let known = REASONS.iter().position(|known| *known == reason);
+        if let Some(tally) = self.0.get(known.unwrap_or(REASONS.len() - 1)) {
+            tally.add(1);
+        }
+    }
+
+    /// All reasons with their counts.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        REASONS.into_iter().zip(self.0.iter().map(Tally::get))
+    }
+
+    /// The count of one reason.
+    #[must_use]
+    pub fn get(&self, reason: &str) -> u64 {
+        let counted = self.iter().find(|(known, _)| *known == reason);
+        counted.map_or(0, |(_, count)| count)
+    }
+}
