@@ -2,4 +2,9 @@
 
 #![deny(unsafe_code)]
 
+mod clock;
+mod demand;
 pub mod logic;
+mod net;
+#[allow(unsafe_code, reason = "system calls that no safe crate offers")]
+mod sys;

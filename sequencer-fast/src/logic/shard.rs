@@ -66,6 +66,12 @@ impl<P: Copy, C: Counter> Shard<P, C> {
         &self.core.counters
     }
 
+    /// The counters of this shard, to keep.
+    #[must_use]
+    pub fn shared_counters(&self) -> Arc<ShardCounters> {
+        Arc::clone(&self.core.counters)
+    }
+
     /// The reign that this shard serves.
     #[must_use]
     pub fn reign(&self) -> &Reign<C> {

@@ -1,0 +1,41 @@
+//! How shards ask the checkpoint thread to extend the reservation.
+
+use crossbeam_queue::ArrayQueue;
+use tokio::sync::Notify;
+
+/// Demands that wait. Each setting of the low-water mark raises one; what does not fit would say nothing
+/// new.
+const BOUND: usize = 64;
+
+/// A bounded queue from the shards to the checkpoint thread.
+#[derive(Debug)]
+pub(crate) struct Demand {
+    queue: ArrayQueue<u64>,
+    raised: Notify,
+}
+
+impl Demand {
+    pub(crate) fn new() -> Self {
+        Self {
+            queue: ArrayQueue::new(BOUND),
+            raised: Notify::new(),
+        }
+    }
+
+    /// The issued tail has reached the low-water mark. Neither blocks nor allocates.
+    pub(crate) fn raise(&self, now_ns: u64) {
+        let _ = self.queue.push(now_ns);
+        self.raised.notify_one();
+    }
+
+    /// Waits for demands, and returns when the first was raised.
+    pub(crate) async fn wait(&self) -> u64 {
+        loop {
+            if let Some(raised_ns) = self.queue.pop() {
+                while self.queue.pop().is_some() {}
+                return raised_ns;
+            }
+            self.raised.notified().await;
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Sockets of the shards, and the mechanisms that serve them.
+//!
+//! A mechanism is a module that receives into a [`worker::Worker`], lets it settle, and sends what comes
+//! out: [`poll`] with recvmmsg and sendmmsg, [`uring`] with io_uring.
+
+mod poll;
+mod run;
+pub(crate) mod sleeper;
+pub(crate) mod socket;
+pub(crate) mod worker;

@@ -1,0 +1,69 @@
+//! One UDP socket a shard, all on one address.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::sys::offload;
+
+/// Bytes that the kernel may keep for a shard that is busy; less where the system allows less.
+const SOCKET_BUFFER_BYTES: usize = 8 << 20;
+
+/// Opens `count` sockets on one address. The kernel spreads the clients over them, each client always to
+/// the same socket.
+///
+/// # Errors
+/// Where the address is in use, also by another sequencer: the first socket is bound without
+/// SO_REUSEPORT, which makes it exclusive, and joined by the others afterwards.
+pub(crate) fn open(address: SocketAddr, count: usize) -> io::Result<Vec<UdpSocket>> {
+    let first = new(address)?;
+    first.bind(&address.into())?;
+    let bound = first.local_addr()?.as_socket().unwrap_or(address);
+    if count > 1 {
+        first.set_reuse_port(true)?;
+    }
+    let mut sockets = vec![first.into()];
+    for _ in 1..count {
+        let socket = new(bound)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&bound.into())?;
+        sockets.push(socket.into());
+    }
+    Ok(sockets)
+}
+
+fn new(address: SocketAddr) -> io::Result<Socket> {
+    let kind = Type::DGRAM.cloexec();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::UDP))?;
+    for result in [
+        socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES),
+        socket.set_send_buffer_size(SOCKET_BUFFER_BYTES),
+        offload::merge_received(socket.as_fd()),
+    ] {
+        if let Err(error) = result {
+            tracing::debug!(%error, "socket option refused");
+        }
+    }
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_set_of_sockets_is_refused() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        for count in [1, 3] {
+            let sockets = open(any, count).expect("free port");
+            assert_eq!(sockets.len(), count);
+            let address = sockets[0].local_addr().expect("bound");
+            for again in [1, 2] {
+                let error = open(address, again).expect_err("in use");
+                assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+            }
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! System calls that no safe crate offers. All unsafe code of the sequencer is in here.
+//!
+//! [`abi`] lays out and reads what the kernel is given, on plain bytes and without unsafe code; [`mmsg`]
+//! receives and sends many datagrams in one call; [`offload`] sets socket options.
+
+pub(crate) mod abi;
+pub(crate) mod mmsg;
+pub(crate) mod offload;
