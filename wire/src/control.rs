@@ -146,7 +146,15 @@ impl LogHead {
     /// # Errors
     /// The first check that fails.
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
-        Self::read(open_envelope(HEAD_MAGIC, bytes)?)
+        let body = open_envelope(HEAD_MAGIC, bytes)?;
+        if body.len() > Self::SIZE {
+            return Err(WireError::Length {
+                what: "log head",
+                got: body.len() as u64,
+                expected: Self::SIZE as u64,
+            });
+        }
+        Self::read(body)
     }
 }
 

@@ -173,6 +173,7 @@ impl RawHeader {
             ("runs", u64::from(self.runs), MAX_OBJECT_RUNS as u64),
             ("object bytes", self.object_len, MAX_OBJECT_BYTES as u64),
             ("slots", self.end.0, MAX_POSITION),
+            ("first position", self.start_position.0, MAX_POSITION),
             ("stripe", u64::from(self.stripe), u64::from(MAX_STRIPES) - 1),
         ];
         for (what, got, limit) in bounds {
