@@ -6,10 +6,10 @@
 mod common;
 
 use bytes::Bytes;
-use common::{
-    AUTHOR, HEAD, LOG, any_author, any_chain, any_control_entry, any_frame, any_grant, any_log,
-    any_runs, chain, frames, joined, object, runs,
+use common::any::{
+    any_author, any_chain, any_control_entry, any_frame, any_grant, any_log, any_runs,
 };
+use common::{AUTHOR, HEAD, LOG, chain, frames, joined, object, runs};
 use proptest::prelude::*;
 use wire::control::{ControlEntry, LogHead};
 use wire::datagram::{
