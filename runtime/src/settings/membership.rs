@@ -1,29 +1,9 @@
 //! Who serves what, as settings tell it.
 
-use std::net::SocketAddr;
-use std::ops::RangeInclusive;
-
+use catalog::Writer;
 use wire::limits::MAX_STRIPES;
 
 use super::kind::address;
-
-/// The processes of a log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Membership {
-    /// UDP address of the sequencer.
-    pub sequencer: SocketAddr,
-    /// The stripe-writers.
-    pub writers: Vec<Writer>,
-}
-
-/// A stripe-writer and the stripes that it owns.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Writer {
-    /// TCP address.
-    pub address: SocketAddr,
-    /// Its stripes. A single writer whose stripes are not given has all that a layout can have.
-    pub stripes: RangeInclusive<u16>,
-}
 
 /// Reads `ADDRESS=FIRST-LAST,...`. Whether every stripe has an owner depends on the log's layout and is
 /// checked when a log is opened; that no stripe has two is checked here.

@@ -19,7 +19,6 @@ pub use args::CommonArgs;
 pub use error::SettingsError;
 pub use keys::{KEYS, Key};
 pub use kind::Kind;
-pub use membership::{Membership, Writer};
 pub use types::{
     Backend, ClientSettings, LogSettings, SequencerSettings, Settings, WriterSettings,
 };

@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use catalog::Writer;
+
 use super::SettingsError;
 use super::keys::{self, Key};
 use super::kind::{self, Kind};
 use super::layers::{Given, Layers};
-use super::membership::{self, Writer};
+use super::membership;
 
 /// Reads keys by name, each with the check of its kind.
 #[derive(Debug)]

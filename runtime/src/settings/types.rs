@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use catalog::{Membership, Writer};
+
 use super::layers::Layers;
-use super::membership::{Membership, Writer};
 use super::reader::Reader;
 use super::{CommonArgs, SettingsError};
 
