@@ -179,6 +179,11 @@ impl<T: Clone> Stripe<T> {
         self.held.extend(self.fill_below, now);
     }
 
+    /// What is held is to be put without delay from now on: the process is about to stop.
+    pub fn flush(&mut self) {
+        self.config.linger = Duration::ZERO;
+    }
+
     /// When the next object is due; `None` if nothing waits or too many puts are under way.
     #[must_use]
     pub fn due(&self) -> Option<Duration> {
@@ -425,8 +430,9 @@ impl<T: Clone> Stripe<T> {
         }
     }
 
-    /// Stops for good: nothing is acknowledged any more, since another owner decides now.
-    fn fence(&mut self) {
+    /// Stops for good: nothing is acknowledged any more, since another owner decides now, or because this
+    /// one cannot know what is decided.
+    pub fn fence(&mut self) {
         if std::mem::replace(&mut self.fenced, true) {
             return;
         }

@@ -1,0 +1,112 @@
+//! Counters of the daemon.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use wire::frame::AckStatus;
+use wire::object::{Header, Object};
+use wire::{Position, Run};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StatusLabel {
+    status: &'static str,
+}
+
+/// All counters. Updated by the tasks, read by the admin endpoint.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    puts: Counter,
+    put_bytes: Counter,
+    objects: Counter,
+    records: Counter,
+    record_bytes: Counter,
+    junk: Counter,
+    answers: Family<StatusLabel, Counter>,
+    refused: Counter,
+    issued_tail: Gauge<u64, AtomicU64>,
+}
+
+impl Metrics {
+    /// Names the counters for the admin endpoint.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("stripe_writer");
+        registry.register(
+            "puts",
+            "Objects that were begun to be put",
+            self.puts.clone(),
+        );
+        registry.register(
+            "put_bytes",
+            "Bytes of those objects",
+            self.put_bytes.clone(),
+        );
+        registry.register("objects", "Objects committed", self.objects.clone());
+        registry.register("records", "Records committed", self.records.clone());
+        registry.register(
+            "record_bytes",
+            "Bytes of records committed, with their lengths",
+            self.record_bytes.clone(),
+        );
+        registry.register("junk", "Positions filled with junk", self.junk.clone());
+        registry.register(
+            "answers",
+            "Positions answered, by status",
+            self.answers.clone(),
+        );
+        registry.register(
+            "refused_connections",
+            "Connections refused or broken off for a fault",
+            self.refused.clone(),
+        );
+        registry.register(
+            "issued_tail",
+            "Issued tail that the sequencer told last",
+            self.issued_tail.clone(),
+        );
+    }
+
+    pub(crate) fn put(&self, object: &Object) {
+        self.puts.inc();
+        self.put_bytes.inc_by(object.len() as u64);
+    }
+
+    pub(crate) fn committed(&self, header: &Header, runs: &[Run]) {
+        debug_assert_eq!(header.runs as usize, runs.len());
+        self.objects.inc();
+        for run in runs {
+            if run.is_junk() {
+                self.junk.inc_by(run.count);
+            } else {
+                self.records.inc_by(run.count);
+                self.record_bytes.inc_by(run.body_len() as u64);
+            }
+        }
+    }
+
+    pub(crate) fn answered(&self, status: AckStatus, count: u64) {
+        let status = match status {
+            AckStatus::Committed => "committed",
+            AckStatus::Junk => "junk",
+            AckStatus::Sealed => "sealed",
+            AckStatus::Conflict => "conflict",
+            AckStatus::NotOwner => "not_owner",
+            AckStatus::Busy => "busy",
+            AckStatus::Invalid => "invalid",
+        };
+        self.answers
+            .get_or_create(&StatusLabel { status })
+            .inc_by(count);
+    }
+
+    pub(crate) fn refused(&self) {
+        self.refused.inc();
+    }
+
+    pub(crate) fn issued_tail(&self, tail: Position) {
+        self.issued_tail.set(tail.0);
+    }
+}

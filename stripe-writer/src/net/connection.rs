@@ -1,0 +1,300 @@
+//! One connection: reads frames and passes them on.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::{Bytes, BytesMut};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::{AbortHandle, JoinSet};
+use wire::frame::{
+    AckStatus, Append, Ask, End, EndReason, Frame, Frontier, Frontiers, PREFIX_BYTES, Place,
+    Prefix, Refusal, Seal, Welcome,
+};
+use wire::{Fixed, Run, RunBody, WireError};
+
+use super::outgoing::{self, Outgoing, Token};
+use super::tail;
+use crate::limits::{ASKS_A_CONNECTION, FRAMES_A_CONNECTION, HELLO_TIMEOUT, MEMORY_UNIT};
+use crate::shared::Shared;
+use crate::store::Event;
+
+/// Bytes read from the socket at once.
+const READ_BUFFER_BYTES: usize = 64 << 10;
+
+/// How long what a refused peer still sends is read and thrown away.
+const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Why a connection ends.
+#[derive(Debug, Error)]
+enum ConnectionError {
+    #[error("broken frame: {0}")]
+    Wire(#[from] WireError),
+    #[error("connection failed: {0}")]
+    Io(#[from] std::io::Error),
+    #[error("{0}")]
+    Refused(String),
+    #[error("no hello in time")]
+    Silent,
+}
+
+struct Connection {
+    shared: Arc<Shared>,
+    out: mpsc::Sender<Outgoing>,
+    asks: HashMap<u32, AbortHandle>,
+    tasks: JoinSet<()>,
+}
+
+/// Serves a connection until it ends. Whatever a peer sends, only its own connection suffers.
+pub(super) async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr) {
+    // Acknowledgements are small and awaited.
+    let _ = socket.set_nodelay(true);
+    let (read, write) = socket.into_split();
+    let (out, frames) = mpsc::channel(FRAMES_A_CONNECTION);
+    let mut writer = tokio::spawn(outgoing::write(write, frames));
+    let mut connection = Connection {
+        shared,
+        out,
+        asks: HashMap::new(),
+        tasks: JoinSet::new(),
+    };
+    let mut read = BufReader::with_capacity(READ_BUFFER_BYTES, read);
+    let ended = tokio::select! {
+        ended = connection.read(&mut read) => ended,
+        // The peer does not read, or is gone.
+        _ = &mut writer => return,
+    };
+    match ended {
+        Ok(()) => {}
+        Err(ConnectionError::Io(error)) => tracing::debug!(%peer, %error, "connection ended"),
+        Err(error) => {
+            connection.shared.metrics.refused();
+            tracing::info!(%peer, %error, "connection refused");
+            let text = Bytes::from(error.to_string());
+            let frame = Frame::Refusal(Refusal { retry: 0 });
+            let _ = connection.out.try_send(Outgoing { frame, body: text });
+            // To close with bytes unread would reset the connection and lose the text on its way.
+            let mut nowhere = tokio::io::sink();
+            let rest = tokio::io::copy(&mut read, &mut nowhere);
+            let _ = tokio::time::timeout(LINGER, rest).await;
+        }
+    }
+    // Answers that are still to come have nobody to read them.
+    writer.abort();
+}
+
+impl Connection {
+    async fn read<R: AsyncRead + Unpin>(&mut self, socket: &mut R) -> Result<(), ConnectionError> {
+        let hello = tokio::time::timeout(HELLO_TIMEOUT, self.hello(socket));
+        hello.await.map_err(|_| ConnectionError::Silent)??;
+        while let Some((prefix, frame)) = read_head(socket).await? {
+            if self.out.capacity() == 0 {
+                let why = "answers are not read";
+                return Err(ConnectionError::Refused(why.to_owned()));
+            }
+            let memory = self.memory(prefix.body_len).await;
+            let body = read_body(socket, prefix.body_len).await?;
+            self.frame(frame, body, memory).await?;
+        }
+        Ok(())
+    }
+
+    async fn hello<R: AsyncRead + Unpin>(&self, socket: &mut R) -> Result<(), ConnectionError> {
+        let refused = |why: &str| Err(ConnectionError::Refused(why.to_owned()));
+        match read_head(socket).await? {
+            Some((_, Frame::Hello(hello))) if hello.log == self.shared.log.id() => {}
+            Some((_, Frame::Hello(hello))) => {
+                let (got, expected) = (hello.log, self.shared.log.id());
+                return Err(WireError::Log { got, expected }.into());
+            }
+            Some(_) => return refused("the first frame has to be a hello"),
+            None => return Ok(()),
+        }
+        let welcome = Welcome {
+            writer: self.shared.writer,
+            epoch: self.shared.epoch(),
+        };
+        self.send(Frame::Welcome(welcome).into()).await;
+        Ok(())
+    }
+
+    /// Room for a body. While there is none the socket is not read: the sender waits.
+    async fn memory(&self, body_len: usize) -> Option<OwnedSemaphorePermit> {
+        let units = u32::try_from(body_len / MEMORY_UNIT + 1).unwrap_or(u32::MAX);
+        let memory = Arc::clone(&self.shared.memory);
+        if let Ok(permit) = Arc::clone(&memory).try_acquire_many_owned(units) {
+            return Some(permit);
+        }
+        self.shared.starved.fetch_add(1, Ordering::AcqRel);
+        let permit = memory.acquire_many_owned(units).await;
+        self.shared.starved.fetch_sub(1, Ordering::AcqRel);
+        permit.ok()
+    }
+
+    async fn frame(
+        &mut self,
+        frame: Frame,
+        body: Bytes,
+        memory: Option<OwnedSemaphorePermit>,
+    ) -> Result<(), ConnectionError> {
+        match frame {
+            Frame::Append(append) => return self.append(append, body, memory).await,
+            Frame::Read(ask) => self.ask(ask, false).await,
+            Frame::Subscribe(ask) => self.ask(ask, true).await,
+            Frame::Unsubscribe(ask) => {
+                if let Some(task) = self.asks.remove(&ask.id) {
+                    task.abort();
+                }
+            }
+            Frame::Seal(seal) => self.seal(seal),
+            Frame::AskFrontiers(_) => {
+                let answer = self.frontiers();
+                self.send(answer).await;
+            }
+            _ => {
+                let why = "a frame that only a stripe-writer sends";
+                return Err(ConnectionError::Refused(why.to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    async fn append(
+        &mut self,
+        append: Append,
+        body: Bytes,
+        memory: Option<OwnedSemaphorePermit>,
+    ) -> Result<(), ConnectionError> {
+        let body = RunBody::checked(append.count, append.crc, body)?;
+        let Some(memory) = memory else {
+            return Ok(());
+        };
+        let run = Run::records(append.place.first, append.identity, body);
+        let token = Token::new(
+            self.out.clone(),
+            append.place,
+            append.identity.request,
+            memory,
+        );
+        let refuse = |status| token.answer(run.first, run.end(), status);
+        let Some(handle) = self.shared.stripe(append.place) else {
+            refuse(AckStatus::NotOwner);
+            return Ok(());
+        };
+        if run.end().0 > wire::limits::MAX_POSITION {
+            refuse(AckStatus::Invalid);
+            return Ok(());
+        }
+        let events = handle.events.clone();
+        if append.epoch > self.shared.epoch()
+            && self.shared.learn(append.epoch).await < append.epoch
+        {
+            // Not in the control chain yet, as far as can be told now.
+            refuse(AckStatus::Busy);
+            return Ok(());
+        }
+        let epoch = append.epoch;
+        if let Err(mpsc::error::SendError(event)) =
+            events.send(Event::Append { run, epoch, token }).await
+            && let Event::Append { run, token, .. } = event
+        {
+            token.answer(run.first, run.end(), AckStatus::NotOwner);
+        }
+        Ok(())
+    }
+
+    async fn ask(&mut self, ask: Ask, follow: bool) {
+        while self.tasks.try_join_next().is_some() {}
+        self.asks.retain(|_, task| !task.is_finished());
+        let end = |reason| Frame::End(End::new(ask.id, ask.place, reason)).into();
+        if self.asks.len() >= ASKS_A_CONNECTION {
+            return self.send(end(EndReason::Lagged)).await;
+        }
+        let Some(handle) = self.shared.stripe(ask.place).cloned() else {
+            return self.send(end(EndReason::NotOwner)).await;
+        };
+        let task = tail::serve(handle, ask, follow, self.out.clone());
+        let task = self.tasks.spawn(task);
+        if let Some(former) = self.asks.insert(ask.id, task) {
+            former.abort();
+        }
+    }
+
+    fn seal(&mut self, seal: Seal) {
+        let (shared, out) = (Arc::clone(&self.shared), self.out.clone());
+        self.tasks.spawn(async move {
+            let answer = match shared.seal(seal).await {
+                Ok(()) => Frame::Sealed(seal).into(),
+                Err(error) => {
+                    tracing::warn!(%error, epoch = %seal.epoch, "cannot seal");
+                    let frame = Frame::Refusal(Refusal { retry: 1 });
+                    let body = Bytes::from(error);
+                    Outgoing { frame, body }
+                }
+            };
+            let _ = out.send(answer).await;
+        });
+    }
+
+    fn frontiers(&self) -> Outgoing {
+        let mut body = BytesMut::new();
+        for handle in self.shared.stripes() {
+            let id = handle.chain.id();
+            let place = Place {
+                segment: id.segment,
+                stripe: id.stripe,
+                first: *handle.frontier.borrow(),
+            };
+            let frontier = Frontier {
+                place,
+                owner: handle.owner,
+                held_bytes: handle.held_bytes.load(Ordering::Relaxed),
+            };
+            body.extend_from_slice(&frontier.to_vec());
+        }
+        let epoch = self.shared.epoch();
+        Outgoing {
+            frame: Frame::Frontiers(Frontiers { epoch }),
+            body: body.freeze(),
+        }
+    }
+
+    async fn send(&self, outgoing: Outgoing) {
+        // The writer's end is noticed by `serve`.
+        let _ = self.out.send(outgoing).await;
+    }
+}
+
+/// Reads prefix and head of the next frame; `None` at the end of the connection between two frames.
+async fn read_head<R>(socket: &mut R) -> Result<Option<(Prefix, Frame)>, ConnectionError>
+where
+    R: AsyncRead + Unpin,
+{
+    let mut prefix = [0; PREFIX_BYTES];
+    let first = socket.read(&mut prefix).await?;
+    if first == 0 {
+        return Ok(None);
+    }
+    let rest = prefix.get_mut(first..).unwrap_or(&mut []);
+    socket.read_exact(rest).await?;
+    let prefix = Prefix::decode(&prefix)?;
+    let mut head = vec![0; prefix.head_len];
+    socket.read_exact(&mut head).await?;
+    let frame = Frame::decode(&prefix, &head)?;
+    Ok(Some((prefix, frame)))
+}
+
+async fn read_body<R: AsyncRead + Unpin>(socket: &mut R, len: usize) -> std::io::Result<Bytes> {
+    let mut body = BytesMut::with_capacity(len);
+    let mut rest = socket.take(u64::try_from(len).unwrap_or(u64::MAX));
+    while body.len() < len {
+        if rest.read_buf(&mut body).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(body.freeze())
+}

@@ -1,0 +1,11 @@
+//! Connections of clients and readers, and reports to the sequencer.
+
+mod connection;
+mod outgoing;
+mod report;
+mod server;
+mod tail;
+
+pub(crate) use outgoing::{Outgoing, Token};
+pub(crate) use report::Reporter;
+pub(crate) use server::Server;

@@ -1,0 +1,145 @@
+//! Reports frontiers to the sequencer, and hears the issued tail from it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::net::UdpSocket;
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+use wire::datagram::{
+    self, Datagram, Header, Kind, MAX_DATAGRAM_BYTES, MAX_ENTRIES, Reply, Report, Status,
+};
+use wire::{ClientId, Position, RequestId};
+
+use crate::limits::{REPORT_HEARTBEAT, REPORT_INTERVAL};
+use crate::logic::hole::HoleClock;
+use crate::shared::Shared;
+use crate::store;
+
+/// Tells the sequencer how far the stripes are. What it answers makes holes ripen.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    shared: Arc<Shared>,
+    socket: UdpSocket,
+    client: ClientId,
+    clock: HoleClock,
+    ripe: watch::Sender<Position>,
+    reported: Vec<Position>,
+    reported_at: Duration,
+    request: u64,
+}
+
+impl Reporter {
+    /// A reporter to the sequencer at `address`.
+    ///
+    /// # Errors
+    /// What the system says about the socket.
+    pub(crate) async fn new(
+        shared: Arc<Shared>,
+        address: SocketAddr,
+        client: ClientId,
+        hole_timeout: Duration,
+        ripe: watch::Sender<Position>,
+    ) -> std::io::Result<Self> {
+        let any: SocketAddr = match address {
+            SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
+            SocketAddr::V6(_) => ([0_u16; 8], 0).into(),
+        };
+        let socket = UdpSocket::bind(any).await?;
+        socket.connect(address).await?;
+        Ok(Self {
+            shared,
+            socket,
+            client,
+            clock: HoleClock::new(hole_timeout),
+            ripe,
+            reported: Vec::new(),
+            reported_at: Duration::ZERO,
+            request: 0,
+        })
+    }
+
+    /// Reports for ever.
+    pub(crate) async fn run(mut self) {
+        let mut tick = tokio::time::interval(REPORT_INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut buffer = [0; MAX_DATAGRAM_BYTES];
+        loop {
+            tokio::select! {
+                _ = tick.tick() => self.tick().await,
+                received = self.socket.recv(&mut buffer) => match received {
+                    Ok(len) => self.heard(buffer.get(..len).unwrap_or(&[])),
+                    // The sequencer is down; its port answers so. The next tick tries again.
+                    Err(_) => tokio::time::sleep(REPORT_INTERVAL).await,
+                },
+            }
+        }
+    }
+
+    async fn tick(&mut self) {
+        let now = store::now();
+        let full = self.shared.starved.load(Ordering::Acquire) > 0;
+        if full && self.shared.puts_under_way() > 0 {
+            self.clock.held_up(now);
+        }
+        let ripe = self.clock.ripe(now);
+        self.ripe.send_if_modified(|known| {
+            let grew = ripe > *known;
+            *known = ripe.max(*known);
+            grew
+        });
+        let frontiers: Vec<_> = self
+            .shared
+            .stripes()
+            .map(|s| s.frontier_position())
+            .collect();
+        let rested = now.saturating_sub(self.reported_at) >= REPORT_HEARTBEAT;
+        if rested || frontiers != self.reported {
+            self.report().await;
+            self.reported = frontiers;
+            self.reported_at = now;
+        }
+    }
+
+    async fn report(&mut self) {
+        let mut reports = Vec::new();
+        for handle in self.shared.stripes() {
+            let id = handle.chain.id();
+            self.request += 1;
+            let request = RequestId(self.request);
+            let frontier = handle.frontier_position();
+            reports.push(Report::new(request, id.segment, id.stripe, frontier));
+        }
+        let mut buffer = [0; MAX_DATAGRAM_BYTES];
+        for entries in reports.chunks(MAX_ENTRIES) {
+            let header = Header::request(
+                Kind::Report,
+                self.shared.log.id(),
+                self.client,
+                entries.len(),
+            );
+            if let Ok(len) = datagram::write(header, entries, &mut buffer) {
+                // A report that is lost is followed by another.
+                let _ = self.socket.send(buffer.get(..len).unwrap_or(&[])).await;
+            }
+        }
+    }
+
+    fn heard(&mut self, bytes: &[u8]) {
+        let Ok(datagram) = Datagram::parse(bytes, self.shared.log.id()) else {
+            return;
+        };
+        let header = datagram.header;
+        if !header.is_reply() || datagram.kind != Kind::Report || header.client != self.client {
+            return;
+        }
+        let replies = datagram.entries::<Reply>().filter_map(Result::ok);
+        let told = replies.filter(|reply| reply.status() == Ok(Status::Ok));
+        if let Some(tail) = told.map(|reply| reply.first).max() {
+            self.clock.told(tail, store::now());
+            self.shared.metrics.issued_tail(tail);
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Reads and subscriptions from the memory of a stripe's owner.
+
+use tokio::sync::mpsc;
+use wire::Slot;
+use wire::frame::{Ask, End, EndReason, Frame, Place, Push};
+
+use super::Outgoing;
+use crate::logic::recent::Found;
+use crate::store::StripeHandle;
+
+/// Sends the runs of a stripe from `ask.place.first` on, up to `ask.until`; a reader that is slower than
+/// memory forgets is sent to the store. With `follow` it waits for runs that are not durable yet.
+pub(super) async fn serve(
+    handle: StripeHandle,
+    ask: Ask,
+    follow: bool,
+    out: mpsc::Sender<Outgoing>,
+) {
+    let mut frontier = handle.frontier.clone();
+    let mut next = ask.place.first;
+    let reason = loop {
+        if next >= ask.until {
+            break EndReason::Done;
+        }
+        frontier.borrow_and_update();
+        match handle.history.with_recent(|recent| recent.at(next)) {
+            Found::Gone => break EndReason::Lagged,
+            Found::Run(run) => {
+                let (segment, stripe) = (ask.place.segment, ask.place.stripe);
+                let end = run.end().min(ask.until);
+                let Ok(run) = run.part(next, end) else {
+                    break EndReason::Lagged;
+                };
+                let frame = Frame::Push(Push::of(ask.id, segment, stripe, &run));
+                let body = run.content.map(|(_, body)| body.bytes().clone());
+                let body = body.unwrap_or_default();
+                // Waits while the reader is slow; memory may forget meanwhile, never wait.
+                if out.send(Outgoing { frame, body }).await.is_err() {
+                    return;
+                }
+                next = end;
+            }
+            Found::NotYet if !follow => break EndReason::Done,
+            Found::NotYet => {
+                if frontier.changed().await.is_err() {
+                    break EndReason::NotOwner;
+                }
+            }
+        }
+    };
+    let end = End::new(ask.id, place(ask, next), reason);
+    // A reader that is gone needs no end.
+    let _ = out.send(Frame::End(end).into()).await;
+}
+
+fn place(ask: Ask, first: Slot) -> Place {
+    Place { first, ..ask.place }
+}

@@ -1,0 +1,148 @@
+//! What all parts of the daemon share.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use catalog::Log;
+use tokio::sync::{Mutex, Semaphore, oneshot};
+use wire::control::ControlEntry;
+use wire::frame::{Place, Seal};
+use wire::{Epoch, SegmentId, StripeId, WriterId};
+
+use crate::metrics::Metrics;
+use crate::store::{self, Event, StripeHandle};
+
+/// Least time between two looks at the control chain that appends of unknown epochs may cause.
+const LEARN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Shared by connections, reporter and stripes.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// The log that is served.
+    pub(crate) log: Log,
+    /// This process.
+    pub(crate) writer: WriterId,
+    /// Room for records that are not durable yet, in units of [`crate::limits::MEMORY_UNIT`].
+    pub(crate) memory: Arc<Semaphore>,
+    /// Connections that wait for room.
+    pub(crate) starved: AtomicUsize,
+    /// Counters.
+    pub(crate) metrics: Arc<Metrics>,
+    puts: Arc<Semaphore>,
+    puts_in_flight: usize,
+    stripes: HashMap<(SegmentId, StripeId), StripeHandle>,
+    epoch: AtomicU64,
+    looked_at: Mutex<Duration>,
+}
+
+impl Shared {
+    /// The shared part of a daemon that owns `stripes`, as of a control entry.
+    #[must_use]
+    pub(crate) fn new(
+        log: Log,
+        writer: WriterId,
+        entry: &ControlEntry,
+        stripes: Vec<StripeHandle>,
+        memory: Arc<Semaphore>,
+        (puts, puts_in_flight): (Arc<Semaphore>, usize),
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let key = |handle: &StripeHandle| (handle.chain.id().segment, handle.chain.id().stripe);
+        Self {
+            log,
+            writer,
+            memory,
+            starved: AtomicUsize::new(0),
+            metrics,
+            puts,
+            puts_in_flight,
+            stripes: stripes
+                .into_iter()
+                .map(|handle| (key(&handle), handle))
+                .collect(),
+            epoch: AtomicU64::new(entry.epoch.0),
+            looked_at: Mutex::new(Duration::ZERO),
+        }
+    }
+
+    /// The newest epoch that this process has heard of.
+    #[must_use]
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch(self.epoch.load(Ordering::Acquire))
+    }
+
+    /// The stripe of a place, if it is owned here.
+    #[must_use]
+    pub(crate) fn stripe(&self, place: Place) -> Option<&StripeHandle> {
+        self.stripes.get(&(place.segment, place.stripe))
+    }
+
+    /// All stripes that are owned here.
+    pub(crate) fn stripes(&self) -> impl Iterator<Item = &StripeHandle> {
+        self.stripes.values()
+    }
+
+    /// Puts that are under way.
+    #[must_use]
+    pub(crate) fn puts_under_way(&self) -> usize {
+        self.puts_in_flight
+            .saturating_sub(self.puts.available_permits())
+    }
+
+    /// Looks at the control chain because somebody has spoken of `epoch`, and gives the newest epoch.
+    pub(crate) async fn learn(&self, epoch: Epoch) -> Epoch {
+        let mut looked_at = self.looked_at.lock().await;
+        let now = store::now();
+        if self.epoch() >= epoch || now.saturating_sub(*looked_at) < LEARN_INTERVAL {
+            return self.epoch();
+        }
+        *looked_at = now;
+        match self.log.last().await {
+            Ok(entry) => drop(self.begin(&entry).await),
+            Err(error) => tracing::warn!(%error, "cannot read the control chain"),
+        }
+        self.epoch()
+    }
+
+    /// Seals all stripes for a reign (H-3): done when every position below its start is decided.
+    ///
+    /// # Errors
+    /// A text for the sequencer: the control chain does not have this reign, or a stripe is owned by
+    /// another process.
+    pub(crate) async fn seal(&self, seal: Seal) -> Result<(), String> {
+        let entry = self.log.last().await.map_err(|error| error.to_string())?;
+        let (epoch, start) = (entry.epoch, entry.epoch_start);
+        if epoch < seal.epoch || (epoch == seal.epoch && start != seal.position) {
+            return Err(format!(
+                "no such reign: epoch={} position={} newest={epoch}",
+                seal.epoch, seal.position
+            ));
+        }
+        for done in self.begin(&entry).await {
+            done.await
+                .map_err(|_| "a stripe is owned by another process".to_owned())?;
+        }
+        tracing::info!(%epoch, position = %start, "sealed");
+        Ok(())
+    }
+
+    /// Tells all stripes of a reign. Appends that come after this call meet stripes that know of it.
+    async fn begin(&self, entry: &ControlEntry) -> Vec<oneshot::Receiver<()>> {
+        let mut sealed = Vec::with_capacity(self.stripes.len());
+        for handle in self.stripes.values() {
+            let (done, receiver) = oneshot::channel();
+            let event = Event::Seal {
+                epoch: entry.epoch,
+                position: entry.epoch_start,
+                done: Some(done),
+            };
+            // A task that has ended drops the event, and the receiver tells.
+            let _ = handle.events.send(event).await;
+            sealed.push(receiver);
+        }
+        self.epoch.fetch_max(entry.epoch.0, Ordering::AcqRel);
+        sealed
+    }
+}

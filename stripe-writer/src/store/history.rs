@@ -1,0 +1,116 @@
+//! What a stripe's decided slots hold: the answer to a repeated append (H-2).
+
+use std::sync::{Mutex, PoisonError};
+
+use catalog::{CatalogError, Chain};
+use wire::frame::AckStatus;
+use wire::object::Header;
+use wire::{Identity, Slot};
+
+use crate::logic::recent::{Found, Recent};
+
+/// The chain of a stripe as its owner knows it: where its objects start, and the newest runs.
+#[derive(Debug)]
+pub(crate) struct History {
+    chain: Chain,
+    starts: Mutex<Vec<Slot>>,
+    recent: Mutex<Recent>,
+}
+
+/// What became of slots `[first, end)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Decided {
+    /// First slot.
+    pub(crate) first: Slot,
+    /// First slot behind.
+    pub(crate) end: Slot,
+    /// What became of them.
+    pub(crate) status: AckStatus,
+}
+
+impl History {
+    /// The history of a chain with these objects, keeping at most `recent_bytes` of what comes.
+    #[must_use]
+    pub(crate) fn new(
+        chain: Chain,
+        headers: &[Header],
+        frontier: Slot,
+        recent_bytes: usize,
+    ) -> Self {
+        let starts = headers.iter().map(|header| header.start).collect();
+        Self {
+            chain,
+            starts: Mutex::new(starts),
+            recent: Mutex::new(Recent::new(frontier, recent_bytes)),
+        }
+    }
+
+    /// Looks at, or changes, what is kept in memory.
+    pub(crate) fn with_recent<R>(&self, work: impl FnOnce(&mut Recent) -> R) -> R {
+        work(&mut self.recent.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The chain goes on with an object.
+    pub(crate) fn push(&self, header: &Header) {
+        let mut starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
+        starts.push(header.start);
+    }
+
+    /// Start of the newest object.
+    #[must_use]
+    pub(crate) fn last_start(&self) -> Slot {
+        let starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
+        starts.last().copied().unwrap_or(self.chain.first_slot())
+    }
+
+    /// What slots `[first, end)`, all decided, hold, seen by the client that appended there as `identity`.
+    ///
+    /// # Errors
+    /// If the store failed.
+    pub(crate) async fn look_up(
+        &self,
+        first: Slot,
+        end: Slot,
+        identity: Identity,
+    ) -> Result<Vec<Decided>, CatalogError> {
+        let mut decided = Vec::new();
+        let mut at = first;
+        while at < end {
+            let (run_end, holder) = match self.with_recent(|recent| recent.at(at)) {
+                Found::Run(run) => (run.end(), run.identity()),
+                Found::NotYet | Found::Gone => self.stored_run(at).await?,
+            };
+            let to = run_end.min(end);
+            let status = match holder {
+                None => AckStatus::Junk,
+                Some(holder) if holder == identity => AckStatus::Committed,
+                Some(_) => AckStatus::Conflict,
+            };
+            let first = at;
+            decided.push(Decided {
+                first,
+                end: to,
+                status,
+            });
+            at = to;
+        }
+        Ok(decided)
+    }
+
+    async fn stored_run(&self, slot: Slot) -> Result<(Slot, Option<Identity>), CatalogError> {
+        let start = self.start_of(slot);
+        let missing = || CatalogError::Missing {
+            name: self.chain.id().object_name(start),
+        };
+        let index = self.chain.index_at(start).await?.ok_or_else(missing)?;
+        let run = index.run_at(slot).ok_or_else(missing)?;
+        Ok((run.end(), run.identity()))
+    }
+
+    fn start_of(&self, slot: Slot) -> Slot {
+        let starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
+        let behind = starts.partition_point(|start| *start <= slot);
+        let start = behind.checked_sub(1).and_then(|i| starts.get(i).copied());
+        start.unwrap_or(self.chain.first_slot())
+    }
+}

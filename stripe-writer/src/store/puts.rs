@@ -1,0 +1,91 @@
+//! Puts and walks that go on until their outcome is known.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use catalog::{CatalogError, Chain, Put};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wire::Slot;
+use wire::object::{Header, Object};
+
+use super::clock;
+use crate::logic::action::{FlightId, PutOutcome};
+
+/// First wait after a put that failed.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+
+/// Longest wait between tries.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Work of a stripe that has ended.
+#[derive(Debug)]
+pub(super) enum Done {
+    Put(FlightId, PutOutcome),
+    Verified {
+        id: FlightId,
+        in_chain: bool,
+        walked_at: Duration,
+    },
+}
+
+/// Puts an object until it is known what became of it: nothing behind it may be acknowledged before that
+/// (C-8). While it waits to try again, another stripe has its place among the puts.
+pub(super) async fn put(
+    chain: Chain,
+    object: Object,
+    id: FlightId,
+    puts: Arc<Semaphore>,
+    mut permit: Option<OwnedSemaphorePermit>,
+) -> Done {
+    let mut wait = FIRST_WAIT;
+    loop {
+        match chain.put(&object).await {
+            Ok(Put::Committed) => return Done::Put(id, PutOutcome::Stored),
+            Ok(Put::Taken(index)) => return Done::Put(id, PutOutcome::Taken(index)),
+            Err(error) => warn("put", &chain, &error, wait),
+        }
+        drop(permit.take());
+        pause(&mut wait).await;
+        // The semaphore is never closed; without a permit the bound is only softer.
+        permit = Arc::clone(&puts).acquire_owned().await.ok();
+    }
+}
+
+/// Says whether the chain has an object, by a walk from `from`, an object that the chain certainly had.
+/// If that one is gone, because it was compacted or collected, the whole chain is walked (C-7).
+pub(super) async fn verify(chain: Chain, header: Header, from: Slot, id: FlightId) -> Done {
+    let mut wait = FIRST_WAIT;
+    loop {
+        let walked_at = clock::now();
+        match in_chain(&chain, &header, from).await {
+            Ok(in_chain) => {
+                return Done::Verified {
+                    id,
+                    in_chain,
+                    walked_at,
+                };
+            }
+            Err(error) => warn("verification", &chain, &error, wait),
+        }
+        pause(&mut wait).await;
+    }
+}
+
+async fn in_chain(chain: &Chain, header: &Header, from: Slot) -> Result<bool, CatalogError> {
+    let near = chain.walk(from).await?;
+    if near.headers.contains(header) && near.headers.first() != Some(header) {
+        return Ok(true);
+    }
+    let whole = chain.walk(chain.first_slot()).await?;
+    Ok(whole.headers.contains(header))
+}
+
+fn warn(what: &str, chain: &Chain, error: &CatalogError, wait: Duration) {
+    let stripe = chain.id().stripe;
+    tracing::warn!(%error, %stripe, ?wait, "{what} failed, trying again");
+}
+
+async fn pause(wait: &mut Duration) {
+    tokio::time::sleep(*wait).await;
+    *wait = (*wait * 2).min(LONGEST_WAIT);
+}

@@ -1,0 +1,324 @@
+//! The task of a stripe: feeds its state machine and does what that says.
+
+use std::future::pending;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use catalog::Chain;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use wire::frame::AckStatus;
+use wire::{Epoch, OwnerNumber, Position, Run, Slot};
+
+use super::clock;
+use super::fence::Owned;
+use super::history::History;
+use super::puts::{self, Done};
+use crate::limits::EVENTS_A_STRIPE;
+use crate::logic::action::{Action, Config};
+use crate::logic::stripe::Stripe;
+use crate::metrics::Metrics;
+use crate::net::Token;
+
+/// What a stripe's task is told.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Records arrived.
+    Append {
+        /// The run.
+        run: Run,
+        /// Epoch of its token, one that this process has heard of.
+        epoch: Epoch,
+        /// Whom to answer.
+        token: Token,
+    },
+    /// A reign began (H-3).
+    Seal {
+        /// Its epoch.
+        epoch: Epoch,
+        /// Where it starts.
+        position: Position,
+        /// Told when everything below is decided; dropped without a word if the stripe is fenced.
+        done: Option<oneshot::Sender<()>>,
+    },
+    /// Makes everything that is held durable at once, then ends the task.
+    Stop,
+}
+
+/// What the tasks of all stripes share.
+#[derive(Debug, Clone)]
+pub(crate) struct Workers {
+    /// Places for puts under way, all stripes together.
+    pub(crate) puts: Arc<Semaphore>,
+    /// Places for look-ups under way, all stripes together.
+    pub(crate) lookups: Arc<Semaphore>,
+    /// Below which position holes may be filled (H-1).
+    pub(crate) ripe: watch::Receiver<Position>,
+    /// Counters.
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// A stripe as connections see it.
+#[derive(Debug, Clone)]
+pub(crate) struct StripeHandle {
+    /// Its chain.
+    pub(crate) chain: Chain,
+    /// This owner's number.
+    pub(crate) owner: OwnerNumber,
+    /// Sends to its task; waits when the task has much to do.
+    pub(crate) events: mpsc::Sender<Event>,
+    /// First slot that is not decided.
+    pub(crate) frontier: watch::Receiver<Slot>,
+    /// What is decided.
+    pub(crate) history: Arc<History>,
+    /// Bytes that are in no object yet.
+    pub(crate) held_bytes: Arc<AtomicU64>,
+    /// Whether another process owns the stripe.
+    pub(crate) fenced: Arc<AtomicBool>,
+}
+
+type PermitFuture = Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>;
+
+struct Task {
+    stripe: Stripe<Token>,
+    handle: StripeHandle,
+    frontier: watch::Sender<Slot>,
+    workers: Workers,
+    running: FuturesUnordered<JoinHandle<Done>>,
+    permit: Option<PermitFuture>,
+    seals: Vec<oneshot::Sender<()>>,
+    stopping: bool,
+}
+
+impl StripeHandle {
+    /// Starts the task of a stripe that this process owns; its take-over began at `verified_at`.
+    #[must_use]
+    pub(crate) fn start(
+        chain: Chain,
+        owned: &Owned,
+        config: Config,
+        recent_bytes: usize,
+        workers: Workers,
+        verified_at: Duration,
+    ) -> (Self, JoinHandle<()>) {
+        let (events, inbox) = mpsc::channel(EVENTS_A_STRIPE);
+        let (frontier, watched) = watch::channel(owned.frontier);
+        let history = History::new(chain.clone(), &owned.headers, owned.frontier, recent_bytes);
+        let stripe = Stripe::new(
+            chain.id(),
+            owned.author,
+            owned.frontier,
+            config,
+            verified_at,
+        );
+        let handle = Self {
+            chain,
+            owner: owned.author.owner,
+            events,
+            frontier: watched,
+            history: Arc::new(history),
+            held_bytes: Arc::default(),
+            fenced: Arc::default(),
+        };
+        let task = Task {
+            stripe,
+            handle: handle.clone(),
+            frontier,
+            workers,
+            running: FuturesUnordered::new(),
+            permit: None,
+            seals: Vec::new(),
+            stopping: false,
+        };
+        (handle, tokio::spawn(task.run(inbox)))
+    }
+
+    /// The frontier as a position.
+    #[must_use]
+    pub(crate) fn frontier_position(&self) -> Position {
+        self.chain.id().position(*self.frontier.borrow())
+    }
+}
+
+impl Task {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Event>) {
+        let mut ripe = self.workers.ripe.clone();
+        let mut ripens = true;
+        while !(self.stopping && self.is_idle()) {
+            let now = clock::now();
+            let due = self.stripe.due();
+            let ready = due.is_some_and(|due| due <= now);
+            let wait = due.filter(|due| *due > now).map(|due| due - now);
+            if ready && self.permit.is_none() {
+                let puts = Arc::clone(&self.workers.puts);
+                self.permit = Some(Box::pin(async move { puts.acquire_owned().await.ok() }));
+            }
+            tokio::select! {
+                Some(done) = self.running.next(), if !self.running.is_empty() => self.done(done),
+                permit = granted(&mut self.permit), if self.permit.is_some() => self.put(permit),
+                event = inbox.recv(), if !self.stopping => self.event(event.unwrap_or(Event::Stop)),
+                changed = ripe.changed(), if ripens => match changed {
+                    Ok(()) => self.fill(*ripe.borrow_and_update()),
+                    // The reporter has ended: nothing ripens any more.
+                    Err(_) => ripens = false,
+                },
+                () = sleep(wait), if wait.is_some() => {}
+            }
+            self.act();
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.stripe.due().is_none()
+    }
+
+    fn event(&mut self, event: Event) {
+        let now = clock::now();
+        match event {
+            Event::Append { run, epoch, token } => self.stripe.append(&run, epoch, &token, now),
+            Event::Seal {
+                epoch,
+                position,
+                done,
+            } => {
+                self.stripe.seal(epoch, self.slot(position), now);
+                self.seals.extend(done);
+            }
+            Event::Stop => {
+                self.stopping = true;
+                self.stripe.flush();
+            }
+        }
+    }
+
+    fn fill(&mut self, below: Position) {
+        self.stripe.fill(self.slot(below), clock::now());
+    }
+
+    fn put(&mut self, permit: Option<OwnedSemaphorePermit>) {
+        self.permit = None;
+        let Some((id, object)) = self.stripe.close(clock::now()) else {
+            return;
+        };
+        self.workers.metrics.put(&object);
+        let (chain, puts) = (self.handle.chain.clone(), Arc::clone(&self.workers.puts));
+        self.running
+            .push(tokio::spawn(puts::put(chain, object, id, puts, permit)));
+    }
+
+    fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
+        let now = clock::now();
+        match done {
+            Ok(Done::Put(id, outcome)) => self.stripe.put_done(id, outcome, now),
+            Ok(Done::Verified {
+                id,
+                in_chain,
+                walked_at,
+            }) => self.stripe.verified(id, in_chain, walked_at, now),
+            Err(error) => {
+                // What became of the object is not known: without it the stripe cannot go on.
+                tracing::error!(%error, stripe = %self.handle.chain.id().stripe, "a put broke off");
+                self.stripe.fence();
+            }
+        }
+    }
+
+    fn act(&mut self) {
+        for action in self.stripe.actions() {
+            match action {
+                Action::Answer {
+                    token,
+                    first,
+                    end,
+                    status,
+                } => self.answer(&token, first, end, status),
+                Action::Lookup {
+                    token,
+                    first,
+                    end,
+                    identity,
+                } => self.look_up(token, first, end, identity),
+                Action::Committed { header, runs } => {
+                    self.workers.metrics.committed(&header, &runs);
+                    self.handle.history.push(&header);
+                    self.handle.history.with_recent(|recent| recent.push(runs));
+                    self.frontier.send_replace(header.end);
+                }
+                Action::Adopted(index) => {
+                    let header = index.header;
+                    tracing::info!(stripe = %header.chain.stripe, start = %header.start, owner = %header.author.owner, "adopted a former owner's object");
+                    self.handle.history.push(&header);
+                    self.handle
+                        .history
+                        .with_recent(|recent| recent.forget(header.end));
+                    self.frontier.send_replace(header.end);
+                }
+                Action::Verify { id, header } => {
+                    let (chain, from) =
+                        (self.handle.chain.clone(), self.handle.history.last_start());
+                    self.running
+                        .push(tokio::spawn(puts::verify(chain, header, from, id)));
+                }
+                Action::Fenced => {
+                    tracing::info!(stripe = %self.handle.chain.id().stripe, "another process owns the stripe now");
+                    self.handle.fenced.store(true, Ordering::Release);
+                    self.seals.clear();
+                }
+            }
+        }
+        let held = u64::try_from(self.stripe.held_bytes()).unwrap_or(u64::MAX);
+        self.handle.held_bytes.store(held, Ordering::Relaxed);
+        if self.stripe.is_sealed() {
+            for done in self.seals.drain(..) {
+                // The connection that asked may be gone.
+                let _ = done.send(());
+            }
+        }
+    }
+
+    fn answer(&self, token: &Token, first: Slot, end: Slot, status: AckStatus) {
+        self.workers.metrics.answered(status, first.until(end));
+        token.answer(first, end, status);
+    }
+
+    fn look_up(&self, token: Token, first: Slot, end: Slot, identity: wire::Identity) {
+        let (history, workers) = (Arc::clone(&self.handle.history), self.workers.clone());
+        tokio::spawn(async move {
+            let _place = workers.lookups.acquire().await;
+            match history.look_up(first, end, identity).await {
+                Ok(decided) => {
+                    for range in decided {
+                        workers
+                            .metrics
+                            .answered(range.status, range.first.until(range.end));
+                        token.answer(range.first, range.end, range.status);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot look up a repeated append");
+                    token.answer(first, end, AckStatus::Busy);
+                }
+            }
+        });
+    }
+
+    fn slot(&self, position: Position) -> Slot {
+        let id = self.handle.chain.id();
+        id.layout.slot_at_or_after(id.stripe, position)
+    }
+}
+
+async fn granted(permit: &mut Option<PermitFuture>) -> Option<OwnedSemaphorePermit> {
+    match permit {
+        Some(future) => future.await,
+        None => pending().await,
+    }
+}
+
+async fn sleep(wait: Option<Duration>) {
+    tokio::time::sleep(wait.unwrap_or_default()).await;
+}

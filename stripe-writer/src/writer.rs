@@ -1,0 +1,277 @@
+//! The daemon as a whole: takes its stripes, serves, stops.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use catalog::{CatalogError, Log, Store};
+use futures::{StreamExt, TryStreamExt, stream};
+use prometheus_client::registry::Registry;
+use thiserror::Error;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{AbortHandle, JoinHandle};
+use ulid::Ulid;
+use wire::control::ControlEntry;
+use wire::limits::OBJECT_TARGET_BYTES;
+use wire::{ClientId, Segment, StripeId, WriterId};
+
+use crate::limits::{LOOKUPS, MEMORY_UNIT, RECENT_BYTES};
+use crate::logic::action::Config;
+use crate::metrics::Metrics;
+use crate::net::{Reporter, Server};
+use crate::shared::Shared;
+use crate::store::{self, Event, StripeHandle, Workers, take_over};
+
+/// Stripes that are taken over at the same time.
+const TAKE_OVERS: usize = 8;
+
+/// Longest time to make durable what is held at a stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How a stripe-writer runs.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// TCP address to listen on.
+    pub listen: SocketAddr,
+    /// UDP address of the sequencer.
+    pub sequencer: SocketAddr,
+    /// First and last stripe to own; those that the layout does not have are left out.
+    pub stripes: RangeInclusive<u16>,
+    /// An open object closes this long after its first record at the latest.
+    pub linger: Duration,
+    /// Age at which a hole becomes junk.
+    pub hole_timeout: Duration,
+    /// Puts under way, all stripes together.
+    pub puts_in_flight: usize,
+    /// Bytes of records that are not durable yet, all stripes together.
+    pub memory_bytes: usize,
+    /// Age at which a create is verified before it is acknowledged (C-7).
+    pub max_commit_age: Duration,
+}
+
+/// Why a stripe-writer does not start.
+#[derive(Debug, Error)]
+pub enum WriterError {
+    /// The store or the log.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The address cannot be bound.
+    #[error("cannot listen: {source}: address={address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The settings give this process no stripe of the log.
+    #[error("no stripe to own: stripes={first}-{last} layout={layout}")]
+    NoStripe {
+        /// First stripe of the settings.
+        first: u16,
+        /// Last stripe of the settings.
+        last: u16,
+        /// Number of stripes of the log.
+        layout: u32,
+    },
+}
+
+/// A running stripe-writer.
+#[derive(Debug)]
+pub struct StripeWriter {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    stripes: Vec<JoinHandle<()>>,
+    server: AbortHandle,
+    reporter: AbortHandle,
+}
+
+impl StripeWriter {
+    /// Checks the store, takes over the stripes, and serves.
+    ///
+    /// # Errors
+    /// What keeps it from starting; nothing is served then.
+    pub async fn start(
+        store: Store,
+        options: &Options,
+        registry: &Mutex<Registry>,
+    ) -> Result<Self, WriterError> {
+        // The port first: two processes on one host do not fence each other by mistake.
+        let listen = |source| WriterError::Listen {
+            address: options.listen,
+            source,
+        };
+        let server = Server::bind(options.listen).await.map_err(listen)?;
+        let address = server.address().map_err(listen)?;
+        let log = Log::open(store).await?;
+        log.store().check().await?;
+        log.store().sweep_staging().await?;
+        let entry = log.last().await?;
+        let metrics = Arc::new(Metrics::default());
+        metrics.register(
+            &mut registry
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
+        let (ripe, ripens) = watch::channel(entry.epoch_start);
+        let workers = Workers {
+            puts: Arc::new(Semaphore::new(options.puts_in_flight)),
+            lookups: Arc::new(Semaphore::new(LOOKUPS)),
+            ripe: ripens,
+            metrics: Arc::clone(&metrics),
+        };
+        let writer = WriterId::from(Ulid::generate());
+        let taken = take_all(&log, &entry, writer, options, &workers).await?;
+        let (handles, stripes): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
+        tracing::info!(log = %log.id(), %writer, stripes = handles.len(), epoch = %entry.epoch, %address, "serving");
+        let memory = Arc::new(Semaphore::new(options.memory_bytes / MEMORY_UNIT));
+        let puts = (Arc::clone(&workers.puts), options.puts_in_flight);
+        let shared = Arc::new(Shared::new(
+            log, writer, &entry, handles, memory, puts, metrics,
+        ));
+        let client = client_id(writer);
+        let reporter = Reporter::new(
+            Arc::clone(&shared),
+            options.sequencer,
+            client,
+            options.hole_timeout,
+            ripe,
+        );
+        let reporter = reporter.await.map_err(listen)?;
+        let reporter = tokio::spawn(reporter.run()).abort_handle();
+        let server = tokio::spawn(server.run(Arc::clone(&shared))).abort_handle();
+        Ok(Self {
+            shared,
+            address,
+            stripes,
+            server,
+            reporter,
+        })
+    }
+
+    /// The address that it listens on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Says why it does not do its work, for health checks.
+    pub fn health(&self) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
+        let shared = Arc::clone(&self.shared);
+        move || {
+            let fenced = |handle: &&StripeHandle| handle.fenced.load(Ordering::Acquire);
+            match shared.stripes().filter(fenced).count() {
+                0 => Ok(()),
+                fenced => Err(format!("stripes that another process owns now: {fenced}")),
+            }
+        }
+    }
+
+    /// Resolves when another process owns every stripe.
+    pub async fn all_fenced(&self) {
+        for handle in self.shared.stripes() {
+            let mut frontier = handle.frontier.clone();
+            while !handle.fenced.load(Ordering::Acquire) {
+                let tick = tokio::time::sleep(crate::limits::REPORT_HEARTBEAT);
+                tokio::select! {
+                    _ = frontier.changed() => {}
+                    () = tick => {}
+                }
+            }
+        }
+    }
+
+    /// Takes in nothing more, makes durable what is held without a hole before it, and ends.
+    pub async fn stop(self) {
+        self.server.abort();
+        self.reporter.abort();
+        for handle in self.shared.stripes() {
+            let _ = handle.events.send(Event::Stop).await;
+        }
+        let all = async {
+            for stripe in self.stripes {
+                let _ = stripe.await;
+            }
+        };
+        if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
+            tracing::warn!(
+                "the store is too slow to wait for: what is held was never acknowledged"
+            );
+        }
+    }
+}
+
+async fn take_all(
+    log: &Log,
+    entry: &ControlEntry,
+    writer: WriterId,
+    options: &Options,
+    workers: &Workers,
+) -> Result<Vec<(StripeHandle, JoinHandle<()>)>, WriterError> {
+    let segment = *entry.last_segment().map_err(CatalogError::from)?;
+    let owned = |stripe: &StripeId| options.stripes.contains(&stripe.0);
+    let stripes: Vec<_> = segment.layout.all().filter(owned).collect();
+    if stripes.is_empty() {
+        return Err(WriterError::NoStripe {
+            first: *options.stripes.start(),
+            last: *options.stripes.end(),
+            layout: segment.layout.stripes(),
+        });
+    }
+    let recent_bytes = RECENT_BYTES / stripes.len();
+    let taken = stream::iter(stripes)
+        .map(|stripe| {
+            take_one(
+                log,
+                entry,
+                segment,
+                stripe,
+                writer,
+                options,
+                workers,
+                recent_bytes,
+            )
+        })
+        .buffer_unordered(TAKE_OVERS);
+    taken.try_collect().await
+}
+
+#[allow(
+    clippy::too_many_arguments,
+    reason = "all of them are of the start alone"
+)]
+async fn take_one(
+    log: &Log,
+    entry: &ControlEntry,
+    segment: Segment,
+    stripe: StripeId,
+    writer: WriterId,
+    options: &Options,
+    workers: &Workers,
+    recent_bytes: usize,
+) -> Result<(StripeHandle, JoinHandle<()>), WriterError> {
+    let chain = log.chain(&segment, stripe);
+    let fill_to = segment.layout.slot_at_or_after(stripe, entry.epoch_start);
+    let started = store::now();
+    let owned = take_over(&chain, entry.epoch, fill_to, writer).await?;
+    let config = Config {
+        linger: options.linger,
+        target_bytes: OBJECT_TARGET_BYTES,
+        max_commit_age: options.max_commit_age,
+    };
+    Ok(StripeHandle::start(
+        chain,
+        &owned,
+        config,
+        recent_bytes,
+        workers.clone(),
+        started,
+    ))
+}
+
+/// The low half of the process's identity is random enough to tell reporters apart.
+fn client_id(writer: WriterId) -> ClientId {
+    let low = writer.0.last_chunk::<8>();
+    ClientId(low.map_or(0, |bytes| u64::from_le_bytes(*bytes)))
+}
