@@ -22,9 +22,15 @@ use crate::limits::{FLIGHTS_A_STRIPE, LATE_A_STRIPE, MAX_AHEAD_SLOTS};
 enum FlightState {
     Putting,
     Stored,
-    Verifying,
-    Verified,
     Taken(Box<Index>),
+}
+
+/// How far the walk is that a late completion needs (C-7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Check {
+    None,
+    Asked,
+    Passed,
 }
 
 #[derive(Debug)]
@@ -33,6 +39,7 @@ struct Flight<T> {
     header: Header,
     runs: Vec<HeldRun<T>>,
     state: FlightState,
+    check: Check,
     started: Duration,
 }
 
@@ -63,7 +70,10 @@ pub struct Stripe<T> {
 }
 
 impl<T: Clone> Stripe<T> {
-    /// A stripe whose chain ends at `frontier`, as verified at `now` by this owner's fence (C-6).
+    /// A stripe whose chain ends at `frontier`, behind this owner's fence (C-6). `now` is the time when
+    /// the walk began after which the fence was put, and not when the fence was stored: a fence that took
+    /// longer than `max_commit_age` has to be found by another walk first (C-7). Before anything is
+    /// appended, [`Self::seal`] is to be told the last seal.
     #[must_use]
     pub fn new(
         chain: ChainId,
@@ -141,14 +151,17 @@ impl<T: Clone> Stripe<T> {
         if at == run.end() {
             return;
         }
-        // [H-3] Nothing of a sealed epoch is taken in; what was decided is answered above.
+        // [H-3] Nothing of a sealed epoch is taken in. Below the seal no slot is free, and what holds one
+        // may be this very record: the answer waits until the slot is decided, lest it be untrue.
+        let mut to = run.end();
         if epoch < self.sealed {
-            return self.answer(token.clone(), at, run.end(), AckStatus::Sealed);
+            to = self.seal_to.max(at).min(to);
+            self.answer(token.clone(), to, run.end(), AckStatus::Sealed);
         }
-        if self.held.planned().until(run.end()) > MAX_AHEAD_SLOTS {
-            return self.answer(token.clone(), at, run.end(), AckStatus::Busy);
+        if self.held.planned().until(to) > MAX_AHEAD_SLOTS {
+            return self.answer(token.clone(), at, to, AckStatus::Busy);
         }
-        self.hold(run, at, identity, epoch, token, now);
+        self.hold(run, at, to, epoch, token, now);
         self.held.extend(self.fill_below, now);
     }
 
@@ -212,6 +225,9 @@ impl<T: Clone> Stripe<T> {
             Err(_) => {
                 // Runs are checked when they come in, so that this is a fault of this program: stop
                 // writing rather than lose the thread of the chain.
+                for held in held {
+                    self.answer_all(held.waiters, AckStatus::NotOwner);
+                }
                 self.fence();
                 return None;
             }
@@ -223,6 +239,7 @@ impl<T: Clone> Stripe<T> {
             header: object.index.header,
             runs: held,
             state: FlightState::Putting,
+            check: Check::None,
             started: now,
         });
         Some((id, object))
@@ -230,7 +247,10 @@ impl<T: Clone> Stripe<T> {
 
     /// A put ended. Answers for flights that were given up are ignored.
     pub fn put_done(&mut self, id: FlightId, outcome: PutOutcome, now: Duration) {
-        if let Some(flight) = self.flights.iter_mut().find(|flight| flight.id == id) {
+        let flight = self.flights.iter_mut().find(|flight| flight.id == id);
+        if let Some(flight) = flight
+            && matches!(flight.state, FlightState::Putting)
+        {
             flight.state = match outcome {
                 PutOutcome::Stored => FlightState::Stored,
                 PutOutcome::Taken(index) => FlightState::Taken(index),
@@ -242,11 +262,12 @@ impl<T: Clone> Stripe<T> {
     /// The walk for [`Action::Verify`] ended, `walked_at` being the time when it began. An object that the
     /// chain does not have means that the chain has gone on without this owner (C-7).
     pub fn verified(&mut self, id: FlightId, in_chain: bool, walked_at: Duration, now: Duration) {
-        let Some(front) = self.flights.front_mut().filter(|flight| flight.id == id) else {
+        let asked = |flight: &&mut Flight<T>| flight.id == id && flight.check == Check::Asked;
+        let Some(front) = self.flights.front_mut().filter(asked) else {
             return;
         };
         if in_chain {
-            front.state = FlightState::Verified;
+            front.check = Check::Passed;
             self.verified_at = self.verified_at.max(walked_at);
             self.advance(now);
         } else {
@@ -256,25 +277,32 @@ impl<T: Clone> Stripe<T> {
 
     /// Moves the frontier over all objects in front that are stored (C-4).
     fn advance(&mut self, now: Duration) {
-        while !self.fenced {
-            let Some(front) = self.flights.front_mut() else {
-                return;
-            };
-            match std::mem::replace(&mut front.state, FlightState::Putting) {
+        while let Some(front) = self.flights.front_mut() {
+            let header = match &front.state {
                 FlightState::Putting => return,
-                FlightState::Verifying => {
-                    front.state = FlightState::Verifying;
-                    return;
-                }
-                // [C-7] After a pause the create may have re-created a name that was collected.
-                FlightState::Stored
-                    if now.saturating_sub(self.verified_at) > self.config.max_commit_age =>
-                {
-                    front.state = FlightState::Verifying;
-                    let (id, header) = (front.id, front.header);
+                FlightState::Stored => front.header,
+                FlightState::Taken(index) => index.header,
+            };
+            let fences = header.author.owner > self.author.owner
+                || header.author.owner == self.author.owner
+                    && header.author.writer != self.author.writer;
+            if fences || header.start != self.frontier {
+                return self.fence();
+            }
+            // [C-7] After a pause the name may have been created anew, by whomever, after it was collected.
+            let late = now.saturating_sub(self.verified_at) > self.config.max_commit_age;
+            match front.check {
+                Check::None if late => {
+                    front.check = Check::Asked;
+                    let id = front.id;
                     return self.actions.push(Action::Verify { id, header });
                 }
-                FlightState::Stored | FlightState::Verified => self.commit(),
+                Check::Asked => return,
+                Check::None | Check::Passed => {}
+            }
+            match std::mem::replace(&mut front.state, FlightState::Putting) {
+                FlightState::Putting => return,
+                FlightState::Stored => self.commit(),
                 FlightState::Taken(index) => self.adopt(index, now),
             }
         }
@@ -305,11 +333,6 @@ impl<T: Clone> Stripe<T> {
     /// is planned anew: an object of this owner that is stored further on is met again under its name if
     /// the chain comes to end there, and is an orphan if not.
     fn adopt(&mut self, index: Box<Index>, now: Duration) {
-        let author = index.header.author;
-        let newer = author.owner > self.author.owner;
-        if newer || index.header.start != self.frontier {
-            return self.fence();
-        }
         self.frontier = index.header.end;
         self.actions.push(Action::Adopted(index));
         let flights = std::mem::take(&mut self.flights);
@@ -343,23 +366,26 @@ impl<T: Clone> Stripe<T> {
         if from < waiter.end
             && let Ok(part) = run.part(from, waiter.end)
         {
-            self.hold(&part, from, identity, epoch, &waiter.token, now);
+            self.hold(&part, from, waiter.end, epoch, &waiter.token, now);
         }
     }
 
-    /// Holds the part of a run from `at` on, wherever nothing is held yet.
+    /// Holds the part `[at, limit)` of a run wherever nothing is held yet.
     fn hold(
         &mut self,
         run: &Run,
         mut at: Slot,
-        identity: Identity,
+        limit: Slot,
         epoch: Epoch,
         token: &T,
         now: Duration,
     ) {
-        while at < run.end() {
-            let occupied = self.held.occupant(at, run.end(), Some(identity));
-            let free_to = occupied.as_ref().map_or(run.end(), |(first, _, _)| *first);
+        let Some(identity) = run.identity() else {
+            return;
+        };
+        while at < limit {
+            let occupied = self.held.occupant(at, limit, Some(identity));
+            let free_to = occupied.as_ref().map_or(limit, |(first, _, _)| *first);
             if at < free_to {
                 self.hold_free(run, at, free_to, epoch, token, now);
                 at = free_to;
@@ -367,7 +393,7 @@ impl<T: Clone> Stripe<T> {
             let Some((first, end, occupant)) = occupied else {
                 return;
             };
-            let to = end.min(run.end());
+            let to = end.min(limit);
             let waiter = Waiter {
                 token: token.clone(),
                 first: at,
@@ -379,8 +405,10 @@ impl<T: Clone> Stripe<T> {
                         self.answer(waiter.token, at, to, AckStatus::Busy);
                     }
                 }
-                Occupant::Junk => self.wait_late(waiter.token, at, to, identity),
-                Occupant::Other => self.answer(waiter.token, at, to, AckStatus::Conflict),
+                // [H-2] Not decided yet: another's object may still be the next one.
+                Occupant::Junk | Occupant::Other => {
+                    self.wait_late(waiter.token, at, to, identity);
+                }
             }
             at = to;
         }
@@ -457,6 +485,9 @@ impl<T: Clone> Stripe<T> {
     }
 
     fn answer(&mut self, token: T, first: Slot, end: Slot, status: AckStatus) {
+        if first >= end {
+            return;
+        }
         self.actions.push(Action::Answer {
             token,
             first,
