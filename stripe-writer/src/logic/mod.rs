@@ -2,6 +2,7 @@
 //! `CLOCK_BOOTTIME`, which also counts while a machine sleeps.
 
 pub mod action;
+mod flight;
 pub mod held;
 pub mod hole;
 pub mod recent;

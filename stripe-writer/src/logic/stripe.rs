@@ -11,44 +11,13 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use wire::frame::AckStatus;
-use wire::object::{Author, ChainId, Header, Index, Object};
+use wire::object::{Author, ChainId, Index, Object};
 use wire::{Epoch, Identity, Run, Slot};
 
 use super::action::{Action, Config, FlightId, PutOutcome};
+use super::flight::{Check, Flight, FlightState, Late, is_fenced_by};
 use super::held::{Held, HeldRun, Occupant, Waiter};
 use crate::limits::{FLIGHTS_A_STRIPE, LATE_A_STRIPE, MAX_AHEAD_SLOTS};
-
-#[derive(Debug)]
-enum FlightState {
-    Putting,
-    Stored,
-    Taken(Box<Index>),
-}
-
-/// How far the walk is that a late completion needs (C-7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Check {
-    None,
-    Asked,
-    Passed,
-}
-
-#[derive(Debug)]
-struct Flight<T> {
-    id: FlightId,
-    header: Header,
-    runs: Vec<HeldRun<T>>,
-    state: FlightState,
-    check: Check,
-    started: Duration,
-}
-
-/// Somebody who appended to slots that are under way: answered when they are decided.
-#[derive(Debug)]
-struct Late<T> {
-    waiter: Waiter<T>,
-    identity: Identity,
-}
 
 /// The state machine. `T` says whom to answer; it is cloned where one append needs several answers.
 #[derive(Debug)]
@@ -278,15 +247,10 @@ impl<T: Clone> Stripe<T> {
     /// Moves the frontier over all objects in front that are stored (C-4).
     fn advance(&mut self, now: Duration) {
         while let Some(front) = self.flights.front_mut() {
-            let header = match &front.state {
-                FlightState::Putting => return,
-                FlightState::Stored => front.header,
-                FlightState::Taken(index) => index.header,
+            let Some(header) = front.decided() else {
+                return;
             };
-            let fences = header.author.owner > self.author.owner
-                || header.author.owner == self.author.owner
-                    && header.author.writer != self.author.writer;
-            if fences || header.start != self.frontier {
+            if is_fenced_by(self.author, header.author) || header.start != self.frontier {
                 return self.fence();
             }
             // [C-7] After a pause the name may have been created anew, by whomever, after it was collected.
