@@ -5,5 +5,7 @@ pub mod action;
 mod flight;
 pub mod held;
 pub mod hole;
+#[cfg(test)]
+mod model;
 pub mod recent;
 pub mod stripe;

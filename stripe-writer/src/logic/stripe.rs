@@ -228,16 +228,16 @@ impl<T: Clone> Stripe<T> {
         self.advance(now);
     }
 
-    /// The walk for [`Action::Verify`] ended, `walked_at` being the time when it began. An object that the
-    /// chain does not have means that the chain has gone on without this owner (C-7).
-    pub fn verified(&mut self, id: FlightId, in_chain: bool, walked_at: Duration, now: Duration) {
+    /// The walk for [`Action::Verify`] ended. An object that the chain does not have means that the chain
+    /// has gone on without this owner (C-7). One that it has is committed, which says nothing of what
+    /// lies behind it: the chain may have gone on there long ago, so that flights behind are verified too.
+    pub fn verified(&mut self, id: FlightId, in_chain: bool, _walked_at: Duration, now: Duration) {
         let asked = |flight: &&mut Flight<T>| flight.id == id && flight.check == Check::Asked;
         let Some(front) = self.flights.front_mut().filter(asked) else {
             return;
         };
         if in_chain {
             front.check = Check::Passed;
-            self.verified_at = self.verified_at.max(walked_at);
             self.advance(now);
         } else {
             self.fence();
@@ -277,7 +277,7 @@ impl<T: Clone> Stripe<T> {
             return;
         };
         self.frontier = flight.header.end;
-        // The name was free at some time after `started`, so that the chain ended there.
+        // [C-7] The name was free at some time after `started`, and the chain ended there.
         self.verified_at = self.verified_at.max(flight.started);
         let (runs, waiters): (Vec<_>, Vec<_>) = flight
             .runs
