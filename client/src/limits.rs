@@ -2,14 +2,20 @@
 
 use std::time::Duration;
 
+/// Bytes of memory that one permit of an append stands for.
+pub const PERMIT_BYTES: usize = 64;
+
 /// What a record costs in memory beside its bytes: its handle, its place in a table and its position.
 /// It bounds how many empty records can be under way.
-pub const RECORD_OVERHEAD_BYTES: usize = 64;
+pub const RECORD_OVERHEAD_BYTES: usize = PERMIT_BYTES;
 
 /// Default of the bytes that all appends of a log together may hold. At the bound an append waits.
 pub const IN_FLIGHT_BYTES: usize = 64 << 20;
 
-/// Default and upper bound of the bytes of one append frame; a frame with one record may be larger.
+/// Upper bound of that.
+pub const IN_FLIGHT_BYTES_MAX: usize = 64 << 30;
+
+/// Default of the bytes of one append frame; a frame with one record may be larger.
 pub const FRAME_BYTES: usize = 1 << 20;
 
 /// Default of the time that an append may take.
@@ -80,4 +86,5 @@ pub const VERIFY_PAUSE: Duration = Duration::from_secs(1);
 /// Frames of a frontier answer that are waited for.
 pub const STATUS_TIMEOUT: Duration = Duration::from_secs(3);
 
+const _: () = assert!(IN_FLIGHT_BYTES_MAX / PERMIT_BYTES <= u32::MAX as usize);
 const _: () = assert!(FRAME_BYTES <= wire::limits::MAX_RUN_BYTES);

@@ -2,13 +2,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use catalog::Store;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use wire::limits::MAX_RECORD_BYTES;
 use wire::{LogId, Position};
 
 use crate::call::{Call, Piece, Queue};
-use crate::limits::RECORD_OVERHEAD_BYTES;
+use crate::limits::{PERMIT_BYTES, RECORD_OVERHEAD_BYTES};
 use crate::net::connection::Outgoing;
 use crate::net::sequencer::Sequencer;
 use crate::net::{draw_client, granter};
@@ -63,7 +64,7 @@ impl Log {
             client,
             sequencer,
             queue: Queue::default(),
-            memory: Arc::new(tokio::sync::Semaphore::new(options.in_flight_bytes)),
+            memory: Arc::new(Semaphore::new(permits(&options))),
             writers: membership
                 .addresses()
                 .map(|a| (a, Outgoing::new(a)))
@@ -115,13 +116,13 @@ impl Log {
                     limit: MAX_RECORD_BYTES,
                 });
             }
-            cost = cost.saturating_add(bytes + RECORD_OVERHEAD_BYTES);
+            cost = cost.saturating_add((bytes + RECORD_OVERHEAD_BYTES).div_ceil(PERMIT_BYTES));
         }
         if records.is_empty() {
             return Ok(Vec::new());
         }
         // A call larger than all memory takes all of it, and so goes alone.
-        let cost = cost.min(self.shared.options.in_flight_bytes);
+        let cost = cost.min(permits(&self.shared.options));
         let permits = u32::try_from(cost).unwrap_or(u32::MAX);
         let memory = self.shared.memory.clone().acquire_many_owned(permits);
         let memory = match timeout_at(deadline, memory).await {
@@ -156,6 +157,11 @@ impl Log {
             reason: self.shared.take_problem(),
         }
     }
+}
+
+/// Permits for all the memory that appends may hold.
+fn permits(options: &Options) -> usize {
+    options.in_flight_bytes.div_ceil(PERMIT_BYTES)
 }
 
 /// Closes a call when its caller goes away.

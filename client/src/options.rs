@@ -1,8 +1,11 @@
 use std::time::Duration;
 
 use catalog::Membership;
+use wire::limits::MAX_RUN_BYTES;
 
-use crate::limits::{APPEND_TIMEOUT, FRAME_BYTES, GRANT_TIMEOUT, IN_FLIGHT_BYTES};
+use crate::limits::{
+    APPEND_TIMEOUT, FRAME_BYTES, GRANT_TIMEOUT, IN_FLIGHT_BYTES, IN_FLIGHT_BYTES_MAX,
+};
 use crate::{Error, Result};
 
 /// Which log to open, who serves it, and the limits of this client.
@@ -30,6 +33,25 @@ impl Options {
         }
     }
 
+    /// What the settings of all programs say.
+    #[must_use]
+    pub fn from_settings(settings: &runtime::settings::Settings) -> Self {
+        let runtime::settings::Membership { sequencer, writers } = &settings.membership;
+        let writers = writers.iter().map(|writer| catalog::Writer {
+            address: writer.address,
+            stripes: writer.stripes.clone(),
+        });
+        let membership = Membership {
+            sequencer: *sequencer,
+            writers: writers.collect(),
+        };
+        Self::new(settings.store.clone(), membership)
+            .append_timeout(settings.client.append_timeout)
+            .grant_timeout(settings.client.grant_timeout)
+            .max_batch_bytes(settings.client.max_batch_bytes)
+            .max_in_flight_bytes(settings.client.max_in_flight_bytes)
+    }
+
     /// Longest time for an append, from the call to its outcome; 30 s by default.
     #[must_use]
     pub fn append_timeout(mut self, timeout: Duration) -> Self {
@@ -44,7 +66,7 @@ impl Options {
         self
     }
 
-    /// Most bytes of one frame of records; 1 MiB by default, and at most that.
+    /// Most bytes of one frame of records; 1 MiB by default, 4 MiB at most.
     #[must_use]
     pub fn max_batch_bytes(mut self, bytes: usize) -> Self {
         self.frame_bytes = bytes;
@@ -63,12 +85,12 @@ impl Options {
             (!self.append_timeout.is_zero(), "append timeout: zero"),
             (!self.grant_timeout.is_zero(), "grant timeout: zero"),
             (
-                (1..=FRAME_BYTES).contains(&self.frame_bytes),
-                "batch size: not 1 byte to 1 MiB",
+                (1..=MAX_RUN_BYTES).contains(&self.frame_bytes),
+                "batch size: not 1 byte to 4 MiB",
             ),
             (
-                (1..=u32::MAX as usize).contains(&self.in_flight_bytes),
-                "bytes in flight: not 1 byte to 4 GiB",
+                (1..=IN_FLIGHT_BYTES_MAX).contains(&self.in_flight_bytes),
+                "bytes in flight: not 1 byte to 64 GiB",
             ),
         ];
         match sound.into_iter().find(|(ok, _)| !ok) {
