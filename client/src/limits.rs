@@ -70,6 +70,9 @@ pub const LIVE_QUIET: Duration = Duration::from_secs(2);
 /// First and longest pause between two looks into the store of a reader at the end.
 pub const POLL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
+/// Least time between two looks of a waiting scan at the control chain.
+pub const VIEW_AGE: Duration = Duration::from_secs(1);
+
 /// First and longest pause between two questions for the durable tail.
 pub const TAIL_POLL: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
 

@@ -23,7 +23,7 @@ use crate::{Error, Options, Result};
 #[derive(Debug, Clone)]
 pub struct Log {
     pub(crate) shared: Arc<Shared>,
-    tasks: Arc<Tasks>,
+    _tasks: Arc<Tasks>,
 }
 
 /// The tasks of an open log, which end with it.
@@ -74,8 +74,8 @@ impl Log {
             last_problem: Mutex::new(None),
             options,
         });
-        let tasks = Arc::new(Tasks(Mutex::new(spawn_all(&shared))));
-        Ok(Self { shared, tasks })
+        let _tasks = Arc::new(Tasks(Mutex::new(spawn_all(&shared))));
+        Ok(Self { shared, _tasks })
     }
 
     /// The identity of the log.

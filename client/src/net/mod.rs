@@ -5,6 +5,7 @@ mod chance;
 pub(crate) mod connection;
 pub(crate) mod frames;
 pub(crate) mod granter;
+pub(crate) mod live;
 pub(crate) mod sequencer;
 
 pub(crate) use chance::{draw_client, jitter};

@@ -1,0 +1,201 @@
+//! Subscriptions to the live end of stripes, at their owners.
+//!
+//! A scan has one connection to each owner, for all its stripes there. A stripe whose turn has not come
+//! must not hold up the others on its connection: when its bounds are reached its subscription ends, and
+//! the reader finds the runs in the store.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::io::BufReader;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use wire::frame::{Ask, Frame, Place, Unsubscribe};
+use wire::{Run, Slot};
+
+use crate::limits::{LIVE_BYTES, LIVE_COMMANDS, LIVE_RUNS, PERMIT_BYTES, WRITE_BYTES};
+use crate::net::frames::{self, Lost};
+use crate::shared::Shared;
+
+/// A run, and the memory that it takes until it is received.
+type Pushed = (Run, OwnedSemaphorePermit);
+
+/// Runs of one stripe as they become durable.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    id: u32,
+    runs: mpsc::Receiver<Pushed>,
+    commands: mpsc::Sender<Command>,
+    delivered: bool,
+}
+
+impl Subscription {
+    /// The next run, or `None` when no more come. Cancel-safe.
+    pub(crate) async fn receive(&mut self) -> Option<Run> {
+        let (run, _) = self.runs.recv().await?;
+        self.delivered = true;
+        Some(run)
+    }
+
+    /// Whether it has brought anything.
+    pub(crate) fn has_delivered(&self) -> bool {
+        self.delivered
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        // If the queue is full, what still comes is dropped by the connection.
+        let _ = self.commands.try_send(Command::End(self.id));
+    }
+}
+
+#[derive(Debug)]
+enum Command {
+    Start(Ask, mpsc::Sender<Pushed>),
+    End(u32),
+}
+
+/// The live connections of one scan.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    shared: Arc<Shared>,
+    connections: HashMap<SocketAddr, mpsc::Sender<Command>>,
+    memory: Arc<Semaphore>,
+    tasks: JoinSet<()>,
+    next_id: u32,
+}
+
+impl Hub {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            connections: HashMap::new(),
+            memory: Arc::new(Semaphore::new(LIVE_BYTES / PERMIT_BYTES)),
+            tasks: JoinSet::new(),
+            next_id: 0,
+        }
+    }
+
+    /// Subscribes to a stripe at its owner; `None` if the owner cannot be reached now.
+    pub(crate) async fn subscribe(&mut self, place: Place, until: Slot) -> Option<Subscription> {
+        let owner = self.shared.options.membership.owner(place.stripe)?;
+        let commands = self.connection(owner).await?;
+        self.next_id = self.next_id.wrapping_add(1);
+        let id = self.next_id;
+        let (to, runs) = mpsc::channel(LIVE_RUNS);
+        let start = Command::Start(Ask { id, place, until }, to);
+        commands.send(start).await.ok()?;
+        Some(Subscription {
+            id,
+            runs,
+            commands,
+            delivered: false,
+        })
+    }
+
+    async fn connection(&mut self, owner: SocketAddr) -> Option<mpsc::Sender<Command>> {
+        if let Some(open) = self.connections.get(&owner).filter(|c| !c.is_closed()) {
+            return Some(open.clone());
+        }
+        let shared = &self.shared;
+        let connected = frames::connect(owner, shared.id(), shared.client).await;
+        let stream = match connected {
+            Ok((stream, _)) => stream,
+            Err(lost) => {
+                tracing::debug!(address = %owner, reason = %lost, "no live connection");
+                return None;
+            }
+        };
+        let (commands, queue) = mpsc::channel(LIVE_COMMANDS);
+        let memory = self.memory.clone();
+        while self.tasks.try_join_next().is_some() {}
+        self.tasks.spawn(async move {
+            let lost = serve(stream, queue, memory).await;
+            tracing::debug!(address = %owner, reason = ?lost.err(), "live connection ended");
+        });
+        self.connections.insert(owner, commands.clone());
+        Some(commands)
+    }
+}
+
+/// What was asked for under each number, and who waits for it.
+type Waiting = HashMap<u32, (Place, mpsc::Sender<Pushed>)>;
+
+type Subscribed = Mutex<Waiting>;
+
+async fn serve(
+    stream: TcpStream,
+    queue: mpsc::Receiver<Command>,
+    memory: Arc<Semaphore>,
+) -> Result<(), Lost> {
+    let (from, to) = stream.into_split();
+    let subscribed = Subscribed::default();
+    tokio::select! {
+        ended = receive(from, &subscribed, &memory) => ended,
+        ended = send(to, queue, &subscribed) => ended,
+    }
+}
+
+async fn send(
+    mut to: OwnedWriteHalf,
+    mut queue: mpsc::Receiver<Command>,
+    subscribed: &Subscribed,
+) -> Result<(), Lost> {
+    while let Some(command) = queue.recv().await {
+        let frame = match command {
+            Command::Start(ask, runs) => {
+                lock(subscribed).insert(ask.id, (ask.place, runs));
+                Frame::Subscribe(ask)
+            }
+            Command::End(id) => {
+                lock(subscribed).remove(&id);
+                Frame::Unsubscribe(Unsubscribe { id })
+            }
+        };
+        frames::write(&mut to, frame).await?;
+    }
+    Ok(())
+}
+
+async fn receive(
+    from: OwnedReadHalf,
+    subscribed: &Subscribed,
+    memory: &Arc<Semaphore>,
+) -> Result<(), Lost> {
+    let mut from = BufReader::with_capacity(WRITE_BYTES, from);
+    loop {
+        match frames::read(&mut from).await? {
+            (Frame::Push(push), body) => {
+                let run = push.run(body)?;
+                let cost = (run.body_len() / PERMIT_BYTES).saturating_add(1);
+                let permits = memory
+                    .clone()
+                    .try_acquire_many_owned(u32::try_from(cost).unwrap_or(u32::MAX));
+                let mut subscribed = lock(subscribed);
+                let Some((place, to)) = subscribed.get(&push.id) else {
+                    continue;
+                };
+                let asked = (place.segment, place.stripe);
+                if asked != (push.place.segment, push.place.stripe) {
+                    return Err(Lost::Unexpected);
+                }
+                let sent = permits.is_ok_and(|permits| to.try_send((run, permits)).is_ok());
+                if !sent {
+                    subscribed.remove(&push.id);
+                }
+            }
+            (Frame::End(end), _) => {
+                lock(subscribed).remove(&end.id);
+            }
+            _ => return Err(Lost::Unexpected),
+        }
+    }
+}
+
+fn lock(subscribed: &Subscribed) -> MutexGuard<'_, Waiting> {
+    subscribed.lock().unwrap_or_else(PoisonError::into_inner)
+}

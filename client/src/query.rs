@@ -1,0 +1,246 @@
+//! Questions about a log: tails, state, verification, and the scans.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+use wire::control::ControlEntry;
+use wire::datagram::Status as Answered;
+use wire::frame::{Frame, Frontier, Frontiers};
+use wire::limits::MAX_POSITION;
+use wire::{Epoch, Fixed, OwnerNumber, Position, SegmentId, StripeId};
+
+use crate::limits::{STATUS_TIMEOUT, TAIL_POLL};
+use crate::logic::backoff::Backoff;
+use crate::net::frames::{self, Lost};
+use crate::net::jitter;
+use crate::net::sequencer::Told;
+use crate::scan::Scan;
+use crate::store::verify::{self, Verify, VerifyReport};
+use crate::{Log, Result};
+
+/// Which tail is asked for. All are exclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tail {
+    /// First position that is not granted: one question to the sequencer.
+    Issued,
+    /// First position that is not known to be durable: one question; it may lag behind what is
+    /// acknowledged.
+    Durable,
+    /// A position below which everything is durable, at or above every append acknowledged before the
+    /// question: waits until what is issued now is durable.
+    Linearizable,
+}
+
+/// What the sequencer tells about the tails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tails {
+    /// Epoch of the reign that answered.
+    pub epoch: Epoch,
+    /// First position that is not granted.
+    pub issued: Position,
+    /// First position that is not known to be durable, once all stripes reported in this reign.
+    pub durable: Option<Position>,
+}
+
+/// What a stripe's owner tells about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StripeStatus {
+    /// The segment.
+    pub segment: SegmentId,
+    /// The stripe.
+    pub stripe: StripeId,
+    /// First position of the stripe that its chain does not cover.
+    pub frontier: Position,
+    /// How many owners the stripe has had.
+    pub owner: OwnerNumber,
+    /// Bytes that are held and not durable yet.
+    pub held_bytes: u64,
+    /// Where its owner is.
+    pub address: SocketAddr,
+}
+
+/// The state of a log as its servers tell it.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// The end of the control chain.
+    pub control: Arc<ControlEntry>,
+    /// The tails, if the sequencer answered.
+    pub tails: Option<Tails>,
+    /// The stripes of all owners that answered.
+    pub stripes: Vec<StripeStatus>,
+    /// Servers that did not answer, and why.
+    pub problems: Vec<String>,
+}
+
+impl Log {
+    /// Reads the positions of a range in order. Nothing happens before the first
+    /// [`Scan::next`].
+    #[must_use]
+    pub fn read(&self, range: Range<Position>) -> Scan {
+        Scan::new(self.shared.clone(), range, false)
+    }
+
+    /// Reads all positions from `from` on, and waits for those that are not durable yet. It needs the
+    /// store alone; owners of stripes make it faster.
+    #[must_use]
+    pub fn follow(&self, from: Position) -> Scan {
+        Scan::new(self.shared.clone(), from..Position(MAX_POSITION), true)
+    }
+
+    /// One of the tails.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the sequencer does not answer, or does not know, within the time of an
+    /// append.
+    pub async fn tail(&self, tail: Tail) -> Result<Position> {
+        let limit = self.shared.options.append_timeout;
+        let asking = async {
+            match tail {
+                Tail::Issued => Ok(self.tails().await?.issued),
+                Tail::Durable => self.durable_above(Position(0)).await,
+                Tail::Linearizable => {
+                    let issued = self.tails().await?.issued;
+                    self.durable_above(issued).await?;
+                    Ok(issued)
+                }
+            }
+        };
+        let late = |_| {
+            self.shared
+                .sequencer
+                .unavailable("the durable tail does not come")
+        };
+        timeout(limit, asking)
+            .await
+            .unwrap_or_else(|e| Err(late(e)))
+    }
+
+    /// Both tails, by one question to the sequencer.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the sequencer does not answer in time.
+    pub async fn tails(&self) -> Result<Tails> {
+        self.tails_within(self.shared.options.append_timeout).await
+    }
+
+    async fn tails_within(&self, limit: Duration) -> Result<Tails> {
+        let asking = async {
+            let mut pauses = Backoff::new(TAIL_POLL);
+            loop {
+                let told: Told = self.shared.sequencer.tails(limit).await?;
+                if told.status == Answered::Ok {
+                    return Ok(Tails {
+                        epoch: told.epoch,
+                        issued: told.first,
+                        durable: told.durable,
+                    });
+                }
+                sleep(pauses.pause(jitter())).await;
+            }
+        };
+        let late = |_| self.shared.sequencer.unavailable("it does not reign");
+        timeout(limit, asking)
+            .await
+            .unwrap_or_else(|e| Err(late(e)))
+    }
+
+    async fn durable_above(&self, least: Position) -> Result<Position> {
+        let mut pauses = Backoff::new(TAIL_POLL);
+        loop {
+            let durable = self.tails().await?.durable;
+            if let Some(durable) = durable.filter(|durable| *durable >= least) {
+                return Ok(durable);
+            }
+            sleep(pauses.pause(jitter())).await;
+        }
+    }
+
+    /// The first position that is still readable, from the control chain.
+    ///
+    /// # Errors
+    /// If the store failed.
+    pub async fn trim_point(&self) -> Result<Position> {
+        Ok(self.shared.view.refresh().await?.trim)
+    }
+
+    /// Asks the store and all servers for their state. A server that does not answer is a problem in
+    /// the result, not an error.
+    ///
+    /// # Errors
+    /// If the control chain cannot be read.
+    pub async fn status(&self) -> Result<Status> {
+        let control = self.shared.view.refresh().await?;
+        let mut problems = Vec::new();
+        let tails = match self.tails_within(STATUS_TIMEOUT).await {
+            Ok(tails) => Some(tails),
+            Err(error) => {
+                problems.push(error.to_string());
+                None
+            }
+        };
+        let mut stripes = Vec::new();
+        for address in self.shared.writers.keys() {
+            let asked = timeout(STATUS_TIMEOUT, self.frontiers(&control, *address));
+            match asked.await.unwrap_or(Err(Lost::Silent)) {
+                Ok(told) => stripes.extend(told),
+                Err(lost) => problems.push(format!("stripe-writer {address}: {lost}")),
+            }
+        }
+        Ok(Status {
+            control,
+            tails,
+            stripes,
+            problems,
+        })
+    }
+
+    async fn frontiers(
+        &self,
+        control: &ControlEntry,
+        address: SocketAddr,
+    ) -> Result<Vec<StripeStatus>, Lost> {
+        let (mut stream, _) =
+            frames::connect(address, self.shared.id(), self.shared.client).await?;
+        let question = Frontiers { epoch: Epoch(0) };
+        frames::write(&mut stream, Frame::AskFrontiers(question)).await?;
+        let (Frame::Frontiers(_), body) = frames::read(&mut stream).await? else {
+            return Err(Lost::Unexpected);
+        };
+        let mut stripes = Vec::new();
+        for bytes in body.chunks(Frontier::SIZE) {
+            let Frontier {
+                place,
+                owner,
+                held_bytes,
+            } = Frontier::read(bytes)?;
+            let segment = control.segments.iter().find(|s| s.id == place.segment);
+            let layout = segment.ok_or(Lost::Unexpected)?.layout;
+            stripes.push(StripeStatus {
+                segment: place.segment,
+                stripe: place.stripe,
+                frontier: layout.position(place.stripe, place.first),
+                owner,
+                held_bytes,
+                address,
+            });
+        }
+        Ok(stripes)
+    }
+
+    /// Walks every chain of every segment and checks what is there: was anything lost? `progress` is
+    /// called with what is known so far, after every object.
+    ///
+    /// # Errors
+    /// If the store failed. What is wrong with the log is in the report.
+    pub async fn verify(
+        &self,
+        how: Verify,
+        progress: impl FnMut(&VerifyReport),
+    ) -> Result<VerifyReport> {
+        let control = self.shared.view.refresh().await?;
+        verify::run(self.shared.view.log(), &control, how, progress).await
+    }
+}

@@ -1,0 +1,272 @@
+//! One stripe's runs in the order of their slots: from the store, and at the chain's end from the owner.
+//!
+//! A reader that waits never depends on one source: a live subscription that says nothing for
+//! [`LIVE_QUIET`] is given up for a look into the store, and a store that has nothing is looked into
+//! again after a pause (LESSONS 16).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use wire::frame::Place;
+use wire::{Run, SegmentId, Slot, StripeId};
+
+use crate::limits::{LIVE_QUIET, POLL};
+use crate::logic::backoff::Backoff;
+use crate::logic::current::Current;
+use crate::net::jitter;
+use crate::net::live::{Hub, Subscription};
+use crate::store::chunk::{Cursor, Loaded};
+use crate::{Error, Result};
+
+/// What a reader has at its next slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ready {
+    /// A run covers it.
+    Run,
+    /// The store has nothing there now.
+    End,
+    /// Nothing came for a while: time to look at the log's state.
+    Quiet,
+}
+
+/// Reads one stripe.
+#[derive(Debug)]
+pub(crate) struct StripeReader {
+    segment: SegmentId,
+    stripe: StripeId,
+    next: Slot,
+    current: Option<Current>,
+    buffered: VecDeque<Run>,
+    cursor: Cursor,
+    ahead: Option<Ahead>,
+    reads: Arc<Semaphore>,
+    live: Option<Subscription>,
+    /// Whether the last subscription brought nothing: the next one has to wait.
+    live_failed: bool,
+    /// Whether the owner is asked before the store is.
+    live_first: bool,
+    pauses: Backoff,
+}
+
+type Load = Result<(Loaded, Cursor)>;
+
+/// A load that runs ahead, and stops when it is not wanted any more.
+#[derive(Debug)]
+struct Ahead(JoinHandle<Load>);
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl StripeReader {
+    /// A reader from the cursor's slot on.
+    pub(crate) fn new(
+        segment: SegmentId,
+        stripe: StripeId,
+        cursor: Cursor,
+        reads: Arc<Semaphore>,
+        live: bool,
+    ) -> Self {
+        Self {
+            segment,
+            stripe,
+            next: cursor.next,
+            current: None,
+            buffered: VecDeque::new(),
+            live_first: live && !cursor.is_placed(),
+            cursor,
+            ahead: None,
+            reads,
+            live: None,
+            live_failed: false,
+            pauses: Backoff::new(POLL),
+        }
+    }
+
+    pub(crate) fn next(&self) -> Slot {
+        self.next
+    }
+
+    /// The segment ends: nothing from this slot on is wanted.
+    pub(crate) fn set_until(&mut self, until: Slot) {
+        self.cursor.until = until;
+    }
+
+    /// The run at the next slot, as far as it is here already.
+    pub(crate) fn current(&self) -> Option<&Current> {
+        self.current.as_ref()
+    }
+
+    /// Takes the record at the next slot.
+    pub(crate) fn take(&mut self) -> Option<Bytes> {
+        let current = self.current.as_mut()?;
+        let record = current.take();
+        let over = current.is_over();
+        if record.is_some() {
+            self.next = self.next.plus(1);
+        }
+        if over {
+            self.current = None;
+        }
+        record
+    }
+
+    /// Goes on to a slot, over junk.
+    pub(crate) fn skip_to(&mut self, slot: Slot) {
+        self.next = self.next.max(slot);
+        if !self.current.as_mut().is_some_and(|c| c.skip_to(slot)) {
+            self.current = None;
+        }
+    }
+
+    /// Makes the run at the next slot current. With a `hub` it waits for one, else it says `End`.
+    ///
+    /// Cancel-safe: what a dropped call has got is kept.
+    pub(crate) async fn ready(&mut self, hub: Option<&mut Hub>) -> Result<Ready> {
+        let mut hub = hub;
+        loop {
+            if self.use_buffered() {
+                return Ok(Ready::Run);
+            }
+            if let Some(hub) = hub.as_deref_mut().filter(|_| self.live_first) {
+                self.live_first = false;
+                self.subscribe(hub).await;
+            }
+            if self.live.is_some() {
+                self.wait_live().await;
+                continue;
+            }
+            if self.load_buffered().await? {
+                continue;
+            }
+            let Some(hub) = hub.as_deref_mut() else {
+                return Ok(Ready::End);
+            };
+            if !self.live_failed {
+                self.subscribe(hub).await;
+            }
+            if self.live_failed {
+                sleep(self.pauses.pause(jitter())).await;
+                self.live_failed = false;
+                return Ok(Ready::Quiet);
+            }
+            self.wait_live().await;
+            if self.buffered.is_empty() {
+                return Ok(Ready::Quiet);
+            }
+        }
+    }
+
+    /// Starts to load what comes next from the store, if nothing is here.
+    pub(crate) fn prefetch(&mut self) {
+        let idle = self.ahead.is_none() && self.live.is_none() && !self.live_first;
+        if !idle || self.cursor.next >= self.cursor.until {
+            return;
+        }
+        let (cursor, reads) = (self.cursor.clone(), self.reads.clone());
+        self.ahead = Some(Ahead(tokio::spawn(async move {
+            let _read = reads.acquire_owned().await.map_err(|_| Error::Closed)?;
+            cursor.load().await
+        })));
+    }
+
+    fn use_buffered(&mut self) -> bool {
+        while self.current.is_none() {
+            let Some(run) = self.buffered.pop_front() else {
+                return false;
+            };
+            self.current = Current::of(&run, self.next);
+        }
+        true
+    }
+
+    /// Waits for runs from the owner. Ends the subscription when it brings none.
+    async fn wait_live(&mut self) {
+        let Some(live) = self.live.as_mut() else {
+            return;
+        };
+        let run = match timeout(LIVE_QUIET, live.receive()).await {
+            Ok(Some(run)) => run,
+            // It ended: whether it ever brought anything decides how soon there is another.
+            Ok(None) => {
+                self.live_failed = !live.has_delivered();
+                self.live = None;
+                return;
+            }
+            // It may be stale: the store knows.
+            Err(_) => {
+                self.live = None;
+                return;
+            }
+        };
+        if run.first > self.next {
+            // A gap: not something that an owner does.
+            (self.live, self.live_failed) = (None, true);
+            return;
+        }
+        if run.end() > self.next {
+            self.pauses.reset();
+            self.cursor.advance(run.end());
+            self.buffered.push_back(run);
+        }
+    }
+
+    /// Loads from the store. Returns whether there was anything.
+    async fn load_buffered(&mut self) -> Result<bool> {
+        let ahead = self.ahead.is_some();
+        let mut loaded = self.load().await?;
+        if ahead && matches!(loaded, Loaded::End) {
+            // That was so when it was looked up.
+            loaded = self.load().await?;
+        }
+        let Loaded::Runs(runs) = loaded else {
+            return Ok(false);
+        };
+        self.buffered.extend(runs);
+        self.live_failed = false;
+        self.pauses.reset();
+        self.prefetch();
+        Ok(true)
+    }
+
+    async fn load(&mut self) -> Result<Loaded> {
+        // A subscription may have brought what is loaded ahead.
+        self.cursor.advance(self.next);
+        self.live = None;
+        self.prefetch();
+        let Some(ahead) = self.ahead.as_mut() else {
+            return Ok(Loaded::End);
+        };
+        let loaded = (&mut ahead.0).await;
+        self.ahead = None;
+        let loaded = loaded.map_err(|error| Error::Io {
+            what: "reading ahead",
+            source: std::io::Error::other(error),
+        });
+        let (loaded, cursor) = loaded??;
+        let until = self.cursor.until;
+        self.cursor = cursor;
+        self.cursor.until = until;
+        Ok(loaded)
+    }
+
+    async fn subscribe(&mut self, hub: &mut Hub) {
+        let place = Place {
+            segment: self.segment,
+            stripe: self.stripe,
+            first: self.next,
+        };
+        self.live = hub.subscribe(place, self.cursor.until).await;
+        self.live_failed = self.live.is_none();
+        if self.live.is_some() {
+            // What was looked up ahead is older than what comes now.
+            self.ahead = None;
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Was anything lost? Every chain of every segment, walked and checked.
+
+use catalog::{CatalogError, Chain, Log as Catalog, Walk};
+use futures::{StreamExt, stream};
+use tokio::time::sleep;
+use wire::control::ControlEntry;
+use wire::object::Header;
+use wire::{Position, Segment, SegmentId, Slot, StripeId};
+
+use crate::limits::{VERIFY_LOOKS, VERIFY_PAUSE, VERIFY_READS};
+use crate::{ErrorKind, Result};
+
+/// How thoroughly a log is verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Verify {
+    /// Every byte is read and every checksum computed.
+    #[default]
+    All,
+    /// Only names and headers are read: chains are complete, but records are neither checked nor
+    /// counted.
+    Headers,
+}
+
+/// Something that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The segment.
+    pub segment: SegmentId,
+    /// The stripe.
+    pub stripe: StripeId,
+    /// First position of the stripe that is concerned.
+    pub from: Position,
+    /// First position behind, as far as it is known.
+    pub to: Option<Position>,
+    /// The object, if one is concerned.
+    pub object: Option<String>,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// One stripe of one segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StripeReport {
+    /// The segment.
+    pub segment: SegmentId,
+    /// The stripe.
+    pub stripe: StripeId,
+    /// First position of the stripe that its chain does not cover.
+    pub end: Position,
+    /// Objects in the chain.
+    pub objects: u64,
+    /// Positions that hold records; 0 if only headers were read.
+    pub records: u64,
+    /// Positions that are junk; 0 if only headers were read.
+    pub junk: u64,
+    /// Positions that the chain covers.
+    pub positions: u64,
+    /// Bytes of the chain's objects.
+    pub bytes: u64,
+    /// Objects that lie inside the range of another: harmless.
+    pub orphans: u64,
+    /// Objects behind the chain's end: uploads under way, if nothing is missing.
+    pub afloat: u64,
+}
+
+/// What verification found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// All stripes, by segment and stripe.
+    pub stripes: Vec<StripeReport>,
+    /// Positions that should be there and are not.
+    pub missing: Vec<Finding>,
+    /// Objects that do not pass their checks.
+    pub corrupt: Vec<Finding>,
+}
+
+impl VerifyReport {
+    /// Whether nothing is missing and nothing is corrupt.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.missing.is_empty() && self.corrupt.is_empty()
+    }
+
+    /// The sum of one figure over all stripes.
+    #[must_use]
+    pub fn total(&self, figure: impl Fn(&StripeReport) -> u64) -> u64 {
+        self.stripes.iter().map(figure).sum()
+    }
+}
+
+pub(crate) async fn run(
+    log: &Catalog,
+    control: &ControlEntry,
+    how: Verify,
+    mut progress: impl FnMut(&VerifyReport),
+) -> Result<VerifyReport> {
+    let mut report = VerifyReport::default();
+    for segment in &control.segments {
+        let end = control.segment_end(segment);
+        if end.is_some_and(|end| end <= control.trim) {
+            continue;
+        }
+        for stripe in segment.layout.all() {
+            let first = segment.first_slot(stripe);
+            let trim = segment.layout.slot_at_or_after(stripe, control.trim);
+            let stripe = OneStripe {
+                chain: log.chain(segment, stripe),
+                segment: *segment,
+                stripe,
+                first: first.max(trim),
+                sealed: end.map(|end| segment.layout.slot_at_or_after(stripe, end)),
+            };
+            stripe.verify(how, &mut report, &mut progress).await?;
+        }
+    }
+    Ok(report)
+}
+
+struct OneStripe {
+    chain: Chain,
+    segment: Segment,
+    stripe: StripeId,
+    /// First slot that has to be there.
+    first: Slot,
+    /// First slot behind the stripe's last one, if the segment has ended.
+    sealed: Option<Slot>,
+}
+
+impl OneStripe {
+    async fn verify(
+        &self,
+        how: Verify,
+        report: &mut VerifyReport,
+        progress: &mut impl FnMut(&VerifyReport),
+    ) -> Result<()> {
+        let walk = match self.walk().await {
+            Ok(walk) => walk,
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                let finding = self.finding(self.first, None, error.to_string());
+                let object = corrupt_name(&error);
+                report.corrupt.push(Finding { object, ..finding });
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.find_missing(&walk, report);
+        let index = report.stripes.len();
+        report.stripes.push(self.summary(&walk));
+        if how == Verify::Headers {
+            progress(report);
+            return Ok(());
+        }
+        let checks = stream::iter(walk.headers)
+            .map(|header| async move { (header, self.check(&header).await) })
+            .buffered(VERIFY_READS);
+        let mut checks = std::pin::pin!(checks);
+        while let Some((header, checked)) = checks.next().await {
+            match checked? {
+                Ok((records, junk)) => {
+                    if let Some(stripe) = report.stripes.get_mut(index) {
+                        stripe.records += records;
+                        stripe.junk += junk;
+                    }
+                }
+                Err(what) => {
+                    let finding = self.finding(header.start, Some(header.end), what);
+                    let object = Some(self.chain.id().object_name(header.start));
+                    report.corrupt.push(Finding { object, ..finding });
+                }
+            }
+            progress(report);
+        }
+        Ok(())
+    }
+
+    /// The chain. Objects behind its end may be uploads that overtook others: then it grows.
+    async fn walk(&self) -> Result<Walk, CatalogError> {
+        let start = self.start().await?;
+        let mut walk = self.chain.walk(start).await?;
+        for _ in 1..VERIFY_LOOKS {
+            if walk.afloat.is_empty() {
+                break;
+            }
+            sleep(VERIFY_PAUSE).await;
+            walk = self.chain.walk(start).await?;
+        }
+        Ok(walk)
+    }
+
+    /// Where the chain starts: at the trim point, where that is an object's start, or at the segment's.
+    async fn start(&self) -> Result<Slot, CatalogError> {
+        let first = self.chain.first_slot();
+        if self.first > first && self.chain.header_at(self.first).await?.is_some() {
+            return Ok(self.first);
+        }
+        Ok(first)
+    }
+
+    fn find_missing(&self, walk: &Walk, report: &mut VerifyReport) {
+        let layout = self.segment.layout;
+        let afloat = walk.afloat.iter().min().map(|p| layout.slot(*p));
+        let (to, what) = match (afloat, self.sealed) {
+            (Some(next), _) => (next, "objects lie behind a gap in the chain"),
+            (None, Some(end)) if walk.end < end => (end, "the chain ends before its segment does"),
+            (None, _) => return,
+        };
+        let finding = self.finding(walk.end, Some(to), what.to_owned());
+        report.missing.push(finding);
+    }
+
+    /// Reads one object: how many records and how much junk it holds, or what is wrong with it.
+    async fn check(&self, header: &Header) -> Result<Result<(u64, u64), String>> {
+        let runs = match self.chain.read_object(header.start).await {
+            Ok(Some((_, runs))) => runs,
+            Ok(None) => return Ok(Err("the object is gone".to_owned())),
+            Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(Err(error.to_string())),
+            Err(error) => return Err(error.into()),
+        };
+        let (mut records, mut junk) = (0, 0);
+        for run in &runs {
+            let of = if run.is_junk() {
+                &mut junk
+            } else {
+                &mut records
+            };
+            *of += run.count;
+        }
+        Ok(Ok((records, junk)))
+    }
+
+    fn summary(&self, walk: &Walk) -> StripeReport {
+        StripeReport {
+            segment: self.segment.id,
+            stripe: self.stripe,
+            end: self.position(walk.end),
+            objects: walk.headers.len() as u64,
+            records: 0,
+            junk: 0,
+            positions: walk.headers.iter().map(|h| h.start.until(h.end)).sum(),
+            bytes: walk.headers.iter().map(|h| h.object_len).sum(),
+            orphans: walk.orphans.len() as u64,
+            afloat: walk.afloat.len() as u64,
+        }
+    }
+
+    fn finding(&self, from: Slot, to: Option<Slot>, what: String) -> Finding {
+        Finding {
+            segment: self.segment.id,
+            stripe: self.stripe,
+            from: self.position(from),
+            to: to.map(|to| self.position(to)),
+            object: None,
+            what,
+        }
+    }
+
+    fn position(&self, slot: Slot) -> Position {
+        self.segment.layout.position(self.stripe, slot)
+    }
+}
+
+fn corrupt_name(error: &CatalogError) -> Option<String> {
+    match error {
+        CatalogError::Corrupt { name, .. } | CatalogError::Missing { name } => Some(name.clone()),
+        _ => None,
+    }
+}

@@ -1,0 +1,103 @@
+//! Scans over what fake servers have written.
+
+mod support;
+
+use std::time::Duration;
+
+use stripelog::{Content, Error, Item, Log, Position, Scan, Tail};
+use support::*;
+
+async fn texts(mut scan: Scan) -> (Vec<(u64, String)>, Option<Error>) {
+    let mut got = Vec::new();
+    loop {
+        match scan.next().await {
+            Ok(None) => return (got, None),
+            Ok(Some(item)) => got.push((item.position.0, text(&item))),
+            Err(error) => return (got, Some(error)),
+        }
+    }
+}
+
+fn text(item: &Item) -> String {
+    match &item.content {
+        Content::Record(record) => String::from_utf8(record.to_vec()).expect("text"),
+        Content::Junk { count } => format!("junk {count}"),
+    }
+}
+
+fn expected(range: std::ops::Range<u64>) -> Vec<(u64, String)> {
+    range.map(|i| (i, format!("record {i}"))).collect()
+}
+
+fn all(log: &Log) -> Scan {
+    log.read(Position(0)..Position(u64::MAX))
+}
+
+#[tokio::test]
+async fn r1_a_read_sees_what_was_acknowledged() {
+    for (stripes, unit) in [(1, 1), (4, 1), (4, 3), (32, 1024)] {
+        let fixture = Fixture::new(stripes, unit).await;
+        let log = fixture.open().await;
+        for part in 0..10 {
+            log.append(records(part * 7..(part + 1) * 7))
+                .await
+                .expect("appends");
+        }
+        let (got, error) = texts(log.read(Position(0)..Position(70))).await;
+        assert!(error.is_none(), "{error:?}");
+        assert_eq!(got, expected(0..70));
+        let (got, _) = texts(log.read(Position(33)..Position(41))).await;
+        assert_eq!(got, expected(33..41));
+        assert_eq!(
+            log.tail(Tail::Linearizable).await.expect("tail"),
+            Position(70)
+        );
+    }
+}
+
+#[tokio::test]
+async fn r2_a_read_stops_at_the_durable_tail_and_says_so() {
+    let fixture = Fixture::new(4, 2).await;
+    let log = fixture.open().await;
+    log.append(records(0..5)).await.expect("appends");
+    let (got, error) = texts(all(&log)).await;
+    assert_eq!(got, expected(0..5));
+    assert!(
+        matches!(
+            error,
+            Some(Error::NotYetDurable {
+                position: Position(5)
+            })
+        ),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn r2_follow_waits_and_goes_on() {
+    let fixture = Fixture::new(4, 2).await;
+    let log = fixture.open().await;
+    log.append(records(0..5)).await.expect("appends");
+    let mut scan = log.follow(Position(3));
+    for i in 3..5 {
+        assert_eq!(
+            text(&scan.next().await.expect("reads").expect("there")),
+            format!("record {i}")
+        );
+    }
+    let waiting = tokio::time::timeout(Duration::from_millis(100), scan.next());
+    assert!(waiting.await.is_err(), "nothing is there yet");
+    let appender = log.clone();
+    tokio::spawn(async move {
+        for i in 5..40 {
+            appender
+                .append_one(record(format!("record {i}")))
+                .await
+                .expect("appends");
+        }
+    });
+    for i in 5..40 {
+        let item = scan.next().await.expect("reads").expect("there");
+        assert_eq!((item.position.0, text(&item)), (i, format!("record {i}")));
+    }
+}
