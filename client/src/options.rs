@@ -36,16 +36,7 @@ impl Options {
     /// What the settings of all programs say.
     #[must_use]
     pub fn from_settings(settings: &runtime::settings::Settings) -> Self {
-        let runtime::settings::Membership { sequencer, writers } = &settings.membership;
-        let writers = writers.iter().map(|writer| catalog::Writer {
-            address: writer.address,
-            stripes: writer.stripes.clone(),
-        });
-        let membership = Membership {
-            sequencer: *sequencer,
-            writers: writers.collect(),
-        };
-        Self::new(settings.store.clone(), membership)
+        Self::new(settings.store.clone(), settings.membership.clone())
             .append_timeout(settings.client.append_timeout)
             .grant_timeout(settings.client.grant_timeout)
             .max_batch_bytes(settings.client.max_batch_bytes)

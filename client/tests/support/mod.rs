@@ -1,6 +1,11 @@
 //! A small log to test against: a sequencer and a stripe-writer in this process, which do as they are
 //! told, over a store in memory.
-#![allow(dead_code, reason = "each test program uses a part of the support")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "each test program uses a part of the support"
+)]
 
 pub mod sequencer;
 pub mod writer;

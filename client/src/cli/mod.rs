@@ -1,0 +1,187 @@
+//! Arguments, and which command they run.
+
+mod append;
+mod create;
+mod failure;
+mod output;
+mod read;
+mod status;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use runtime::settings::{CommonArgs, Settings};
+use stripelog::{Log, Options};
+
+use failure::Failure;
+
+/// A shared log on object storage: one totally ordered sequence of records, written by many.
+///
+/// Exit codes: 0 done, 1 failed (of verify: something is missing or corrupt), 2 wrong usage or settings.
+#[derive(Debug, Parser)]
+#[command(name = "stripelog", version, after_long_help = Settings::describe())]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// UDP address of the sequencer
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    sequencer: Option<String>,
+    /// TCP address of a stripe-writer, with its stripes unless there is only one; may be repeated
+    #[arg(long, global = true, value_name = "ADDRESS[=FIRST-LAST]")]
+    writer: Vec<String>,
+    /// Write one JSON object a line instead of text
+    ///
+    /// A record is {"position": P, "text": "..."} if it is valid UTF-8 and {"position": P, "base64":
+    /// "..."} if not.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create a log in the store, after a check that the store can carry one
+    Create(CreateArgs),
+    /// Append the lines of a file or of standard input, one record a line
+    ///
+    /// The newline is not part of the record; a last line without one is a record too. Lines may hold
+    /// any bytes. Records keep the order of lines, unless a server fails meanwhile: then some may be
+    /// appended again behind others.
+    Append(AppendArgs),
+    /// Write records, each with a newline behind it
+    Read(ReadArgs),
+    /// Write records as they become durable, until SIGINT
+    Follow(FollowArgs),
+    /// Tell a tail of the log
+    Tail(TailArgs),
+    /// Tell the state of the log and of its servers
+    Status,
+    /// Check every object of the log: was anything lost?
+    Verify(VerifyArgs),
+}
+
+#[derive(Debug, Args)]
+struct CreateArgs {
+    /// Stripes that positions are spread over (setting log.stripes)
+    #[arg(long, value_name = "K")]
+    stripes: Option<String>,
+    /// Positions that stay on one stripe before the next takes over (setting log.unit)
+    #[arg(long, value_name = "U")]
+    unit: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct AppendArgs {
+    /// File to append; standard input if it is missing or -
+    file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Shown {
+    /// Write each record's position and a tab before it
+    #[arg(long)]
+    positions: bool,
+    /// Show holes that were filled, as lines "junk first=P count=N"
+    #[arg(long)]
+    junk: bool,
+}
+
+#[derive(Debug, Args)]
+struct ReadArgs {
+    /// First position [default: the trim point]
+    #[arg(long, value_name = "POSITION")]
+    from: Option<u64>,
+    /// First position that is not read [default: the tail, with all that is acknowledged before it]
+    #[arg(long, value_name = "POSITION")]
+    to: Option<u64>,
+    /// Stop after so many records
+    #[arg(long, value_name = "RECORDS")]
+    count: Option<u64>,
+    /// File to write; standard output if it is missing
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    shown: Shown,
+}
+
+#[derive(Debug, Args)]
+struct FollowArgs {
+    /// First position, or "tail" for the next one to be granted [default: the trim point]
+    #[arg(long, value_name = "POSITION", value_parser = read::parse_start)]
+    from: Option<read::Start>,
+    /// Stop after so many records
+    #[arg(long, value_name = "RECORDS")]
+    count: Option<u64>,
+    #[command(flatten)]
+    shown: Shown,
+}
+
+#[derive(Debug, Args)]
+struct TailArgs {
+    /// Which tail
+    #[arg(value_enum, default_value = "linearizable")]
+    kind: TailKind,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum TailKind {
+    /// First position that is not granted
+    Issued,
+    /// First position that is not known to be durable
+    Durable,
+    /// Waits until all that is issued now is durable
+    Linearizable,
+}
+
+#[derive(Debug, Args)]
+struct VerifyArgs {
+    /// Read only names and headers: fast, but records are neither checked nor counted
+    #[arg(long)]
+    fast: bool,
+}
+
+/// Runs the command and tells how it ended.
+pub(crate) async fn run(cli: Cli) -> ExitCode {
+    let json = cli.json;
+    match dispatch(cli).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.tell(json),
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<(), Failure> {
+    runtime::logging::init(&cli.common.log_level).map_err(Failure::usage)?;
+    let settings = settings(&cli)?;
+    let json = cli.json;
+    if let Command::Create(_) = cli.command {
+        return create::run(&settings, json).await;
+    }
+    let log = Log::open(Options::from_settings(&settings)).await?;
+    match cli.command {
+        Command::Create(_) => Ok(()),
+        Command::Append(args) => append::run(&log, args.file, json).await,
+        Command::Read(args) => read::read(&log, args, json).await,
+        Command::Follow(args) => read::follow(&log, args, json).await,
+        Command::Tail(args) => status::tail(&log, args.kind, json).await,
+        Command::Status => status::status(&log, json).await,
+        Command::Verify(args) => verify::run(&log, args.fast, json).await,
+    }
+}
+
+fn settings(cli: &Cli) -> Result<Settings, Failure> {
+    let mut flags = Vec::new();
+    let mut flag = |key: &str, value: &Option<String>| {
+        flags.extend(value.iter().map(|value| (key.to_owned(), value.clone())));
+    };
+    flag("membership.sequencer", &cli.sequencer);
+    let writers = (!cli.writer.is_empty()).then(|| cli.writer.join(","));
+    flag("membership.writers", &writers);
+    if let Command::Create(args) = &cli.command {
+        flag("log.stripes", &args.stripes);
+        flag("log.unit", &args.unit);
+    }
+    Settings::load(&cli.common, flags).map_err(Failure::usage)
+}

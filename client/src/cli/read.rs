@@ -1,0 +1,114 @@
+//! `stripelog read` and `stripelog follow`.
+
+use std::time::Duration;
+
+use futures::FutureExt;
+use stripelog::{ErrorKind, Item, Log, Position, Scan, Tail};
+
+use super::failure::Failure;
+use super::output::Output;
+use super::{FollowArgs, ReadArgs};
+
+/// Where following starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    At(Position),
+    Tail,
+}
+
+/// Pause of a follower after the store failed.
+const PAUSE: Duration = Duration::from_secs(1);
+
+pub(crate) fn parse_start(text: &str) -> Result<Start, String> {
+    if text == "tail" {
+        return Ok(Start::Tail);
+    }
+    let position = text.parse().map_err(|_| "a position or \"tail\"")?;
+    Ok(Start::At(Position(position)))
+}
+
+pub(crate) async fn read(log: &Log, args: ReadArgs, json: bool) -> Result<(), Failure> {
+    let from = match args.from {
+        Some(from) => Position(from),
+        None => log.trim_point().await?,
+    };
+    let to = match args.to {
+        Some(to) => Position(to),
+        None => log.tail(Tail::Linearizable).await?,
+    };
+    let mut out = Output::file(args.out.as_deref())?;
+    let mut scan = log.read(from..to).with_junk(args.shown.junk);
+    let mut left = args.count.unwrap_or(u64::MAX);
+    while left > 0 {
+        let next = scan.next().await;
+        let item = match next {
+            Ok(Some(item)) => item,
+            Ok(None) => break,
+            Err(error) => {
+                // What is before the error was read and is worth having.
+                out.flush()?;
+                return Err(error.into());
+            }
+        };
+        out.item(&item, &args.shown, json)?;
+        left -= u64::from(is_record(&item));
+    }
+    out.flush()
+}
+
+pub(crate) async fn follow(log: &Log, args: FollowArgs, json: bool) -> Result<(), Failure> {
+    let from = match args.from {
+        Some(Start::At(position)) => position,
+        Some(Start::Tail) => log.tail(Tail::Issued).await?,
+        None => log.trim_point().await?,
+    };
+    let stop = runtime::stop::signal().map_err(|source| Failure::Io {
+        what: "listening for signals".to_owned(),
+        source,
+    })?;
+    let mut stop = std::pin::pin!(stop);
+    let mut out = Output::stdout();
+    let mut scan = log.follow(from).with_junk(args.shown.junk);
+    let mut left = args.count.unwrap_or(u64::MAX);
+    while left > 0 {
+        let item = tokio::select! {
+            item = next(&mut scan, &mut out) => item?,
+            _ = &mut stop => break,
+        };
+        let Some(item) = item else {
+            break;
+        };
+        out.item(&item, &args.shown, json)?;
+        left -= u64::from(is_record(&item));
+    }
+    out.flush()
+}
+
+/// The next item; what was written before goes out when there is a wait.
+async fn next(scan: &mut Scan, out: &mut Output) -> Result<Option<Item>, Failure> {
+    loop {
+        let ready = scan.next().now_or_never();
+        let next = match ready {
+            Some(next) => next,
+            None => {
+                out.flush()?;
+                scan.next().await
+            }
+        };
+        match next {
+            Ok(item) => return Ok(item),
+            Err(error) if error.kind() == ErrorKind::Retry => {
+                tracing::warn!(position = %scan.position(), reason = %error, "trying again");
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => {
+                out.flush()?;
+                return Err(error.into());
+            }
+        }
+    }
+}
+
+fn is_record(item: &Item) -> bool {
+    matches!(item.content, stripelog::Content::Record(_))
+}
