@@ -1,10 +1,29 @@
 //! The sequencer of Stripelog: grants ranges of positions over UDP.
+//!
+//! One pinned thread a shard receives datagrams, adds up what they ask for, takes all of it from one
+//! shared counter in one step, and answers as far as the reservation reaches. The checkpoint thread
+//! keeps the reservation ahead in the control chain of the log, which is all that survives a crash.
+//!
+//! [`logic`] decides, `net` moves datagrams, `store` writes the control chain, `sys` has all unsafe code.
 
 #![deny(unsafe_code)]
 
 mod clock;
+mod config;
 mod demand;
+mod error;
 pub mod logic;
+mod metrics;
 mod net;
+mod server;
+mod stop;
+mod store;
 #[allow(unsafe_code, reason = "system calls that no safe crate offers")]
 mod sys;
+
+pub use config::{Backend, Config};
+pub use error::SequencerError;
+pub use metrics::Status;
+pub use server::{Ended, Sequencer};
+pub use stop::Stop;
+pub use store::{Control, Opened};

@@ -1,1 +1,190 @@
-fn main() {}
+//! The sequencer daemon: settings in, [`sequencer_fast::Sequencer`] around, exit code out.
+
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+
+use catalog::{CatalogError, Log, Store};
+use clap::Parser;
+use prometheus_client::registry::Registry;
+use runtime::settings::{self, CommonArgs, SequencerSettings, Settings};
+use runtime::{admin, exit, logging, stop};
+use sequencer_fast::{Backend, Config, Ended, Opened, Sequencer};
+
+/// Exit code of a sequencer that found another one in its place.
+const FENCED: u8 = 3;
+
+/// Grants ranges of positions of a Stripelog to whoever asks over UDP.
+///
+/// Exit codes: 0 stopped by SIGTERM or SIGINT, 1 an error (one line on standard error), 2 bad usage,
+/// 3 another sequencer has taken over.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// UDP address to bind [default: 127.0.0.1:7400]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Threads that grant, each with a socket of its own [default: 1]
+    #[arg(long, value_name = "THREADS")]
+    shards: Option<String>,
+    /// Cores to pin the shards to, in order, and then the checkpoint thread, with commas between [default: not pinned]
+    #[arg(long, value_name = "CORES")]
+    cores: Option<String>,
+    /// How datagrams are received and sent: auto, io_uring or poll [default: auto]
+    #[arg(long, value_name = "BACKEND")]
+    backend: Option<String>,
+    /// Least positions that are reserved at once [default: 65536]
+    #[arg(long, value_name = "POSITIONS")]
+    reservation_min: Option<String>,
+    /// Most positions that are reserved at once [default: 4294967296]
+    #[arg(long, value_name = "POSITIONS")]
+    reservation_max: Option<String>,
+    /// How long to go on granting without a renewal, in milliseconds [default: 10000]
+    #[arg(long, value_name = "MS")]
+    reign_ttl_ms: Option<String>,
+    /// Lanes a shard whose last request is remembered [default: 65536]
+    #[arg(long, value_name = "LANES")]
+    retry_memory: Option<String>,
+    /// Replies a shard that may wait for the reservation [default: 65536]
+    #[arg(long, value_name = "REPLIES")]
+    held_replies: Option<String>,
+    /// TCP address for metrics and health [default: none]
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<String>,
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(Ended::Stopped { clean }) => {
+            tracing::info!(clean, "stopped");
+            ExitCode::SUCCESS
+        }
+        // Nothing is wrong with this process: another one has taken its place.
+        Ok(Ended::Fenced { reason }) => {
+            tracing::warn!(%reason, "another sequencer has taken over");
+            ExitCode::from(FENCED)
+        }
+        Err(error) => exit::with("sequencer-fast", Err::<(), _>(error)),
+    }
+}
+
+fn run(args: &Args) -> Result<Ended, Failure> {
+    logging::init(&args.common.log_level)?;
+    let settings = Settings::load(&args.common, args.overrides())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve(settings))
+}
+
+/// Serves until a signal comes or the sequencer ends by itself.
+async fn serve(settings: Settings) -> Result<Ended, Failure> {
+    let signal = stop::signal()?;
+    let config = config(&settings.sequencer);
+    let admin_address = settings.sequencer.admin;
+    let sequencer = Sequencer::start(config, move || open(settings))?;
+    let status = Arc::clone(sequencer.status());
+    let _admin = match admin_address {
+        Some(address) => {
+            let mut registry = Registry::default();
+            status.register(&mut registry);
+            let health = move || status.health();
+            Some(admin::serve(address, Arc::new(Mutex::new(registry)), health).await?)
+        }
+        None => None,
+    };
+    let stop = sequencer.stop();
+    tokio::spawn(async move {
+        let name = signal.await;
+        tracing::info!(signal = name, "stopping");
+        stop.raise();
+    });
+    let ended = tokio::task::spawn_blocking(move || sequencer.wait()).await?;
+    Ok(ended?)
+}
+
+/// Opens the log, after a check of its store (C-10).
+async fn open(settings: Settings) -> Result<Opened<Log>, CatalogError> {
+    let store = Store::open(&settings.store)?;
+    let control = Log::open(store.clone()).await?;
+    store.check().await?;
+    let last = control.last().await?;
+    let stripes = last.last_segment()?.layout.stripes();
+    let membership = settings.membership.checked(stripes)?;
+    Ok(Opened {
+        writers: membership.addresses().collect(),
+        control,
+    })
+}
+
+fn config(settings: &SequencerSettings) -> Config {
+    Config {
+        listen: settings.listen,
+        shards: settings.shards,
+        cores: settings.cores.clone(),
+        backend: match settings.backend {
+            settings::Backend::Auto => Backend::Auto,
+            settings::Backend::IoUring => Backend::IoUring,
+            settings::Backend::Poll => Backend::Poll,
+        },
+        reservation_min: settings.reservation_min,
+        reservation_max: settings.reservation_max,
+        reign_ttl: settings.reign_ttl,
+        retry_memory: settings.retry_memory,
+        held_replies: settings.held_replies,
+    }
+}
+
+impl Args {
+    /// The flags that were given, as settings.
+    fn overrides(&self) -> Vec<(String, String)> {
+        let flags = [
+            ("listen", &self.listen),
+            ("shards", &self.shards),
+            ("cores", &self.cores),
+            ("backend", &self.backend),
+            ("reservation_min", &self.reservation_min),
+            ("reservation_max", &self.reservation_max),
+            ("reign_ttl_ms", &self.reign_ttl_ms),
+            ("retry_memory", &self.retry_memory),
+            ("held_replies", &self.held_replies),
+            ("admin", &self.admin),
+        ];
+        let given = flags.into_iter().filter_map(|(key, value)| {
+            let value = value.clone()?;
+            Some((format!("sequencer.{key}"), value))
+        });
+        given.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_setting_is_a_flag_with_its_default_in_the_help() {
+        Args::command().debug_assert();
+        let help = Args::command().render_long_help().to_string();
+        for key in settings::KEYS {
+            let Some(name) = key.name.strip_prefix("sequencer.") else {
+                continue;
+            };
+            let flag = format!("--{}", name.replace('_', "-"));
+            assert!(help.contains(&flag), "{flag}");
+            if key.default.is_empty() {
+                continue;
+            }
+            let told = help.split(&flag).nth(1).unwrap_or_default();
+            let told = told.split("--").next().unwrap_or_default();
+            let default = format!("[default: {}]", key.default);
+            assert!(told.contains(&default), "{flag} {default}");
+        }
+    }
+}

@@ -29,14 +29,15 @@ pub trait Counter {
     fn close(&self) -> Option<u64>;
 }
 
-// Relaxed suffices: positions are told apart by the counter alone, nothing else is published with it.
+// Sequentially consistent for the low-water mark alone: a shard takes and then looks at the mark, the
+// checkpoint thread sets the mark and then looks at the counter, and one of the two sees the other.
 impl Counter for AtomicU64 {
     fn tail(&self) -> u64 {
-        self.load(Ordering::Relaxed)
+        self.load(Ordering::SeqCst)
     }
 
     fn take(&self, count: u64) -> u64 {
-        self.fetch_add(count, Ordering::Relaxed)
+        self.fetch_add(count, Ordering::SeqCst)
     }
 
     fn take_at(&self, expected: u64, count: u64) -> Result<(), u64> {
@@ -46,14 +47,14 @@ impl Counter for AtomicU64 {
         self.compare_exchange(
             expected,
             expected.saturating_add(count),
-            Ordering::Relaxed,
-            Ordering::Relaxed,
+            Ordering::SeqCst,
+            Ordering::SeqCst,
         )
         .map(|_| ())
     }
 
     fn close(&self) -> Option<u64> {
-        let tail = self.swap(CLOSED, Ordering::Relaxed);
+        let tail = self.swap(CLOSED, Ordering::SeqCst);
         (tail < CLOSED).then_some(tail)
     }
 }

@@ -50,6 +50,8 @@ pub struct ShardCounters {
     pub fetch_adds: Tally,
     /// Reply datagrams that the socket did not take; their clients ask again.
     pub send_errors: Tally,
+    /// Times that the shard went to sleep and woke.
+    pub wakeups: Tally,
     /// Datagrams dropped unanswered.
     pub dropped: Dropped,
 }

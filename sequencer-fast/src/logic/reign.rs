@@ -156,12 +156,12 @@ impl<C: Counter> Reign<C> {
 
     /// Sets the issued tail at which the next extension is due.
     pub fn set_low_water(&self, tail: Position) {
-        self.low_water.store(tail.0, Ordering::Release);
+        self.low_water.store(tail.0, Ordering::SeqCst);
     }
 
     /// Whether an extension is due; true only once for each [`Self::set_low_water`].
     pub fn claim_low_water(&self) -> bool {
-        let low_water = self.low_water.load(Ordering::Acquire);
+        let low_water = self.low_water.load(Ordering::SeqCst);
         let tail = self.counter.0.tail();
         tail >= low_water
             && tail < CLOSED

@@ -12,7 +12,7 @@ use wire::datagram::{Header, Reply};
 use crate::logic::{Outbox, ShardCounters};
 use crate::sys::mmsg::{Receiver, Sender};
 
-use super::run::Run;
+use super::run::{self, Run};
 use super::worker::{BUFFER_BYTES, Worker};
 
 /// Buffers that one call may fill.
@@ -109,9 +109,10 @@ struct Runs {
 impl Outbox<SocketAddr> for Runs {
     fn send(&mut self, peer: SocketAddr, header: Header, replies: &[Reply]) {
         loop {
-            match self.runs.get_mut(self.open) {
-                Some(run) if run.push(peer, header, replies) => return,
-                Some(_) => self.open += 1,
+            let open = self.runs.get_mut(self.open);
+            match open.map(|run| run.push(peer, header, replies)) {
+                Some(true) => return,
+                Some(false) => self.open += 1,
                 None => self.flush(),
             }
         }
@@ -123,7 +124,7 @@ impl Runs {
         let mut first = 0;
         while let Some(run) = self.runs.get(first).filter(|run| !run.is_empty()) {
             if !self.cuts {
-                self.send_singly(run);
+                run::send_singly(&self.socket, &self.counters, run.datagrams());
                 first += 1;
                 continue;
             }
@@ -149,14 +150,6 @@ impl Runs {
             run.clear();
         }
         self.open = 0;
-    }
-
-    fn send_singly(&self, run: &Run) {
-        for datagram in run.datagrams() {
-            if self.socket.send_to(datagram.bytes, datagram.peer).is_err() {
-                self.counters.send_errors.add(1);
-            }
-        }
     }
 
     /// The socket is full. Clients ask again and get the same tokens (S-6).

@@ -1,10 +1,12 @@
 //! Replies to one peer, equal in size, side by side: what one send with UDP_SEGMENT carries.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 
 use wire::datagram::{self, Header, Reply};
 
+use crate::logic::ShardCounters;
 use crate::sys::mmsg::Outgoing;
+use crate::sys::ring::Parcel;
 
 /// Most datagrams in one send: what kernels before 6.9 take. Newer ones take twice as many.
 const MAX_SEGMENTS: usize = 64;
@@ -24,12 +26,7 @@ pub(crate) struct Run {
 impl Run {
     /// An empty run.
     pub(crate) fn new() -> Self {
-        Self {
-            buffer: vec![0; RUN_BYTES].into(),
-            len: 0,
-            segment: 0,
-            peer: None,
-        }
+        Self::reuse(vec![0; RUN_BYTES].into())
     }
 
     pub(crate) fn clear(&mut self) {
@@ -75,19 +72,64 @@ impl Run {
 
     /// The datagrams of the run, for a path that cannot cut them.
     pub(crate) fn datagrams(&self) -> impl Iterator<Item = Outgoing<'_>> {
-        let bytes = self.buffer.get(..self.len).unwrap_or_default();
         let peer = self.peer.unwrap_or(([0, 0, 0, 0], 0).into());
-        let pieces = bytes.chunks(self.segment.max(1));
-        pieces.map(move |bytes| Outgoing {
-            peer,
-            bytes,
-            segment: None,
+        let segment = u16::try_from(self.segment).ok();
+        pieces(peer, &self.buffer, self.len, segment)
+    }
+
+    /// The run as a message that owns its bytes, unless it is empty.
+    pub(crate) fn into_parcel(self) -> Option<Parcel> {
+        let segment = self.message()?.segment;
+        Some(Parcel {
+            peer: self.peer?,
+            bytes: self.buffer,
+            len: self.len,
+            segment,
         })
+    }
+
+    /// An empty run in the bytes of a parcel.
+    pub(crate) fn reuse(buffer: Box<[u8]>) -> Self {
+        Self {
+            buffer,
+            len: 0,
+            segment: 0,
+            peer: None,
+        }
     }
 
     /// Number of datagrams.
     pub(crate) fn count(&self) -> usize {
         self.len.div_ceil(self.segment.max(1))
+    }
+}
+
+/// The first `len` bytes, cut into datagrams of `segment` bytes.
+pub(crate) fn pieces(
+    peer: SocketAddr,
+    bytes: &[u8],
+    len: usize,
+    segment: Option<u16>,
+) -> impl Iterator<Item = Outgoing<'_>> {
+    let size = segment.map_or(len, usize::from).max(1);
+    let pieces = bytes.get(..len).unwrap_or_default().chunks(size);
+    pieces.map(move |bytes| Outgoing {
+        peer,
+        bytes,
+        segment: None,
+    })
+}
+
+/// Sends datagrams one by one.
+pub(crate) fn send_singly<'a>(
+    socket: &UdpSocket,
+    counters: &ShardCounters,
+    datagrams: impl Iterator<Item = Outgoing<'a>>,
+) {
+    for datagram in datagrams {
+        if socket.send_to(datagram.bytes, datagram.peer).is_err() {
+            counters.send_errors.add(1);
+        }
     }
 }
 

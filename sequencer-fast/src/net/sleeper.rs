@@ -64,7 +64,8 @@ impl Sleeper {
         let _ = rustix::io::read(&self.event, &mut [0; 8]);
     }
 
-    fn wake(&self) {
+    /// Wakes the shard.
+    pub(crate) fn wake(&self) {
         // Fails only if the counter is full, and then the shard wakes anyhow.
         let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
     }

@@ -1,6 +1,5 @@
 //! What every mechanism does with what it received.
 
-use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
@@ -9,18 +8,10 @@ use crate::demand::Demand;
 use crate::logic::{Outbox, Shard, TRUNCATED, UNANSWERABLE};
 use crate::sys::mmsg::Received;
 
-use super::poll;
 use super::sleeper::Sleeper;
 
 /// Bytes of a receive buffer: the most that the kernel merges into one.
 pub(crate) const BUFFER_BYTES: usize = 65_536;
-
-/// How datagrams are received and sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mechanism {
-    /// poll, recvmmsg and sendmmsg.
-    Poll,
-}
 
 /// A shard with its socket, owned by its thread.
 #[derive(Debug)]
@@ -32,16 +23,6 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Serves until told to quit.
-    ///
-    /// # Errors
-    /// What makes it impossible to go on; a failure to receive or send one datagram does not.
-    pub(crate) fn serve(self, mechanism: Mechanism) -> io::Result<()> {
-        match mechanism {
-            Mechanism::Poll => poll::serve(self),
-        }
-    }
-
     /// Takes what was received into one buffer. May settle in between where the batch is full.
     pub(crate) fn receive(&mut self, received: &Received<'_>, out: &mut impl Outbox<SocketAddr>) {
         let bytes = received.bytes;
@@ -78,6 +59,7 @@ impl Worker {
     /// To be called before the shard sleeps: sends what was covered at the last moment, and makes sure
     /// that a reservation that moves later wakes it.
     pub(crate) fn before_sleep(&mut self, out: &mut impl Outbox<SocketAddr>) {
+        self.shard.counters().wakeups.add(1);
         self.sleeper.set_waits(self.shard.holds());
         if self.shard.holds() {
             self.shard.release(out);

@@ -2,11 +2,17 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
+use super::mmsg::Received;
+
 /// Bytes of the largest socket address that is used, `sockaddr_in6`.
 pub(crate) const NAME_BYTES: usize = 28;
 
 /// Bytes of one control message with up to 8 bytes of data.
 pub(crate) const CONTROL_BYTES: usize = HEADER_BYTES + 8;
+
+/// Bytes before the payload in a buffer of a multishot receive: four numbers of 32 bits, then as much room
+/// for name and control message as the request had.
+pub(crate) const MESSAGE_HEAD_BYTES: usize = 16 + NAME_BYTES + CONTROL_BYTES;
 
 /// A `cmsghdr`: length of a word, level and type.
 const HEADER_BYTES: usize = size_of::<usize>() + 2 * size_of::<libc::c_int>();
@@ -93,6 +99,22 @@ pub(crate) fn read_gro(mut control: &[u8]) -> Option<usize> {
         }
         control = control.get(len.checked_next_multiple_of(word)?..)?;
     }
+}
+
+/// What a multishot receive has put into a buffer.
+pub(crate) fn read_message(bytes: &[u8]) -> Option<Received<'_>> {
+    let number = |at| Some(u32::from_ne_bytes(take(bytes, at)?));
+    let (name_len, control_len) = (number(0)? as usize, number(4)? as usize);
+    let flags = number(12)?;
+    let name = bytes.get(16..16 + name_len.min(NAME_BYTES))?;
+    let control = bytes.get(16 + NAME_BYTES..MESSAGE_HEAD_BYTES)?;
+    let truncated = u32::try_from(libc::MSG_TRUNC).is_ok_and(|bit| flags & bit != 0);
+    Some(Received {
+        peer: read_name(name),
+        bytes: bytes.get(MESSAGE_HEAD_BYTES..)?,
+        segment: read_gro(control.get(..control_len.min(CONTROL_BYTES))?),
+        truncated,
+    })
 }
 
 fn put(bytes: &mut [u8], at: usize, value: &[u8]) {

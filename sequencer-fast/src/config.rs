@@ -1,0 +1,57 @@
+//! What a sequencer is told at its start.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How datagrams are received and sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Backend {
+    /// io_uring where the system allows it, or else [`Backend::Poll`].
+    #[default]
+    Auto,
+    /// io_uring, or an error.
+    IoUring,
+    /// poll, recvmmsg and sendmmsg.
+    Poll,
+}
+
+/// Settings of a sequencer. They have been checked where they were read.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// UDP address to bind.
+    pub listen: SocketAddr,
+    /// Number of shards.
+    pub shards: usize,
+    /// Cores to pin the shards to, in order, and then the checkpoint thread; empty: nothing is pinned.
+    pub cores: Vec<usize>,
+    /// How datagrams are received and sent.
+    pub backend: Backend,
+    /// Least positions that are reserved at once.
+    pub reservation_min: u64,
+    /// Most positions that are reserved at once.
+    pub reservation_max: u64,
+    /// How long a reign lasts that is not renewed (S-5).
+    pub reign_ttl: Duration,
+    /// Lanes a shard whose last request is remembered (S-6).
+    pub retry_memory: usize,
+    /// Replies a shard that may wait for the reservation (S-10).
+    pub held_replies: usize,
+}
+
+impl Config {
+    /// The default settings on an address: one shard, nothing pinned.
+    #[must_use]
+    pub fn new(listen: SocketAddr) -> Self {
+        Self {
+            listen,
+            shards: 1,
+            cores: Vec::new(),
+            backend: Backend::Auto,
+            reservation_min: 1 << 16,
+            reservation_max: 1 << 32,
+            reign_ttl: Duration::from_secs(10),
+            retry_memory: 1 << 16,
+            held_replies: 1 << 16,
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What a sequencer shows of itself.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::clock;
+use crate::logic::{Counter, Reign, ShardCounters, Tally};
+
+/// Counters, tails and health of a sequencer.
+#[derive(Debug)]
+pub struct Status {
+    reign: OnceLock<Arc<Reign>>,
+    shards: Vec<Arc<ShardCounters>>,
+}
+
+impl Status {
+    pub(crate) fn new(shards: usize) -> Self {
+        Self {
+            reign: OnceLock::new(),
+            shards: (0..shards).map(|_| Arc::default()).collect(),
+        }
+    }
+
+    pub(crate) fn begun(&self, reign: Arc<Reign>) {
+        let _ = self.reign.set(reign);
+    }
+
+    /// The reign, once it has begun.
+    #[must_use]
+    pub fn reign(&self) -> Option<&Arc<Reign>> {
+        self.reign.get()
+    }
+
+    /// The counters of each shard.
+    #[must_use]
+    pub fn shards(&self) -> &[Arc<ShardCounters>] {
+        &self.shards
+    }
+
+    /// Whether it grants now.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn health(&self) -> Result<(), String> {
+        match self.reign() {
+            None => Err("no reign has begun: the store has not answered yet".to_owned()),
+            Some(reign) if reign.has_ended() => Err("the reign has ended".to_owned()),
+            Some(reign) if reign.reigns(clock::now_ns()) => Ok(()),
+            Some(_) => Err(
+                "not granting: stripes are being sealed, or the reign could not be renewed"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    /// Shows everything in a registry from now on.
+    pub fn register(self: &Arc<Self>, registry: &mut Registry) {
+        registry.register_collector(Box::new(Shown(Arc::clone(self))));
+    }
+}
+
+#[derive(Debug)]
+struct Shown(Arc<Status>);
+
+type Count = (&'static str, &'static str, fn(&ShardCounters) -> &Tally);
+
+const COUNTS: [Count; 11] = [
+    ("received", "Datagrams received, good or bad", |shard| {
+        &shard.received
+    }),
+    ("granted", "Requests given a token, each once", |shard| {
+        &shard.granted
+    }),
+    ("tokens", "Positions granted", |shard| &shard.tokens),
+    (
+        "busy",
+        "Requests refused for want of reservation",
+        |shard| &shard.busy,
+    ),
+    ("refused", "Requests refused for other reasons", |shard| {
+        &shard.refused
+    }),
+    (
+        "retries",
+        "Requests given the token they had before",
+        |shard| &shard.retries,
+    ),
+    (
+        "held",
+        "Replies that had to wait for the reservation",
+        |shard| &shard.held_total,
+    ),
+    ("batches", "Batches with at least one datagram", |shard| {
+        &shard.batches
+    }),
+    ("fetch_adds", "Additions to the shared counter", |shard| {
+        &shard.fetch_adds
+    }),
+    (
+        "send_errors",
+        "Reply datagrams that the socket did not take",
+        |shard| &shard.send_errors,
+    ),
+    ("wakeups", "Times that the shard woke from sleep", |shard| {
+        &shard.wakeups
+    }),
+];
+
+impl Collector for Shown {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let shards = || self.0.shards.iter().enumerate();
+        for (name, help, get) in COUNTS {
+            let name = format!("sequencer_{name}");
+            let mut metric = encoder.encode_descriptor(&name, help, None, MetricType::Counter)?;
+            for (number, shard) in shards() {
+                let label = [("shard", number.to_string())];
+                let count = ConstCounter::new(get(shard).get());
+                count.encode(metric.encode_family(&label)?)?;
+            }
+        }
+        let help = "Datagrams dropped unanswered";
+        let mut metric =
+            encoder.encode_descriptor("sequencer_dropped", help, None, MetricType::Counter)?;
+        for (number, shard) in shards() {
+            for (reason, count) in shard.dropped.iter() {
+                let labels = [("shard", number.to_string()), ("reason", reason.to_owned())];
+                ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        let waiting: u64 = shards().map(|(_, shard)| shard.held.get()).sum();
+        let mut gauges = vec![("held_now", "Replies that wait for the reservation", waiting)];
+        if let Some(reign) = self.0.reign() {
+            let tails = reign.tails();
+            let issued = tails.map_or(0, |tails| tails.issued.0);
+            let durable = tails.and_then(|tails| tails.durable);
+            gauges.extend([
+                ("epoch", "Number of this reign", reign.epoch().0),
+                (
+                    "granting",
+                    "1 while it grants",
+                    u64::from(self.0.health().is_ok()),
+                ),
+                (
+                    "headroom",
+                    "Positions that can be granted at once",
+                    reign.headroom(),
+                ),
+                (
+                    "reservation",
+                    "Positions below are reserved",
+                    reign.reservation().0,
+                ),
+                (
+                    "taken_tail",
+                    "First position that is not taken",
+                    reign.counter().tail(),
+                ),
+                ("issued_tail", "First position that is not granted", issued),
+            ]);
+            gauges.extend(durable.map(|durable| {
+                (
+                    "durable_tail",
+                    "First position that is not durable",
+                    durable.0,
+                )
+            }));
+        }
+        for (name, help, value) in gauges {
+            let name = format!("sequencer_{name}");
+            let metric = encoder.encode_descriptor(&name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(value).encode(metric)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,298 @@
+//! A running sequencer: its threads, from the first to the last.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use catalog::{CatalogError, ErrorKind};
+use tokio::runtime::Builder;
+use ulid::Ulid;
+use wire::WriterId;
+
+use crate::config::Config;
+use crate::demand::Demand;
+use crate::error::SequencerError;
+use crate::logic::{Limits, Reign, Shard, Window};
+use crate::metrics::Status;
+use crate::net::mechanism::{self, Mechanism};
+use crate::net::sleeper::Sleeper;
+use crate::net::socket;
+use crate::net::worker::Worker;
+use crate::stop::Stop;
+use crate::store::begin::begin;
+use crate::store::checkpoint::Checkpoint;
+use crate::store::{Control, Opened};
+
+/// Longest time that a stop waits for the store. Then the next reign starts at the reservation.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How a sequencer ended that did not fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to.
+    Stopped {
+        /// Whether the exact tail is in the control chain, so that no position is wasted.
+        clean: bool,
+    },
+    /// Another sequencer reigns. Not an error.
+    Fenced {
+        /// What was found.
+        reason: String,
+    },
+}
+
+/// A sequencer that runs in threads of its own.
+#[derive(Debug)]
+pub struct Sequencer {
+    address: SocketAddr,
+    stop: Arc<Stop>,
+    status: Arc<Status>,
+    thread: JoinHandle<Result<Ended, SequencerError>>,
+}
+
+impl Sequencer {
+    /// Binds the sockets and starts everything else in the background. `open` is called within the
+    /// runtime of the checkpoint thread, which the store has to itself.
+    ///
+    /// # Errors
+    /// [`SequencerError::Bind`] and [`SequencerError::Setup`]. Whatever fails later is told by
+    /// [`Self::wait`].
+    pub fn start<C, F>(
+        config: Config,
+        open: impl FnOnce() -> F + Send + 'static,
+    ) -> Result<Self, SequencerError>
+    where
+        C: Control,
+        F: Future<Output = Result<Opened<C>, CatalogError>>,
+    {
+        let shards = config.shards.max(1);
+        let bind = |source| {
+            let address = config.listen;
+            SequencerError::Bind { source, address }
+        };
+        let sockets = socket::open(config.listen, shards).map_err(bind)?;
+        let address = sockets.first().map(UdpSocket::local_addr);
+        let address = address.transpose().map_err(bind)?.unwrap_or(config.listen);
+        let mechanism = mechanism::choose(config.backend).map_err(setup("io_uring"))?;
+        let sleepers: io::Result<Vec<_>> =
+            (0..shards).map(|_| Sleeper::new().map(Arc::new)).collect();
+        let stop = Arc::new(Stop::default());
+        let status = Arc::new(Status::new(shards));
+        let threads = Threads {
+            config,
+            sockets,
+            mechanism,
+            sleepers: sleepers.map_err(setup("eventfd"))?,
+            demand: Arc::new(Demand::new()),
+            stop: Arc::clone(&stop),
+            status: Arc::clone(&status),
+        };
+        let thread = thread::Builder::new()
+            .name("checkpoint".to_owned())
+            .spawn(move || threads.checkpoint(open))
+            .map_err(setup("checkpoint thread"))?;
+        tracing::info!(%address, shards, %mechanism, "listening");
+        Ok(Self {
+            address,
+            stop,
+            status,
+            thread,
+        })
+    }
+
+    /// The address that is bound.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What can be seen from outside: counters, tails, health.
+    #[must_use]
+    pub fn status(&self) -> &Arc<Status> {
+        &self.status
+    }
+
+    /// A handle that stops it.
+    #[must_use]
+    pub fn stop(&self) -> Arc<Stop> {
+        Arc::clone(&self.stop)
+    }
+
+    /// Waits until it has ended. Blocks the thread.
+    ///
+    /// # Errors
+    /// Why it could not begin or go on.
+    pub fn wait(self) -> Result<Ended, SequencerError> {
+        self.thread.join().map_err(|_| SequencerError::Panicked)?
+    }
+}
+
+/// Everything that the threads share or are given.
+struct Threads {
+    config: Config,
+    sockets: Vec<UdpSocket>,
+    mechanism: Mechanism,
+    sleepers: Vec<Arc<Sleeper>>,
+    demand: Arc<Demand>,
+    stop: Arc<Stop>,
+    status: Arc<Status>,
+}
+
+type ShardThread = JoinHandle<io::Result<()>>;
+
+impl Threads {
+    /// The checkpoint thread.
+    fn checkpoint<C, F>(self, open: impl FnOnce() -> F) -> Result<Ended, SequencerError>
+    where
+        C: Control,
+        F: Future<Output = Result<Opened<C>, CatalogError>>,
+    {
+        pin(&self.config, self.config.shards);
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(setup("runtime"))?;
+        let ended = runtime.block_on(self.reign(open));
+        // A call of the store that hangs must not hold up the end.
+        runtime.shutdown_background();
+        ended
+    }
+
+    async fn reign<C, F>(mut self, open: impl FnOnce() -> F) -> Result<Ended, SequencerError>
+    where
+        C: Control,
+        F: Future<Output = Result<Opened<C>, CatalogError>>,
+    {
+        let stop = Arc::clone(&self.stop);
+        let window = Window::new(self.config.reservation_min, self.config.reservation_max);
+        let beginning = async {
+            let opened = open().await?;
+            let owner = WriterId::from(Ulid::generate());
+            let begun = begin(&opened.control, owner, window.size()).await?;
+            Ok((opened, begun))
+        };
+        let begun = tokio::select! {
+            begun = beginning => begun,
+            () = stop.raised() => return Ok(Ended::Stopped { clean: false }),
+        };
+        let (opened, begun) = match begun {
+            Ok(begun) => begun,
+            Err(error) => return ended(error),
+        };
+        let reign = Arc::new(Reign::new(&begun.entry)?);
+        self.status.begun(Arc::clone(&reign));
+        let shards = self.spawn_shards(&reign)?;
+        let mut checkpoint = Checkpoint::new(
+            opened.control,
+            begun,
+            Arc::clone(&reign),
+            window,
+            self.config.reign_ttl,
+            Arc::clone(&self.demand),
+            self.sleepers.clone(),
+        );
+        let writers = opened.writers;
+        let over = tokio::select! {
+            over = async {
+                checkpoint.open(&writers).await?;
+                checkpoint.run().await
+            } => over,
+            () = stop.raised() => Ok(()),
+        };
+        let outcome = match over {
+            Ok(()) => match tokio::time::timeout(STOP_TIMEOUT, checkpoint.finish()).await {
+                Ok(Ok(())) => Ok(Ended::Stopped { clean: true }),
+                Ok(Err(error)) => ended(error),
+                Err(_) => Ok(Ended::Stopped { clean: false }),
+            },
+            Err(error) => ended(error),
+        };
+        reign.end();
+        for sleeper in &self.sleepers {
+            sleeper.quit();
+        }
+        join(shards)?;
+        outcome
+    }
+
+    fn spawn_shards(&mut self, reign: &Arc<Reign>) -> Result<Vec<ShardThread>, SequencerError> {
+        let sockets = std::mem::take(&mut self.sockets);
+        let parts = sockets.into_iter().zip(&self.sleepers);
+        let parts = parts.zip(self.status.shards()).enumerate();
+        let mut threads = Vec::new();
+        for (number, ((socket, sleeper), counters)) in parts {
+            let limits = Limits {
+                retry_memory: self.config.retry_memory,
+                held_replies: self.config.held_replies,
+                seed: seed(),
+            };
+            let worker = Worker {
+                socket,
+                shard: Shard::new(Arc::clone(reign), Arc::clone(counters), limits),
+                sleeper: Arc::clone(sleeper),
+                demand: Arc::clone(&self.demand),
+            };
+            let (config, mechanism) = (self.config.clone(), self.mechanism);
+            let stop = Arc::clone(&self.stop);
+            let thread = thread::Builder::new()
+                .name(format!("shard-{number}"))
+                .spawn(move || {
+                    // However a shard ends, the others do not go on without it.
+                    let _guard = stop.raise_on_drop();
+                    pin(&config, number);
+                    mechanism.serve(worker)
+                })
+                .map_err(setup("shard thread"));
+            threads.push(thread?);
+        }
+        Ok(threads)
+    }
+}
+
+/// Waits for all shards; the first failure counts.
+fn join(shards: Vec<ShardThread>) -> Result<(), SequencerError> {
+    let mut outcome = Ok(());
+    for (shard, thread) in shards.into_iter().enumerate() {
+        let ended = match thread.join() {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(source)) => Err(SequencerError::Shard { shard, source }),
+            Err(_) => Err(SequencerError::Panicked),
+        };
+        outcome = outcome.and(ended);
+    }
+    outcome
+}
+
+/// What an error of the control chain makes of a sequencer.
+fn ended(error: CatalogError) -> Result<Ended, SequencerError> {
+    let (kind, reason) = (error.kind(), error.to_string());
+    match kind {
+        ErrorKind::Fenced => Ok(Ended::Fenced { reason }),
+        kind => Err(SequencerError::Control { kind, reason }),
+    }
+}
+
+fn setup(what: &'static str) -> impl Fn(io::Error) -> SequencerError {
+    move |source| SequencerError::Setup { what, source }
+}
+
+/// Pins the calling thread to its core, if it has one.
+fn pin(config: &Config, index: usize) {
+    if let Some(id) = config.cores.get(index).copied()
+        && !core_affinity::set_for_current(core_affinity::CoreId { id })
+    {
+        tracing::warn!(core = id, "cannot pin a thread: it runs on any core");
+    }
+}
+
+/// A number that outsiders cannot guess.
+fn seed() -> u64 {
+    let mut bytes = [0; 8];
+    let ulid = Ulid::generate().to_bytes();
+    for (byte, random) in bytes.iter_mut().zip(ulid.into_iter().rev()) {
+        *byte = random;
+    }
+    u64::from_le_bytes(bytes)
+}

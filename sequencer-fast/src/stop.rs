@@ -1,0 +1,45 @@
+//! Telling a sequencer to stop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::Notify;
+
+/// Raised once, for ever.
+#[derive(Debug, Default)]
+pub struct Stop {
+    raised: AtomicBool,
+    notify: Notify,
+}
+
+impl Stop {
+    /// Tells the sequencer to stop: to grant nothing more and to write its exact tail.
+    pub fn raise(&self) {
+        self.raised.store(true, Ordering::SeqCst);
+        self.notify.notify_waiters();
+    }
+
+    pub(crate) async fn raised(&self) {
+        let notified = self.notify.notified();
+        tokio::pin!(notified);
+        // Before the look at the flag, so that no raise is missed in between.
+        notified.as_mut().enable();
+        if !self.raised.load(Ordering::SeqCst) {
+            notified.await;
+        }
+    }
+
+    pub(crate) fn raise_on_drop(self: &Arc<Self>) -> RaiseOnDrop {
+        RaiseOnDrop(Arc::clone(self))
+    }
+}
+
+/// Raises the stop when it goes.
+#[derive(Debug)]
+pub(crate) struct RaiseOnDrop(Arc<Stop>);
+
+impl Drop for RaiseOnDrop {
+    fn drop(&mut self) {
+        self.0.raise();
+    }
+}
