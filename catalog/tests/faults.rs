@@ -26,6 +26,7 @@ async fn creates_answer_and_apply_as_told() {
     for (fault, answer, applied) in [
         (Fault::None, Some(Create::Done), true),
         (Fault::Fail, None, false),
+        (Fault::Deny, None, false),
         (Fault::LoseAnswer, None, true),
         (Fault::ExistsAfter, Some(Create::Exists), true),
         (Fault::ExistsBefore, Some(Create::Exists), false),

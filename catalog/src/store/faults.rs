@@ -117,6 +117,7 @@ impl FaultyStore {
             let found = listing(store.inner.as_ref(), prefix.as_ref());
             let found = match fault {
                 Fault::Fail | Fault::ApplyLate(_) => return Err(failed(Operation::List)),
+                Fault::Deny => return Err(denied(&at)),
                 Fault::LoseAnswer => {
                     let all: Vec<_> = found.collect().await;
                     let half = all.len() / 2;
@@ -161,6 +162,7 @@ impl ObjectStore for FaultyStore {
         let fault = self.faults.before(Operation::Create, location).await;
         match fault {
             Fault::Fail => return Err(failed(Operation::Create)),
+            Fault::Deny => return Err(denied(location)),
             Fault::ExistsBefore => return Err(exists(location)),
             Fault::ApplyLate(delay) => {
                 let (store, location) = (self.clone(), location.clone());
@@ -195,6 +197,9 @@ impl ObjectStore for FaultyStore {
         if matches!(fault, Fault::Fail | Fault::ApplyLate(_)) {
             return Err(failed(Operation::Get));
         }
+        if fault == Fault::Deny {
+            return Err(denied(location));
+        }
         let mut result = self.inner.get_opts(location, options).await?;
         self.faults.after(fault).await;
         if fault == Fault::LoseAnswer {
@@ -224,6 +229,9 @@ impl ObjectStore for FaultyStore {
                 let fault = store.faults.before(Operation::Delete, &location).await;
                 if matches!(fault, Fault::Fail | Fault::ApplyLate(_)) {
                     return Err(failed(Operation::Delete));
+                }
+                if fault == Fault::Deny {
+                    return Err(denied(&location));
                 }
                 let answer = store.inner.delete(&location).await;
                 store.faults.after(fault).await;
@@ -280,6 +288,13 @@ fn failed(operation: Operation) -> Error {
 
 fn exists(at: &Path) -> Error {
     Error::AlreadyExists {
+        path: at.to_string(),
+        source: "injected".into(),
+    }
+}
+
+fn denied(at: &Path) -> Error {
+    Error::PermissionDenied {
         path: at.to_string(),
         source: "injected".into(),
     }

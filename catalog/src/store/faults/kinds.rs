@@ -28,6 +28,8 @@ pub enum Fault {
     None,
     /// It fails before it is applied.
     Fail,
+    /// It is not applied, and "permission denied" is answered: an error that is definite.
+    Deny,
     /// It is applied, and then an error is answered; the answer of a get or a listing breaks off.
     LoseAnswer,
     /// It fails now and is applied after this time, if it is a create: the worst that a time-out can mean.
@@ -46,7 +48,10 @@ pub enum Fault {
 
 impl Fault {
     pub(super) fn is_failure(self) -> bool {
-        matches!(self, Self::Fail | Self::LoseAnswer | Self::ApplyLate(_))
+        matches!(
+            self,
+            Self::Fail | Self::Deny | Self::LoseAnswer | Self::ApplyLate(_)
+        )
     }
 }
 
@@ -169,6 +174,8 @@ pub struct Requests {
 pub struct Injected {
     /// [`Fault::Fail`].
     pub failed: u64,
+    /// [`Fault::Deny`].
+    pub denied: u64,
     /// [`Fault::LoseAnswer`].
     pub answers_lost: u64,
     /// [`Fault::ApplyLate`].

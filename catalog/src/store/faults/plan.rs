@@ -181,6 +181,7 @@ impl Plan {
         match fault {
             Fault::None => {}
             Fault::Fail => injected.failed += 1,
+            Fault::Deny => injected.denied += 1,
             Fault::LoseAnswer => injected.answers_lost += 1,
             Fault::ApplyLate(_) => injected.late += 1,
             Fault::ExistsAfter => injected.exists_after += 1,
