@@ -107,9 +107,21 @@ impl CatalogError {
     pub fn is_definite(&self) -> bool {
         match self {
             Self::Store { definite, .. } => *definite,
-            Self::Local { .. } | Self::Contended { .. } => false,
+            Self::Local { .. }
+            | Self::Contended { .. }
+            | Self::Corrupt { .. }
+            | Self::Missing { .. } => false,
             _ => true,
         }
+    }
+
+    /// The same error where an earlier attempt may have been applied: however definite this failure is
+    /// by itself, it does not tell what the earlier one did (C-8).
+    pub(crate) fn in_doubt(mut self) -> Self {
+        if let Self::Store { definite, .. } = &mut self {
+            *definite = false;
+        }
+        self
     }
 
     pub(crate) fn corrupt(name: &str, source: WireError) -> Self {

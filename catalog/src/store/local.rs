@@ -1,7 +1,10 @@
 //! What a local directory needs beyond an object store.
 
-use std::fs::File;
+use std::collections::HashSet;
+use std::fs::{DirEntry, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::{CatalogError, Store};
@@ -9,15 +12,79 @@ use crate::{CatalogError, Store};
 /// Age at which a staging file is the rest of a crash: no put takes so long.
 const STAGING_AGE: Duration = Duration::from_secs(3600);
 
+/// Directories that are remembered as synced; a bound, not a need.
+const REMEMBERED_DIRECTORIES: usize = 1 << 14;
+
+/// A local directory.
+#[derive(Debug)]
+pub(super) struct Local {
+    root: PathBuf,
+    /// Directories whose own names are known to be synced, each up to the root.
+    reachable: Mutex<HashSet<PathBuf>>,
+}
+
+impl Local {
+    pub(super) fn new(root: PathBuf) -> Self {
+        let reachable = Mutex::default();
+        Self { root, reachable }
+    }
+
+    fn reachable(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+        self.reachable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Store {
     /// Makes durable what an interrupted or foreign create left visible (C-9): its file, its directory
     /// and the directories above. A cloud store has nothing to do here.
     pub(crate) async fn ensure_durable(&self, name: &str) -> Result<(), CatalogError> {
-        let Some(root) = self.local.clone() else {
+        let Some(local) = self.local.clone() else {
             return Ok(());
         };
-        let path = root.join(name);
-        blocking(root.to_path_buf(), move || sync_up(&path, &root)).await
+        let path = local.root.join(name);
+        blocking(path.clone(), move || sync_up(&path, &local.root)).await
+    }
+
+    /// Makes durable the directories that a finished create is in. A create syncs its own directory and
+    /// those that it made; one that another process made a moment ago, or made and then crashed, may
+    /// still be unsynced (C-9). Once for each directory.
+    pub(super) async fn ensure_reachable(&self, name: &str) -> Result<(), CatalogError> {
+        let Some(local) = self.local.clone() else {
+            return Ok(());
+        };
+        let Some(directory) = local.root.join(name).parent().map(Path::to_path_buf) else {
+            return Ok(());
+        };
+        if local.reachable().contains(&directory) {
+            return Ok(());
+        }
+        blocking(directory.clone(), move || {
+            sync_up(&directory, &local.root)?;
+            let mut reachable = local.reachable();
+            if reachable.len() >= REMEMBERED_DIRECTORIES {
+                reachable.clear();
+            }
+            reachable.insert(directory);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Removes the directory of a prefix if nothing is left in it. A cloud store has no directories.
+    pub(super) async fn remove_directory(&self, prefix: &str) -> Result<(), CatalogError> {
+        let Some(local) = self.local.clone() else {
+            return Ok(());
+        };
+        let directory = local.root.join(prefix);
+        blocking(directory.clone(), move || {
+            match std::fs::remove_dir(directory) {
+                Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            }
+        })
+        .await
     }
 
     /// Deletes staging files that crashes left in a local directory. They are hidden from listings.
@@ -25,16 +92,15 @@ impl Store {
     /// # Errors
     /// [`CatalogError::Local`] if the directory cannot be read.
     pub async fn sweep_staging(&self) -> Result<usize, CatalogError> {
-        let Some(root) = self.local.clone() else {
+        let Some(local) = self.local.clone() else {
             return Ok(0);
         };
-        let directory = root.to_path_buf();
         #[allow(
             clippy::disallowed_methods,
             reason = "the age of a file is measured by the clock that stamped it"
         )]
         let now = SystemTime::now();
-        blocking(directory, move || sweep(&root, now)).await
+        blocking(local.root.clone(), move || sweep(&local.root, now)).await
     }
 }
 
@@ -59,22 +125,32 @@ fn sync_up(path: &Path, root: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// What vanishes meanwhile is another process's finished put, or its sweep.
 fn sweep(directory: &Path, now: SystemTime) -> std::io::Result<usize> {
     let mut swept = 0;
     for entry in std::fs::read_dir(directory)? {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            swept += sweep(&entry.path(), now)?;
-        } else if is_staging(&entry.file_name().to_string_lossy()) {
-            let written = entry.metadata()?.modified()?;
-            if now.duration_since(written).unwrap_or_default() >= STAGING_AGE {
-                std::fs::remove_file(entry.path())?;
-                swept += 1;
-            }
+        match sweep_entry(&entry?, now) {
+            Ok(number) => swept += number,
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(swept)
+}
+
+fn sweep_entry(entry: &DirEntry, now: SystemTime) -> std::io::Result<usize> {
+    if entry.file_type()?.is_dir() {
+        return sweep(&entry.path(), now);
+    }
+    if !is_staging(&entry.file_name().to_string_lossy()) {
+        return Ok(0);
+    }
+    let written = entry.metadata()?.modified()?;
+    if now.duration_since(written).unwrap_or_default() < STAGING_AGE {
+        return Ok(0);
+    }
+    std::fs::remove_file(entry.path())?;
+    Ok(1)
 }
 
 /// The local store writes `name#N` first and links it to `name` when it is complete.

@@ -10,7 +10,6 @@ pub(crate) mod log;
 mod open;
 
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,8 +19,9 @@ use object_store::{
     GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
 };
 
-use crate::CatalogError;
+use crate::{CatalogError, ErrorKind};
 use backoff::Backoff;
+use local::Local;
 
 /// An object store under a prefix.
 ///
@@ -31,8 +31,8 @@ pub struct Store {
     inner: Arc<dyn ObjectStore>,
     prefix: Path,
     url: Arc<str>,
-    /// Root directory of a `file://` store, where creates have to be synced (C-9).
-    local: Option<Arc<PathBuf>>,
+    /// The directory of a `file://` store, where creates have to be synced (C-9).
+    local: Option<Arc<Local>>,
 }
 
 /// Outcome of a create that the store answered.
@@ -96,7 +96,10 @@ impl Store {
             .put_opts(&self.path(name), payload, options)
             .await
         {
-            Ok(_) => Ok(Create::Done),
+            Ok(_) => {
+                self.ensure_reachable(name).await?;
+                Ok(Create::Done)
+            }
             Err(
                 object_store::Error::AlreadyExists { .. }
                 | object_store::Error::Precondition { .. },
@@ -124,6 +127,8 @@ impl Store {
             let exists = match self.create(name, chunks).await {
                 Ok(Create::Done) => return Ok(Resolved::Mine),
                 Ok(Create::Exists) => is_mine().await,
+                // [C-8] Only a first attempt can be certain of having done nothing.
+                Err(error) if attempt == 1 && error.is_definite() => return Err(error),
                 Err(error) => Err(error),
             };
             match exists {
@@ -141,10 +146,13 @@ impl Store {
                     let (name, attempts) = (name.to_owned(), attempt);
                     return Err(CatalogError::Contended { name, attempts });
                 }
-                Err(error) if error.is_definite() || attempt >= CREATE_ATTEMPTS => {
-                    return Err(error);
+                Err(error) => {
+                    let error = error.in_doubt();
+                    if error.kind() != ErrorKind::Retry || attempt >= CREATE_ATTEMPTS {
+                        return Err(error);
+                    }
+                    tracing::debug!(%error, attempt, "create in doubt, trying again");
                 }
-                Err(error) => tracing::debug!(%error, attempt, "create in doubt, trying again"),
             }
             backoff.wait().await;
         }
@@ -169,6 +177,9 @@ impl Store {
         range: Range<u64>,
     ) -> Result<Option<Bytes>, CatalogError> {
         let start = range.start;
+        if range.is_empty() {
+            return self.head(name).await.map(|head| head.map(|_| Bytes::new()));
+        }
         let options = GetOptions {
             range: Some(GetRange::Bounded(range)),
             ..GetOptions::default()
@@ -179,9 +190,17 @@ impl Store {
         };
         // Stores refuse a range that begins behind the object's end; a cut-off object has to be told
         // from a store that fails.
-        match self.inner.head(&self.path(name)).await {
-            Ok(meta) if meta.size <= start => Ok(Some(Bytes::new())),
+        match self.head(name).await {
+            Ok(Some(size)) if size <= start => Ok(Some(Bytes::new())),
             _ => Err(failed),
+        }
+    }
+
+    async fn head(&self, name: &str) -> Result<Option<u64>, CatalogError> {
+        match self.inner.head(&self.path(name)).await {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(CatalogError::store("head", name, error)),
         }
     }
 

@@ -12,6 +12,7 @@ use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
 
+use super::local::Local;
 use crate::{CatalogError, Store};
 
 /// Longest time for one request with its whole body: 16 MB at 0.3 MB/s.
@@ -81,7 +82,7 @@ impl Store {
             inner: Arc::new(inner),
             prefix: Path::default(),
             url: url.into(),
-            local: Some(Arc::new(directory)),
+            local: Some(Arc::new(Local::new(directory))),
         })
     }
 }
