@@ -1,6 +1,6 @@
 //! The chain of objects of one stripe in one segment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -16,6 +16,9 @@ const INDEX_READ_BYTES: u64 = 64 << 10;
 
 /// Headers that a walk reads at the same time.
 const WALK_READS: usize = 16;
+
+/// Walks that may find the object at the end of the chain deleted since their listing.
+const WALK_ATTEMPTS: u32 = 4;
 
 /// One stripe's chain. Cheap to clone; holds no state of the chain.
 #[derive(Debug, Clone)]
@@ -65,6 +68,12 @@ impl Chain {
     /// behind it may be acknowledged before that (C-8).
     pub async fn put(&self, object: &Object) -> Result<Put, CatalogError> {
         let start = object.index.header.start;
+        if object.index.header.chain != self.id {
+            let (chain, own) = (object.index.header.chain.prefix(), self.id.prefix());
+            return Err(CatalogError::Invalid(format!(
+                "object of another chain: object={chain} chain={own}"
+            )));
+        }
         let same = || async {
             let found = self.header_at(start).await?;
             Ok(found.map(|header| header == object.index.header))
@@ -162,18 +171,31 @@ impl Chain {
     /// # Errors
     /// If the store failed, or an object of the chain is corrupt.
     pub async fn walk(&self, from: Slot) -> Result<Walk, CatalogError> {
+        for _ in 0..WALK_ATTEMPTS {
+            let (walk, vanished) = self.walk_once(from).await?;
+            // A compaction that merged it into the one before may have deleted the next object between
+            // the read of the one before and the read of this: the chain does not end here.
+            if !vanished.contains(&walk.end) {
+                return Ok(walk);
+            }
+        }
+        let name = self.id.prefix();
+        Err(CatalogError::Missing { name })
+    }
+
+    async fn walk_once(&self, from: Slot) -> Result<(Walk, BTreeSet<Slot>), CatalogError> {
         let starts = self.listed_starts(from).await?;
         let headers = stream::iter(starts)
             .map(|start| async move { (start, self.header_at(start).await) })
             .buffered(WALK_READS);
         let mut found = BTreeMap::new();
         let mut corrupt = BTreeMap::new();
+        let mut vanished = BTreeSet::new();
         let mut headers = std::pin::pin!(headers);
         while let Some((start, header)) = headers.next().await {
             match header {
                 Ok(Some(header)) => drop(found.insert(start, header)),
-                // Collected since the listing: only what lies inside another's range is.
-                Ok(None) => {}
+                Ok(None) => drop(vanished.insert(start)),
                 Err(error @ CatalogError::Corrupt { .. }) => drop(corrupt.insert(start, error)),
                 Err(error) => return Err(error),
             }
@@ -182,7 +204,7 @@ impl Chain {
         // An object that cannot be read hurts only where the chain needs it.
         match corrupt.remove(&walk.end) {
             Some(error) => Err(error),
-            None => Ok(walk),
+            None => Ok((walk, vanished)),
         }
     }
 
@@ -197,11 +219,12 @@ impl Chain {
         let starts = listed.into_iter().map(|object| {
             let corrupt = |error| CatalogError::corrupt(&object.name, error);
             let position = name::parse_object(&object.name).map_err(corrupt)?;
-            if self.id.layout.stripe(position) != self.id.stripe {
-                let what = "object under another stripe's name";
+            let slot = self.id.layout.slot(position);
+            if object.name != self.id.object_name(slot) {
+                let what = "name in a stripe's chain";
                 return Err(corrupt(WireError::Malformed { what }));
             }
-            Ok(self.id.layout.slot(position))
+            Ok(slot)
         });
         starts.collect()
     }

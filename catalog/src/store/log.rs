@@ -35,8 +35,15 @@ impl Log {
     ///
     /// # Errors
     /// [`CatalogError::Invalid`] if there is a log already, [`CatalogError::Dishonest`] if the store
-    /// cannot carry one.
+    /// cannot carry one. After an error that is not definite the log may have been created: open it.
     pub async fn create(store: Store, layout: Layout) -> Result<Self, CatalogError> {
+        let there_is_one = || {
+            let url = store.url();
+            CatalogError::Invalid(format!("there is a log already: store={url}"))
+        };
+        if store.get(name::HEAD).await?.is_some() {
+            return Err(there_is_one());
+        }
         store.check().await?;
         let id = LogId::from(Ulid::generate());
         let log = Self {
@@ -60,11 +67,10 @@ impl Log {
         {
             Resolved::Mine => Ok(log),
             Resolved::Other => {
-                store.delete(&name::control(id, 0)).await?;
-                Err(CatalogError::Invalid(format!(
-                    "there is a log already: store={}",
-                    store.url()
-                )))
+                if let Err(error) = store.delete(&name::control(id, 0)).await {
+                    tracing::warn!(%error, log = %id, "the log that lost the race leaves an entry behind");
+                }
+                Err(there_is_one())
             }
         }
     }
@@ -127,6 +133,12 @@ impl Log {
     /// [`CatalogError::Fenced`] if another process has this number or a later one. After an error that
     /// is not definite the entry may be there: call again with the same entry, nothing else.
     pub async fn append(&self, entry: &ControlEntry) -> Result<(), CatalogError> {
+        if entry.log != self.id {
+            let (got, own) = (entry.log, self.id);
+            return Err(CatalogError::Invalid(format!(
+                "control entry of another log: entry={got} log={own}"
+            )));
+        }
         let name = name::control(self.id, entry.number);
         let bytes = entry.encode()?;
         let same = || async {
@@ -144,8 +156,11 @@ impl Log {
         {
             Resolved::Other => Err(fenced("another process wrote this control entry")),
             // [S-3] The name may have been free only because it was collected.
-            Resolved::Mine if self.is_last(entry.number).await? => Ok(()),
-            Resolved::Mine => Err(fenced("the control chain has gone on without this process")),
+            Resolved::Mine => match self.is_last(entry.number).await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(fenced("the control chain has gone on without this process")),
+                Err(error) => Err(error.in_doubt()),
+            },
         }
     }
 
@@ -166,11 +181,13 @@ impl Log {
         last: u64,
         now_unix_ms: u64,
     ) -> Result<usize, CatalogError> {
-        let old = |(number, object): &(u64, Listed)| {
-            number + KEPT_ENTRIES <= last
-                && object.modified_unix_ms + CONTROL_GRACE_MS <= now_unix_ms
-        };
         let listed = self.numbers(None).await?;
+        // [S-4] Whatever the caller believes, the newest entries stay.
+        let newest = listed.last().map_or(0, |(number, _)| *number);
+        let old = |(number, object): &(u64, Listed)| {
+            number.saturating_add(KEPT_ENTRIES) <= last.min(newest)
+                && object.modified_unix_ms.saturating_add(CONTROL_GRACE_MS) <= now_unix_ms
+        };
         let mut collected = 0;
         for (_, object) in listed.into_iter().take_while(old) {
             self.store.delete(&object.name).await?;
@@ -185,8 +202,11 @@ impl Log {
         let listed = self.store.list(&prefix, after.as_deref()).await?;
         let parsed = listed.into_iter().map(|object| {
             let number = name::parse_control(&object.name)
-                .map_err(|error| CatalogError::corrupt(&object.name, error))?;
-            Ok((number, object))
+                .ok()
+                .filter(|number| object.name == name::control(self.id, *number));
+            let what = "name in the control chain";
+            let stray = || CatalogError::corrupt(&object.name, WireError::Malformed { what });
+            Ok((number.ok_or_else(stray)?, object))
         });
         parsed.collect()
     }
