@@ -16,6 +16,7 @@ mod reader;
 mod types;
 
 pub use args::CommonArgs;
+pub use catalog::{Membership, Writer};
 pub use error::SettingsError;
 pub use keys::{KEYS, Key};
 pub use kind::Kind;

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Installs what the tests need and runs all of them; ends with their counts. See --help.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
+
+usage() {
+    cat <<'END'
+Usage: scripts/test.sh
+
+Installs what the tests need where it is missing (a C compiler and Python's venv from the distribution, two
+object stores below target/services), runs the tests of all crates, then the short form of every point of
+docs/verification.md. Everything is built in the release profile, so that the parts share what they build.
+END
+}
+
+# Prints the distribution's packages that are missing here.
+missing_packages() {
+    command -v cc >/dev/null || echo gcc libc6-dev
+    python3 -c 'import venv, ensurepip' 2>/dev/null || echo python3 python3-venv
+}
+
+install_packages() {
+    local packages as_root=()
+    read -ra packages < <(missing_packages | tr '\n' ' ') || true
+    if ((${#packages[@]} == 0)); then return; fi
+    command -v apt-get >/dev/null || die "needed and missing here: ${packages[*]}"
+    if ((EUID != 0)); then as_root=(sudo); fi
+    say "installing ${packages[*]}"
+    "${as_root[@]}" apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends \
+        "${packages[@]}" >/dev/null
+}
+
+cargo_tests() {
+    local log=$1
+    (cd -- "$ROOT" && cargo test --release --workspace --locked --no-fail-fast 2>&1) | tee -- "$log"
+}
+
+# Adds up the counts of all test binaries.
+summary() {
+    awk '/^test result:/ { passed += $4; failed += $6; ignored += $8; binaries++ }
+         END { printf "tests: %d passed, %d failed, %d ignored, in %d binaries\n", passed, failed, ignored, binaries }' "$1"
+    sed -n 's/^test \(.*\) \.\.\. FAILED$/failed: \1/p' "$1"
+}
+
+main() {
+    case ${1:-} in
+    '') ;;
+    -h | --help) usage && return ;;
+    *) die "unknown argument '$1', see --help" ;;
+    esac
+    install_packages
+    "$ROOT/scripts/services.sh" install ministack rclone
+    local log status=0
+    log=${CARGO_TARGET_DIR:-$ROOT/target}/test.log
+    mkdir -p -- "$(dirname -- "$log")"
+    cargo_tests "$log" || status=1
+    "$ROOT/scripts/verify.sh" all --short || status=1
+    summary "$log"
+    return "$status"
+}
+
+main "$@"
