@@ -1,1 +1,55 @@
-fn main() {}
+//! Load, fault rounds and reports for Stripelog.
+
+#![forbid(unsafe_code)]
+
+mod cluster;
+mod load;
+mod logic;
+mod net;
+mod points;
+mod report;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Measures what Stripelog promises. Each command prints one line of JSON, with the bar beside each
+/// figure, and ends with 0 only if every bar is met.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    #[command(subcommand)]
+    point: Point,
+}
+
+#[derive(Debug, Subcommand)]
+enum Point {
+    /// Kills the daemons with SIGKILL, again and again, under load
+    Rounds(points::rounds::Args),
+    /// Lets a client die between token and write, and another write too late
+    Hole(points::hole::Args),
+    /// Runs a log on an S3 server whose answers are late, lost or wrong
+    Faults(points::faults::Args),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Args::parse().point).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(point: Point) -> Result<bool> {
+    let report = match point {
+        Point::Rounds(args) => points::rounds::run(args).await?,
+        Point::Hole(args) => points::hole::run(args).await?,
+        Point::Faults(args) => points::faults::run(args).await?,
+    };
+    Ok(report.print()?)
+}

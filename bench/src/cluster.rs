@@ -1,0 +1,318 @@
+//! A log served by real processes: the released programs, started and killed as a user would.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use stripelog::{Log, Membership, Options, Writer};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+/// Longest time for a helper command such as `stripelog verify`.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Longest time for a daemon to end after a signal to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Which daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Daemon {
+    /// `sequencer-fast`.
+    Sequencer,
+    /// `stripe-writer`.
+    Writer,
+}
+
+/// What a cluster is like.
+#[derive(Debug, Clone, Default)]
+pub struct Spec {
+    /// URL of the store; a directory of the cluster's own without it.
+    pub store: Option<String>,
+    /// Stripes, K; the default without it.
+    pub stripes: Option<u32>,
+    /// Positions of a unit, U; the default without it.
+    pub unit: Option<u32>,
+    /// More settings, as `section.key=value`.
+    pub settings: Vec<String>,
+    /// Environment of the daemons.
+    pub environment: Vec<(String, String)>,
+}
+
+/// A log and the processes that serve it, all killed when this is dropped.
+#[derive(Debug)]
+pub struct Cluster {
+    directory: TempDir,
+    store: String,
+    spec: Spec,
+    sequencer: SocketAddr,
+    writer: SocketAddr,
+    daemons: [Option<Child>; 2],
+}
+
+impl Cluster {
+    /// Creates a log and starts its daemons.
+    ///
+    /// # Errors
+    /// What keeps it from running.
+    pub async fn start(spec: Spec) -> Result<Self> {
+        let mut cluster = Self::create(spec).await?;
+        cluster.run(Daemon::Sequencer)?;
+        cluster.run(Daemon::Writer)?;
+        Ok(cluster)
+    }
+
+    /// Creates a log that nobody serves yet.
+    ///
+    /// # Errors
+    /// What keeps it from being created.
+    pub async fn create(spec: Spec) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("stripelog-").tempdir()?;
+        let own = directory.path().join("store");
+        std::fs::create_dir(&own)?;
+        let local = url_of(&own)?;
+        let cluster = Self {
+            store: spec.store.clone().unwrap_or(local),
+            directory,
+            sequencer: free_udp_port()?,
+            writer: free_tcp_port()?,
+            daemons: [None, None],
+            spec,
+        };
+        std::fs::write(cluster.config(), cluster.settings())?;
+        cluster.command(&["create"]).await.context("cannot create the log")?;
+        Ok(cluster)
+    }
+
+    /// The settings file.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.directory.path().join("stripelog.toml")
+    }
+
+    /// URL of the store.
+    #[must_use]
+    pub fn store(&self) -> &str {
+        &self.store
+    }
+
+    /// UDP address of the sequencer.
+    #[must_use]
+    pub fn sequencer(&self) -> SocketAddr {
+        self.sequencer
+    }
+
+    /// TCP address of the stripe-writer.
+    #[must_use]
+    pub fn writer(&self) -> SocketAddr {
+        self.writer
+    }
+
+    /// Options of a client of this log.
+    #[must_use]
+    pub fn options(&self) -> Options {
+        let writers = vec![Writer {
+            address: self.writer,
+            stripes: 0..=1023,
+        }];
+        let sequencer = self.sequencer;
+        Options::new(&self.store, Membership { sequencer, writers })
+    }
+
+    /// A client of this log.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub async fn client(&self) -> Result<Log> {
+        Ok(Log::open(self.options()).await?)
+    }
+
+    /// Starts a daemon that is not running.
+    ///
+    /// # Errors
+    /// If its program is not there.
+    pub fn run(&mut self, daemon: Daemon) -> Result<()> {
+        let program = match daemon {
+            Daemon::Sequencer => "sequencer-fast",
+            Daemon::Writer => "stripe-writer",
+        };
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_file(daemon))?;
+        let child = Command::new(binary(program)?)
+            .arg("--config")
+            .arg(self.config())
+            .envs(self.spec.environment.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start {program}"))?;
+        self.daemons[slot(daemon)] = Some(child);
+        Ok(())
+    }
+
+    /// Kills a daemon with SIGKILL, and waits until it is gone.
+    ///
+    /// # Errors
+    /// If it had ended by itself: it must not.
+    pub async fn kill(&mut self, daemon: Daemon) -> Result<()> {
+        let Some(mut child) = self.daemons[slot(daemon)].take() else {
+            return Ok(());
+        };
+        if let Some(status) = child.try_wait()? {
+            bail!("{daemon:?} ended by itself: {status}\n{}", self.last_lines(daemon));
+        }
+        child.kill().await?;
+        Ok(())
+    }
+
+    /// Stops a daemon with SIGTERM, and waits until it is gone.
+    ///
+    /// # Errors
+    /// If it does not end, or not with success.
+    pub async fn stop(&mut self, daemon: Daemon) -> Result<()> {
+        let Some(mut child) = self.daemons[slot(daemon)].take() else {
+            return Ok(());
+        };
+        let id = child.id().context("the daemon has ended by itself")?;
+        let sent = Command::new("kill").arg("-TERM").arg(id.to_string()).status().await?;
+        ensure!(sent.success(), "cannot send SIGTERM");
+        let status = tokio::time::timeout(STOP_TIMEOUT, child.wait()).await;
+        let status = status.with_context(|| format!("{daemon:?} does not stop"))??;
+        ensure!(status.success(), "{daemon:?} stopped with {status}\n{}", self.last_lines(daemon));
+        Ok(())
+    }
+
+    /// Whether a daemon runs.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn runs(&mut self, daemon: Daemon) -> Result<bool> {
+        match &mut self.daemons[slot(daemon)] {
+            Some(child) => Ok(child.try_wait()?.is_none()),
+            None => Ok(false),
+        }
+    }
+
+    /// Runs the command `stripelog` on this log and gives the last line that it prints, as JSON.
+    ///
+    /// # Errors
+    /// If it fails; the error has what it said.
+    pub async fn command(&self, args: &[&str]) -> Result<Value> {
+        let mut command = Command::new(binary("stripelog")?);
+        command
+            .args(args)
+            .arg("--json")
+            .arg("--config")
+            .arg(self.config())
+            .envs(self.spec.environment.iter().cloned())
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        let output = tokio::time::timeout(COMMAND_TIMEOUT, command.output()).await??;
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            bail!("stripelog {args:?} failed: {} {stdout} {stderr}", output.status);
+        }
+        let last = stdout.lines().next_back().unwrap_or("null");
+        Ok(serde_json::from_str(last)?)
+    }
+
+    /// The last lines that a daemon logged, for error messages.
+    #[must_use]
+    pub fn last_lines(&self, daemon: Daemon) -> String {
+        let text = std::fs::read_to_string(self.log_file(daemon)).unwrap_or_default();
+        let lines: Vec<_> = text.lines().rev().take(20).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    /// How many lines of a daemon's log speak of a panic.
+    #[must_use]
+    pub fn panics(&self, daemon: Daemon) -> usize {
+        let text = std::fs::read_to_string(self.log_file(daemon)).unwrap_or_default();
+        text.lines().filter(|line| line.contains("panicked")).count()
+    }
+
+    /// Keeps the cluster's directory, for a look at what went wrong, and gives its path.
+    pub fn keep(&mut self) -> PathBuf {
+        self.directory.disable_cleanup(true);
+        self.directory.path().to_owned()
+    }
+
+    fn log_file(&self, daemon: Daemon) -> PathBuf {
+        self.directory.path().join(format!("{daemon:?}.log"))
+    }
+
+    fn settings(&self) -> String {
+        let (sequencer, writer, store) = (self.sequencer, self.writer, &self.store);
+        let stripes = self.spec.stripes.map(|k| format!("stripes = {k}\n"));
+        let unit = self.spec.unit.map(|u| format!("unit = {u}\n"));
+        let mut sections = [
+            ("sequencer", format!("listen = \"{sequencer}\"\n")),
+            ("writer", format!("listen = \"{writer}\"\n")),
+            ("client", String::new()),
+            ("log", stripes.unwrap_or_default() + &unit.unwrap_or_default()),
+        ];
+        for setting in &self.spec.settings {
+            let parts = setting.split_once('.').and_then(|(section, rest)| {
+                let (key, value) = rest.split_once('=')?;
+                Some((section, key, value))
+            });
+            for (name, lines) in &mut sections {
+                if let Some((_, key, value)) = parts.filter(|(section, _, _)| section == name) {
+                    lines.push_str(&format!("{key} = {value}\n"));
+                }
+            }
+        }
+        let sections = sections.map(|(name, lines)| format!("[{name}]\n{lines}")).join("\n");
+        format!(
+            "store = \"{store}\"\n\n[membership]\nsequencer = \"{sequencer}\"\nwriters = [{{ address = \"{writer}\" }}]\n\n{sections}"
+        )
+    }
+}
+
+/// The program beside this one.
+///
+/// # Errors
+/// If it was not built.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let directory = own.parent().context("this program lies nowhere")?;
+    // Tests lie one folder deeper.
+    let places = [Some(directory), directory.parent()];
+    let found = places.into_iter().flatten().map(|d| d.join(name)).find(|p| p.is_file());
+    found.with_context(|| format!("{name} is not built: cargo build --release"))
+}
+
+fn slot(daemon: Daemon) -> usize {
+    match daemon {
+        Daemon::Sequencer => 0,
+        Daemon::Writer => 1,
+    }
+}
+
+fn url_of(directory: &Path) -> Result<String> {
+    let path = directory.to_str().context("a path that is not UTF-8")?;
+    Ok(format!("file://{path}"))
+}
+
+/// A TCP address on the loopback interface that nobody listens on now.
+///
+/// # Errors
+/// What the system says.
+pub fn free_tcp_port() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+/// A UDP address on the loopback interface that nobody listens on now.
+///
+/// # Errors
+/// What the system says.
+pub fn free_udp_port() -> Result<SocketAddr> {
+    Ok(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}

@@ -1,0 +1,82 @@
+//! A store that fails, is late, loses answers and says "exists" of what it has just written.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rand::Rng;
+use tokio::time::sleep;
+
+use super::check;
+use crate::cluster::{Cluster, Daemon, Spec};
+use crate::load::Load;
+use crate::net::proxy::Proxy;
+use crate::report::Report;
+
+/// How the faults are injected.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Endpoint of an honest S3 server, as http://127.0.0.1:5000
+    #[arg(long, value_name = "URL", env = "STRIPELOG_TEST_S3_ENDPOINT")]
+    endpoint: String,
+    /// Bucket and prefix on it
+    #[arg(long, value_name = "URL", default_value = "s3://stripelog/faults")]
+    store: String,
+    /// Seconds of load with faults
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Share of the requests that meet a fault
+    #[arg(long, default_value_t = 0.1)]
+    rate: f64,
+    /// Seed of all that is random; drawn and printed without it
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// Runs the load and reports.
+///
+/// # Errors
+/// If the server is not there, or the daemons do not run.
+pub async fn run(args: Args) -> Result<Report> {
+    ensure!((0.0..=0.9).contains(&args.rate), "--rate is a share from 0 to 0.9");
+    let seed = args.seed.unwrap_or_else(|| rand::rng().random());
+    eprintln!("seed {seed}");
+    let proxy = Proxy::start(&args.endpoint, seed).await?;
+    let store = format!("{}-{seed:016x}", args.store);
+    let mut cluster = Cluster::start(Spec {
+        store: Some(store),
+        environment: vec![("AWS_ENDPOINT".to_owned(), proxy.url())],
+        ..Spec::default()
+    })
+    .await?;
+    let load = Load::start(&cluster, 4, seed).await?;
+    while load.acknowledged() == 0 {
+        sleep(Duration::from_millis(20)).await;
+    }
+    proxy.rate(args.rate);
+    sleep(Duration::from_secs(args.seconds)).await;
+    // The writer starts anew while the store fails: take-over and recovery meet the faults as well.
+    cluster.kill(Daemon::Writer).await?;
+    cluster.run(Daemon::Writer)?;
+    cluster.kill(Daemon::Sequencer).await?;
+    cluster.run(Daemon::Sequencer)?;
+    sleep(Duration::from_secs(args.seconds / 4)).await;
+    for daemon in [Daemon::Writer, Daemon::Sequencer] {
+        if !cluster.runs(daemon)? {
+            cluster.run(daemon)?;
+        }
+    }
+    proxy.rate(0.0);
+    let (appends, errors) = load.finish().await;
+    let mut report = Report::new("store-faults");
+    report.figure("seed", seed);
+    report.figure("rate", args.rate);
+    report.figure("injected", proxy.injected());
+    report.at_least("faults", proxy.injected().total() as f64, 50.0);
+    report.figure("failed_appends", errors.len());
+    check::judge(&cluster, &appends, &[], &mut report)
+        .await
+        .context("the log cannot be read back")?;
+    let panics = cluster.panics(Daemon::Sequencer) + cluster.panics(Daemon::Writer);
+    report.exactly("panics", panics, 0);
+    Ok(report)
+}

@@ -1,0 +1,219 @@
+//! Kills the daemons, again and again, under load.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use stripelog::{Content, Log, Position};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use super::check;
+use crate::cluster::{Cluster, Daemon, Spec};
+use crate::load::Load;
+use crate::logic::history::{Found, Token};
+use crate::net::probe::Probe;
+use crate::report::Report;
+
+/// Longest time until appends go on after a round.
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Longest time for a follower to come to the end after the load has stopped.
+const FOLLOWER_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Pause between two tokens of the witness.
+const PROBE_PAUSE: Duration = Duration::from_millis(5);
+
+/// Longest wait of the witness for a token.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(50);
+
+/// How the rounds are run.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Rounds: in each one daemon, or both, are killed and started again
+    #[arg(long, default_value_t = 50)]
+    rounds: u32,
+    /// Clients that append meanwhile
+    #[arg(long, default_value_t = 4)]
+    clients: usize,
+    /// Seed of all that is random; drawn and printed without it
+    #[arg(long)]
+    seed: Option<u64>,
+    /// URL of the store; a local directory without it
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    /// Longest time from the start of a round to the kill, in milliseconds
+    #[arg(long, default_value_t = 500)]
+    calm_ms: u64,
+}
+
+/// Runs the rounds and reports.
+///
+/// # Errors
+/// If the daemons cannot be run, or do not recover.
+pub async fn run(args: Args) -> Result<Report> {
+    let seed = args.seed.unwrap_or_else(|| rand::rng().random());
+    eprintln!("seed {seed}");
+    let mut cluster = Cluster::start(Spec {
+        store: args.store.clone(),
+        ..Spec::default()
+    })
+    .await?;
+    let result = rounds(&args, seed, &mut cluster).await;
+    if result.is_err() {
+        eprintln!("kept for a look: {}", cluster.keep().display());
+    }
+    result
+}
+
+async fn rounds(args: &Args, seed: u64, cluster: &mut Cluster) -> Result<Report> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let log = cluster.client().await?;
+    let load = Load::start(cluster, args.clients, seed).await?;
+    let witness = Witness::start(cluster, &log).await?;
+    let follower = Follower::start(&log);
+    progress(&load, cluster).await?;
+    let mut kills = [0_u32; 3];
+    for round in 0..args.rounds {
+        let target = random.random_range(0..kills.len());
+        sleep(Duration::from_millis(random.random_range(0..=args.calm_ms))).await;
+        one_round(cluster, target, &mut random).await.with_context(|| format!("round {round}"))?;
+        kills[target] += 1;
+        progress(&load, cluster).await.with_context(|| format!("round {round}, seed {seed}"))?;
+    }
+    let mut report = Report::new("kill-9");
+    report.figure("seed", seed);
+    report.figure("rounds", args.rounds);
+    report.figure("store", cluster.store());
+    report.figure("killed_sequencer", kills[0]);
+    report.figure("killed_writer", kills[1]);
+    report.figure("killed_both", kills[2]);
+    report.figure("appended_again", load.appended_again());
+    let tokens = witness.finish().await?;
+    let (appends, errors) = load.finish().await;
+    report.figure("failed_appends", errors.len());
+    for error in errors.iter().take(3) {
+        eprintln!("append failed: {error}");
+    }
+    let (_, scan) = check::judge(cluster, &appends, &tokens, &mut report).await?;
+    let followed = follower.finish(scan.last().map(|(position, _)| *position)).await?;
+    report.exactly("follower_saw_the_same", followed == scan, true);
+    let panics = cluster.panics(Daemon::Sequencer) + cluster.panics(Daemon::Writer);
+    report.exactly("panics", panics, 0);
+    Ok(report)
+}
+
+async fn one_round(cluster: &mut Cluster, target: usize, random: &mut StdRng) -> Result<()> {
+    let mut targets: Vec<_> = match target {
+        0 => vec![Daemon::Sequencer],
+        1 => vec![Daemon::Writer],
+        _ => vec![Daemon::Sequencer, Daemon::Writer],
+    };
+    if random.random() {
+        targets.reverse();
+    }
+    for daemon in &targets {
+        cluster.kill(*daemon).await?;
+    }
+    sleep(Duration::from_millis(random.random_range(0..300))).await;
+    if random.random() {
+        targets.reverse();
+    }
+    for daemon in targets {
+        cluster.run(daemon)?;
+    }
+    Ok(())
+}
+
+/// Waits until records are acknowledged that were appended after this call began, most likely.
+async fn progress(load: &Load, cluster: &mut Cluster) -> Result<()> {
+    let before = load.acknowledged();
+    let on = async {
+        while load.acknowledged() < before + 200 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let recovered = timeout(RECOVERY_TIMEOUT, on).await.is_ok();
+    for daemon in [Daemon::Sequencer, Daemon::Writer] {
+        ensure!(
+            recovered && cluster.runs(daemon)?,
+            "appends do not go on: acknowledged={before} now={}\nsequencer:\n{}\nstripe-writer:\n{}",
+            load.acknowledged(),
+            cluster.last_lines(Daemon::Sequencer),
+            cluster.last_lines(Daemon::Writer),
+        );
+    }
+    Ok(())
+}
+
+/// Takes tokens that are never used, all the time.
+struct Witness {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<Vec<Token>>>,
+}
+
+impl Witness {
+    async fn start(cluster: &Cluster, log: &Log) -> Result<Self> {
+        let mut probe = Probe::new(cluster.sequencer(), log.id(), 7).await?;
+        let (stop, mut stopped) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            let mut tokens = Vec::new();
+            while stopped.try_recv().is_err() {
+                tokens.extend(probe.grant(3, PROBE_TIMEOUT).await?);
+                sleep(PROBE_PAUSE).await;
+            }
+            Ok(tokens)
+        });
+        Ok(Self { stop, task })
+    }
+
+    async fn finish(self) -> Result<Vec<Token>> {
+        let _ = self.stop.send(());
+        self.task.await?
+    }
+}
+
+/// Follows the log from its start through all rounds.
+struct Follower {
+    until: oneshot::Sender<Option<Position>>,
+    task: JoinHandle<Result<Vec<Found>>>,
+}
+
+impl Follower {
+    fn start(log: &Log) -> Self {
+        let (until, mut told) = oneshot::channel();
+        let mut scan = log.follow(Position(0));
+        let task = tokio::spawn(async move {
+            let mut found = Vec::<Found>::new();
+            let mut last: Option<Option<Position>> = None;
+            loop {
+                let mut next = std::pin::pin!(scan.next());
+                let item = loop {
+                    let seen = found.last().map(|(position, _)| *position);
+                    if last.is_some_and(|last| seen >= last) {
+                        return Ok(found);
+                    }
+                    tokio::select! {
+                        until = &mut told, if last.is_none() => last = Some(until?),
+                        item = &mut next => break item?,
+                    }
+                };
+                let Some(item) = item else {
+                    return Ok(found);
+                };
+                if let Content::Record(record) = item.content {
+                    found.push((item.position, record));
+                }
+            }
+        });
+        Self { until, task }
+    }
+
+    async fn finish(self, last: Option<Position>) -> Result<Vec<Found>> {
+        let _ = self.until.send(last);
+        let followed = timeout(FOLLOWER_TIMEOUT, self.task).await;
+        followed.context("the follower does not come to the end")??
+    }
+}
