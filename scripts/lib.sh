@@ -88,7 +88,7 @@ stop_pid() {
     kill -KILL "$pid" 2>/dev/null || true
 }
 
-# Prints a number out of a line of JSON: FIELD JSON. Nothing if the field is not there.
-json_number() {
-    sed -n 's/.*"'"$1"'": *\([0-9.]*\).*/\1/p' <<<"$2" | tail -n 1
+# Prints a number out of a line of NAME=NUMBER: NAME LINE. Nothing if it is not there.
+figure() {
+    sed -n 's/.* '"$1"'=\([0-9]*\).*/\1/p' <<<" $2"
 }

@@ -150,11 +150,11 @@ milliseconds() { echo $(($(date +%s%N) / 1000000)); }
 work() {
     local from to appended_at
     from=$(milliseconds)
-    stripelog append "$records" --json >"$dir/append.json"
+    stripelog append "$records" >"$dir/append.txt"
     appended_at=$(milliseconds)
-    stripelog read --out "$dir/read" --json >"$dir/read.json"
+    stripelog read --out "$dir/read" >&2
     to=$(milliseconds)
-    stripelog verify --json >"$dir/verify.json"
+    stripelog verify >"$dir/verify.txt" || { cat -- "$dir/verify.txt" >&2 && die "the log is not sound"; }
     append_ms=$((appended_at - from)) read_ms=$((to - appended_at))
 }
 
@@ -170,9 +170,9 @@ compare() {
 report() {
     local lines verified positions objects seconds
     lines=$(wc -l <"$dir/read")
-    verified=$(tail -n 1 -- "$dir/verify.json")
-    positions=$(json_number positions "$verified")
-    objects=$(json_number objects "$verified")
+    verified=$(tail -n 1 -- "$dir/verify.txt")
+    positions=$(figure positions "$verified")
+    objects=$(figure objects "$verified")
     seconds=$(printf '%d.%03d' $(((append_ms + read_ms) / 1000)) $(((append_ms + read_ms) % 1000)))
     say "store      $store"
     say "records    $lines from $records"
