@@ -19,7 +19,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Which daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Daemon {
+pub(crate) enum Daemon {
     /// `sequencer-fast`.
     Sequencer,
     /// `stripe-writer`.
@@ -28,22 +28,22 @@ pub enum Daemon {
 
 /// What a cluster is like.
 #[derive(Debug, Clone, Default)]
-pub struct Spec {
+pub(crate) struct Spec {
     /// URL of the store; a directory of the cluster's own without it.
-    pub store: Option<String>,
+    pub(crate) store: Option<String>,
     /// Stripes, K; the default without it.
-    pub stripes: Option<u32>,
+    pub(crate) stripes: Option<u32>,
     /// Positions of a unit, U; the default without it.
-    pub unit: Option<u32>,
+    pub(crate) unit: Option<u32>,
     /// More settings, as `section.key=value`.
-    pub settings: Vec<String>,
+    pub(crate) settings: Vec<String>,
     /// Environment of the daemons.
-    pub environment: Vec<(String, String)>,
+    pub(crate) environment: Vec<(String, String)>,
 }
 
 /// A log and the processes that serve it, all killed when this is dropped.
 #[derive(Debug)]
-pub struct Cluster {
+pub(crate) struct Cluster {
     directory: TempDir,
     store: String,
     spec: Spec,
@@ -57,7 +57,7 @@ impl Cluster {
     ///
     /// # Errors
     /// What keeps it from running.
-    pub async fn start(spec: Spec) -> Result<Self> {
+    pub(crate) async fn start(spec: Spec) -> Result<Self> {
         let mut cluster = Self::create(spec).await?;
         cluster.run(Daemon::Sequencer)?;
         cluster.run(Daemon::Writer)?;
@@ -68,7 +68,7 @@ impl Cluster {
     ///
     /// # Errors
     /// What keeps it from being created.
-    pub async fn create(spec: Spec) -> Result<Self> {
+    pub(crate) async fn create(spec: Spec) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("stripelog-").tempdir()?;
         let own = directory.path().join("store");
         std::fs::create_dir(&own)?;
@@ -82,37 +82,40 @@ impl Cluster {
             spec,
         };
         std::fs::write(cluster.config(), cluster.settings())?;
-        cluster.command(&["create"]).await.context("cannot create the log")?;
+        cluster
+            .command(&["create"])
+            .await
+            .context("cannot create the log")?;
         Ok(cluster)
     }
 
     /// The settings file.
     #[must_use]
-    pub fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.directory.path().join("stripelog.toml")
     }
 
     /// URL of the store.
     #[must_use]
-    pub fn store(&self) -> &str {
+    pub(crate) fn store(&self) -> &str {
         &self.store
     }
 
     /// UDP address of the sequencer.
     #[must_use]
-    pub fn sequencer(&self) -> SocketAddr {
+    pub(crate) fn sequencer(&self) -> SocketAddr {
         self.sequencer
     }
 
     /// TCP address of the stripe-writer.
     #[must_use]
-    pub fn writer(&self) -> SocketAddr {
+    pub(crate) fn writer(&self) -> SocketAddr {
         self.writer
     }
 
     /// Options of a client of this log.
     #[must_use]
-    pub fn options(&self) -> Options {
+    pub(crate) fn options(&self) -> Options {
         let writers = vec![Writer {
             address: self.writer,
             stripes: 0..=1023,
@@ -125,7 +128,7 @@ impl Cluster {
     ///
     /// # Errors
     /// If it cannot be opened.
-    pub async fn client(&self) -> Result<Log> {
+    pub(crate) async fn client(&self) -> Result<Log> {
         Ok(Log::open(self.options()).await?)
     }
 
@@ -133,7 +136,7 @@ impl Cluster {
     ///
     /// # Errors
     /// If its program is not there.
-    pub fn run(&mut self, daemon: Daemon) -> Result<()> {
+    pub(crate) fn run(&mut self, daemon: Daemon) -> Result<()> {
         let program = match daemon {
             Daemon::Sequencer => "sequencer-fast",
             Daemon::Writer => "stripe-writer",
@@ -160,12 +163,15 @@ impl Cluster {
     ///
     /// # Errors
     /// If it had ended by itself: it must not.
-    pub async fn kill(&mut self, daemon: Daemon) -> Result<()> {
+    pub(crate) async fn kill(&mut self, daemon: Daemon) -> Result<()> {
         let Some(mut child) = self.daemons[slot(daemon)].take() else {
             return Ok(());
         };
         if let Some(status) = child.try_wait()? {
-            bail!("{daemon:?} ended by itself: {status}\n{}", self.last_lines(daemon));
+            bail!(
+                "{daemon:?} ended by itself: {status}\n{}",
+                self.last_lines(daemon)
+            );
         }
         child.kill().await?;
         Ok(())
@@ -175,16 +181,24 @@ impl Cluster {
     ///
     /// # Errors
     /// If it does not end, or not with success.
-    pub async fn stop(&mut self, daemon: Daemon) -> Result<()> {
+    pub(crate) async fn stop(&mut self, daemon: Daemon) -> Result<()> {
         let Some(mut child) = self.daemons[slot(daemon)].take() else {
             return Ok(());
         };
         let id = child.id().context("the daemon has ended by itself")?;
-        let sent = Command::new("kill").arg("-TERM").arg(id.to_string()).status().await?;
+        let sent = Command::new("kill")
+            .arg("-TERM")
+            .arg(id.to_string())
+            .status()
+            .await?;
         ensure!(sent.success(), "cannot send SIGTERM");
         let status = tokio::time::timeout(STOP_TIMEOUT, child.wait()).await;
         let status = status.with_context(|| format!("{daemon:?} does not stop"))??;
-        ensure!(status.success(), "{daemon:?} stopped with {status}\n{}", self.last_lines(daemon));
+        ensure!(
+            status.success(),
+            "{daemon:?} stopped with {status}\n{}",
+            self.last_lines(daemon)
+        );
         Ok(())
     }
 
@@ -192,7 +206,7 @@ impl Cluster {
     ///
     /// # Errors
     /// What the system says.
-    pub fn runs(&mut self, daemon: Daemon) -> Result<bool> {
+    pub(crate) fn runs(&mut self, daemon: Daemon) -> Result<bool> {
         match &mut self.daemons[slot(daemon)] {
             Some(child) => Ok(child.try_wait()?.is_none()),
             None => Ok(false),
@@ -203,7 +217,7 @@ impl Cluster {
     ///
     /// # Errors
     /// If it fails; the error has what it said.
-    pub async fn command(&self, args: &[&str]) -> Result<Value> {
+    pub(crate) async fn command(&self, args: &[&str]) -> Result<Value> {
         let mut command = Command::new(binary("stripelog")?);
         command
             .args(args)
@@ -217,7 +231,10 @@ impl Cluster {
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         if !output.status.success() {
             let stderr = String::from_utf8_lossy(&output.stderr);
-            bail!("stripelog {args:?} failed: {} {stdout} {stderr}", output.status);
+            bail!(
+                "stripelog {args:?} failed: {} {stdout} {stderr}",
+                output.status
+            );
         }
         let last = stdout.lines().next_back().unwrap_or("null");
         Ok(serde_json::from_str(last)?)
@@ -225,7 +242,7 @@ impl Cluster {
 
     /// The last lines that a daemon logged, for error messages.
     #[must_use]
-    pub fn last_lines(&self, daemon: Daemon) -> String {
+    pub(crate) fn last_lines(&self, daemon: Daemon) -> String {
         let text = std::fs::read_to_string(self.log_file(daemon)).unwrap_or_default();
         let lines: Vec<_> = text.lines().rev().take(20).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
@@ -233,13 +250,15 @@ impl Cluster {
 
     /// How many lines of a daemon's log speak of a panic.
     #[must_use]
-    pub fn panics(&self, daemon: Daemon) -> usize {
+    pub(crate) fn panics(&self, daemon: Daemon) -> usize {
         let text = std::fs::read_to_string(self.log_file(daemon)).unwrap_or_default();
-        text.lines().filter(|line| line.contains("panicked")).count()
+        text.lines()
+            .filter(|line| line.contains("panicked"))
+            .count()
     }
 
     /// Keeps the cluster's directory, for a look at what went wrong, and gives its path.
-    pub fn keep(&mut self) -> PathBuf {
+    pub(crate) fn keep(&mut self) -> PathBuf {
         self.directory.disable_cleanup(true);
         self.directory.path().to_owned()
     }
@@ -256,7 +275,10 @@ impl Cluster {
             ("sequencer", format!("listen = \"{sequencer}\"\n")),
             ("writer", format!("listen = \"{writer}\"\n")),
             ("client", String::new()),
-            ("log", stripes.unwrap_or_default() + &unit.unwrap_or_default()),
+            (
+                "log",
+                stripes.unwrap_or_default() + &unit.unwrap_or_default(),
+            ),
         ];
         for setting in &self.spec.settings {
             let parts = setting.split_once('.').and_then(|(section, rest)| {
@@ -269,7 +291,9 @@ impl Cluster {
                 }
             }
         }
-        let sections = sections.map(|(name, lines)| format!("[{name}]\n{lines}")).join("\n");
+        let sections = sections
+            .map(|(name, lines)| format!("[{name}]\n{lines}"))
+            .join("\n");
         format!(
             "store = \"{store}\"\n\n[membership]\nsequencer = \"{sequencer}\"\nwriters = [{{ address = \"{writer}\" }}]\n\n{sections}"
         )
@@ -280,12 +304,16 @@ impl Cluster {
 ///
 /// # Errors
 /// If it was not built.
-pub fn binary(name: &str) -> Result<PathBuf> {
+pub(crate) fn binary(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let directory = own.parent().context("this program lies nowhere")?;
     // Tests lie one folder deeper.
     let places = [Some(directory), directory.parent()];
-    let found = places.into_iter().flatten().map(|d| d.join(name)).find(|p| p.is_file());
+    let found = places
+        .into_iter()
+        .flatten()
+        .map(|d| d.join(name))
+        .find(|p| p.is_file());
     found.with_context(|| format!("{name} is not built: cargo build --release"))
 }
 
@@ -305,7 +333,7 @@ fn url_of(directory: &Path) -> Result<String> {
 ///
 /// # Errors
 /// What the system says.
-pub fn free_tcp_port() -> Result<SocketAddr> {
+pub(crate) fn free_tcp_port() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
@@ -313,6 +341,6 @@ pub fn free_tcp_port() -> Result<SocketAddr> {
 ///
 /// # Errors
 /// What the system says.
-pub fn free_udp_port() -> Result<SocketAddr> {
+pub(crate) fn free_udp_port() -> Result<SocketAddr> {
     Ok(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }

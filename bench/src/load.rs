@@ -24,7 +24,7 @@ const FILLER: usize = 160;
 
 /// Clients at work, and all that they were told so far.
 #[derive(Debug)]
-pub struct Load {
+pub(crate) struct Load {
     shared: Arc<Shared>,
     tasks: JoinSet<()>,
     clients: Vec<Log>,
@@ -44,7 +44,7 @@ impl Load {
     ///
     /// # Errors
     /// If the log cannot be opened.
-    pub async fn start(cluster: &Cluster, clients: usize, seed: u64) -> Result<Self> {
+    pub(crate) async fn start(cluster: &Cluster, clients: usize, seed: u64) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let (mut tasks, mut logs) = (JoinSet::new(), Vec::new());
         for client in 0..clients {
@@ -52,7 +52,8 @@ impl Load {
             for task in 0..APPENDS_A_CLIENT {
                 let name = format!("{client}.{task}");
                 let number = (client * APPENDS_A_CLIENT + task) as u64;
-                let random = StdRng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9).wrapping_add(number));
+                let random =
+                    StdRng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9).wrapping_add(number));
                 tasks.spawn(append_all(log.clone(), Arc::clone(&shared), name, random));
             }
             logs.push(log);
@@ -66,18 +67,21 @@ impl Load {
 
     /// Records that were acknowledged so far.
     #[must_use]
-    pub fn acknowledged(&self) -> u64 {
+    pub(crate) fn acknowledged(&self) -> u64 {
         self.shared.acknowledged.load(Ordering::Acquire)
     }
 
     /// Records that had to be appended again under a new token, in all clients.
     #[must_use]
-    pub fn appended_again(&self) -> u64 {
-        self.clients.iter().map(|log| log.stats().reappended).sum()
+    pub(crate) fn appended_again(&self) -> u64 {
+        self.clients
+            .iter()
+            .map(|log| log.stats().records_reappended)
+            .sum()
     }
 
     /// Ends the load after the appends that are under way, and gives the history and the errors.
-    pub async fn finish(mut self) -> (Vec<Append>, Vec<String>) {
+    pub(crate) async fn finish(mut self) -> (Vec<Append>, Vec<String>) {
         self.shared.stop.store(true, Ordering::Release);
         while self.tasks.join_next().await.is_some() {}
         let appends = std::mem::take(&mut *lock(&self.shared.appends));
@@ -98,7 +102,9 @@ async fn append_all(log: Log, shared: Arc<Shared>, name: String, mut random: Std
         let ended = shared.clock.fetch_add(1, Ordering::AcqRel);
         let outcome = match result {
             Ok(positions) => {
-                shared.acknowledged.fetch_add(records.len() as u64, Ordering::AcqRel);
+                shared
+                    .acknowledged
+                    .fetch_add(records.len() as u64, Ordering::AcqRel);
                 Outcome::Committed(positions)
             }
             Err(error) => {

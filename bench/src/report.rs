@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 /// The line that a verification point prints.
 #[derive(Debug)]
-pub struct Report {
+pub(crate) struct Report {
     point: &'static str,
     figures: Map<String, Value>,
     missed: Vec<String>,
@@ -16,7 +16,7 @@ pub struct Report {
 impl Report {
     /// A report on a point, without figures yet.
     #[must_use]
-    pub fn new(point: &'static str) -> Self {
+    pub(crate) fn new(point: &'static str) -> Self {
         Self {
             point,
             figures: Map::new(),
@@ -25,23 +25,24 @@ impl Report {
     }
 
     /// A figure without a bar.
-    pub fn figure(&mut self, name: &str, value: impl Serialize) {
+    pub(crate) fn figure(&mut self, name: &str, value: impl Serialize) {
         let value = serde_json::to_value(value).unwrap_or(Value::Null);
         self.figures.insert(name.to_owned(), value);
     }
 
     /// A figure that has to be exactly `bar`.
-    pub fn exactly(&mut self, name: &str, value: impl Serialize, bar: impl Serialize) {
+    pub(crate) fn exactly(&mut self, name: &str, value: impl Serialize, bar: impl Serialize) {
         let value = serde_json::to_value(value).unwrap_or(Value::Null);
         let bar = serde_json::to_value(bar).unwrap_or(Value::Null);
         if value != bar {
             self.missed.push(name.to_owned());
         }
-        self.figures.insert(name.to_owned(), json!({ "value": value, "bar": bar }));
+        self.figures
+            .insert(name.to_owned(), json!({ "value": value, "bar": bar }));
     }
 
     /// A figure that has to be at least `bar`.
-    pub fn at_least(&mut self, name: &str, value: f64, bar: f64) {
+    pub(crate) fn at_least(&mut self, name: &str, value: f64, bar: f64) {
         if value < bar {
             self.missed.push(name.to_owned());
         }
@@ -53,7 +54,7 @@ impl Report {
     ///
     /// # Errors
     /// What standard output says.
-    pub fn print(self) -> std::io::Result<bool> {
+    pub(crate) fn print(self) -> std::io::Result<bool> {
         let ok = self.missed.is_empty();
         let line = json!({
             "point": self.point,

@@ -8,7 +8,7 @@ use stripelog::Position;
 
 /// How an append ended, as its caller was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// Every record is durable at its position.
     Committed(Vec<Position>),
     /// Certainly none of the records is in the log.
@@ -19,58 +19,58 @@ pub enum Outcome {
 
 /// An append: `started` and `ended` come from one counter, so that "ended before it started" is known.
 #[derive(Debug, Clone)]
-pub struct Append {
+pub(crate) struct Append {
     /// When the call began.
-    pub started: u64,
+    pub(crate) started: u64,
     /// When its outcome was known.
-    pub ended: u64,
+    pub(crate) ended: u64,
     /// The records, each unlike every other of the whole history.
-    pub records: Vec<Bytes>,
+    pub(crate) records: Vec<Bytes>,
     /// How it ended.
-    pub outcome: Outcome,
+    pub(crate) outcome: Outcome,
 }
 
 /// A record as a reader found it.
-pub type Found = (Position, Bytes);
+pub(crate) type Found = (Position, Bytes);
 
 /// A token that was granted and never used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Token {
+pub(crate) struct Token {
     /// First position.
-    pub first: u64,
+    pub(crate) first: u64,
     /// Number of positions.
-    pub count: u64,
+    pub(crate) count: u64,
 }
 
 /// What was found. All figures but the first three have to be 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Findings {
+pub(crate) struct Findings {
     /// Records that were acknowledged.
-    pub acknowledged: u64,
+    pub(crate) acknowledged: u64,
     /// Records whose outcome is not known.
-    pub unknown: u64,
+    pub(crate) unknown: u64,
     /// Records in the log.
-    pub in_log: u64,
+    pub(crate) in_log: u64,
     /// Acknowledged records that the log does not have.
-    pub lost: u64,
+    pub(crate) lost: u64,
     /// Acknowledged records that the log has elsewhere, or other bytes where they should be.
-    pub changed: u64,
+    pub(crate) changed: u64,
     /// Records that the log has more than once.
-    pub doubled: u64,
+    pub(crate) doubled: u64,
     /// Records in the log that nobody appended, or whose append certainly failed.
-    pub foreign: u64,
+    pub(crate) foreign: u64,
     /// Positions that were granted twice.
-    pub granted_twice: u64,
+    pub(crate) granted_twice: u64,
     /// Appends that got a position below that of one which had ended before they began.
-    pub order_broken: u64,
+    pub(crate) order_broken: u64,
     /// Places where the reader's positions do not rise.
-    pub scan_broken: u64,
+    pub(crate) scan_broken: u64,
 }
 
 impl Findings {
     /// Whether the log keeps what it promised.
     #[must_use]
-    pub fn is_clean(&self) -> bool {
+    pub(crate) fn is_clean(&self) -> bool {
         let broken = [
             self.lost,
             self.changed,
@@ -86,7 +86,7 @@ impl Findings {
 
 /// Holds a history against a scan of the whole log and the tokens that were never used.
 #[must_use]
-pub fn check(appends: &[Append], scan: &[Found], tokens: &[Token]) -> Findings {
+pub(crate) fn check(appends: &[Append], scan: &[Found], tokens: &[Token]) -> Findings {
     let mut findings = Findings {
         in_log: scan.len() as u64,
         scan_broken: broken_order(scan),
@@ -117,7 +117,9 @@ fn check_records(appends: &[Append], scan: &[Found], findings: &mut Findings) {
                 findings.acknowledged += append.records.len() as u64;
                 allowed.extend(&append.records);
                 for (record, position) in append.records.iter().zip(positions) {
-                    let right = by_position.get(position).is_some_and(|found| *found == record);
+                    let right = by_position
+                        .get(position)
+                        .is_some_and(|found| *found == record);
                     if !times.contains_key(record) {
                         findings.lost += 1;
                     } else if !right {
@@ -142,7 +144,11 @@ fn granted_twice(appends: &[Append], tokens: &[Token]) -> u64 {
         _ => None,
     });
     let mut ranges: Vec<_> = written.flatten().map(|p| (p.0, p.0 + 1)).collect();
-    ranges.extend(tokens.iter().map(|token| (token.first, token.first + token.count)));
+    ranges.extend(
+        tokens
+            .iter()
+            .map(|token| (token.first, token.first + token.count)),
+    );
     ranges.sort_unstable();
     let (mut end, mut twice) = (0, 0);
     for (first, behind) in ranges {
@@ -187,18 +193,26 @@ mod tests {
         Append {
             started,
             ended,
-            records: records.iter().map(|r| Bytes::from_static(r.as_bytes())).collect(),
+            records: records
+                .iter()
+                .map(|r| Bytes::from_static(r.as_bytes()))
+                .collect(),
             outcome: Outcome::Committed(positions),
         }
     }
 
     fn scan(found: &[(u64, &'static str)]) -> Vec<Found> {
         let found = found.iter();
-        found.map(|(p, r)| (Position(*p), Bytes::from_static(r.as_bytes()))).collect()
+        found
+            .map(|(p, r)| (Position(*p), Bytes::from_static(r.as_bytes())))
+            .collect()
     }
 
     fn history() -> Vec<Append> {
-        vec![append(1, 2, &["a", "b"], &[0, 1]), append(3, 4, &["c"], &[7])]
+        vec![
+            append(1, 2, &["a", "b"], &[0, 1]),
+            append(3, 4, &["c"], &[7]),
+        ]
     }
 
     #[test]
@@ -214,8 +228,14 @@ mod tests {
         let check_scan = |found: &[(u64, &'static str)]| check(&history(), &scan(found), &[]);
         assert_eq!(check_scan(&[(0, "a"), (7, "c")]).lost, 1);
         assert_eq!(check_scan(&[(0, "a"), (2, "b"), (7, "c")]).changed, 1);
-        assert_eq!(check_scan(&[(0, "a"), (1, "b"), (7, "c"), (8, "c")]).doubled, 1);
-        assert_eq!(check_scan(&[(0, "a"), (1, "b"), (7, "c"), (8, "x")]).foreign, 1);
+        assert_eq!(
+            check_scan(&[(0, "a"), (1, "b"), (7, "c"), (8, "c")]).doubled,
+            1
+        );
+        assert_eq!(
+            check_scan(&[(0, "a"), (1, "b"), (7, "c"), (8, "x")]).foreign,
+            1
+        );
         assert_eq!(check_scan(&[(0, "a"), (7, "c"), (1, "b")]).scan_broken, 1);
         let token = |first, count| Token { first, count };
         let tokens = [token(2, 3), token(4, 2), token(7, 1)];
@@ -228,8 +248,14 @@ mod tests {
     #[test]
     fn an_append_that_began_later_has_to_lie_behind() {
         let late = vec![append(1, 2, &["a"], &[5]), append(3, 4, &["b"], &[4])];
-        assert_eq!(check(&late, &scan(&[(4, "b"), (5, "a")]), &[]).order_broken, 1);
+        assert_eq!(
+            check(&late, &scan(&[(4, "b"), (5, "a")]), &[]).order_broken,
+            1
+        );
         let overlapping = vec![append(1, 3, &["a"], &[5]), append(2, 4, &["b"], &[4])];
-        assert_eq!(check(&overlapping, &scan(&[(4, "b"), (5, "a")]), &[]).order_broken, 0);
+        assert_eq!(
+            check(&overlapping, &scan(&[(4, "b"), (5, "a")]), &[]).order_broken,
+            0
+        );
     }
 }

@@ -1,3 +1,3 @@
 //! Pure parts: what a history of appends promises, and whether a log keeps it.
 
-pub mod history;
+pub(crate) mod history;

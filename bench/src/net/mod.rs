@@ -1,5 +1,5 @@
 //! Sockets: raw requests for tokens, and a proxy that makes a store fail.
 
-pub mod probe;
-pub mod proxy;
-pub mod stall;
+pub(crate) mod probe;
+pub(crate) mod proxy;
+pub(crate) mod stall;

@@ -13,7 +13,7 @@ use crate::logic::history::Token;
 
 /// A client that speaks only to the sequencer.
 #[derive(Debug)]
-pub struct Probe {
+pub(crate) struct Probe {
     socket: UdpSocket,
     log: LogId,
     client: ClientId,
@@ -25,7 +25,7 @@ impl Probe {
     ///
     /// # Errors
     /// What the system says about the socket.
-    pub async fn new(sequencer: SocketAddr, log: LogId, client: u64) -> Result<Self> {
+    pub(crate) async fn new(sequencer: SocketAddr, log: LogId, client: u64) -> Result<Self> {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         socket.connect(sequencer).await?;
         let client = ClientId(client);
@@ -42,7 +42,7 @@ impl Probe {
     ///
     /// # Errors
     /// None in practice: a socket whose peer is down counts as no answer.
-    pub async fn grant(&mut self, count: u32, limit: Duration) -> Result<Option<Token>> {
+    pub(crate) async fn grant(&mut self, count: u32, limit: Duration) -> Result<Option<Token>> {
         self.request += 1;
         let request = RequestId(self.request);
         let header = Header::request(Kind::Grant, self.log, self.client, 1);

@@ -45,7 +45,7 @@ enum Fault {
 
 /// What was done, by kind.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
-pub struct Injected {
+pub(crate) struct Injected {
     requests: u64,
     fail_before: u64,
     slow_down: u64,
@@ -59,7 +59,7 @@ pub struct Injected {
 impl Injected {
     /// All faults together.
     #[must_use]
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.fail_before
             + self.slow_down
             + self.conflict
@@ -72,7 +72,7 @@ impl Injected {
 
 /// A running proxy. It ends when this is dropped.
 #[derive(Debug)]
-pub struct Proxy {
+pub(crate) struct Proxy {
     address: SocketAddr,
     state: Arc<Shared>,
     task: AbortHandle,
@@ -93,7 +93,7 @@ impl Proxy {
     ///
     /// # Errors
     /// If the target is no URI or no port is free.
-    pub async fn start(target: &str, seed: u64) -> Result<Self> {
+    pub(crate) async fn start(target: &str, seed: u64) -> Result<Self> {
         let state = Arc::new(Shared {
             target: target.parse().context("the target of the proxy")?,
             client: Client::builder(TokioExecutor::new()).build_http(),
@@ -119,18 +119,18 @@ impl Proxy {
 
     /// URL of the proxy.
     #[must_use]
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// The share of requests that meet a fault from now on, 0 to 1.
-    pub fn rate(&self, rate: f64) {
+    pub(crate) fn rate(&self, rate: f64) {
         *lock(&self.state.rate) = rate;
     }
 
     /// What was done so far.
     #[must_use]
-    pub fn injected(&self) -> Injected {
+    pub(crate) fn injected(&self) -> Injected {
         *lock(&self.state.injected)
     }
 }
@@ -213,7 +213,9 @@ async fn pass(State(shared): State<Arc<Shared>>, mut request: Request) -> Respon
 }
 
 fn answer(status: StatusCode, code: &str) -> Response<Body> {
-    let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>injected</Message></Error>");
+    let body = format!(
+        "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>injected</Message></Error>"
+    );
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     response

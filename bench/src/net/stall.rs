@@ -15,18 +15,18 @@ const CHUNK: usize = 64 << 10;
 
 /// The switch of a relay.
 #[derive(Debug)]
-pub struct Stall {
+pub(crate) struct Stall {
     held: watch::Sender<bool>,
 }
 
 impl Stall {
     /// Holds back everything that the client sends from now on.
-    pub fn hold(&self) {
+    pub(crate) fn hold(&self) {
         self.held.send_replace(true);
     }
 
     /// Passes on what was held back, and what comes.
-    pub fn release(&self) {
+    pub(crate) fn release(&self) {
         self.held.send_replace(false);
     }
 }
@@ -35,7 +35,7 @@ impl Stall {
 ///
 /// # Errors
 /// If the log cannot be opened.
-pub async fn client(cluster: &Cluster) -> Result<(Log, Stall)> {
+pub(crate) async fn client(cluster: &Cluster) -> Result<(Log, Stall)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
     let (held, watched) = watch::channel(false);
@@ -77,7 +77,11 @@ async fn relay(
         if len == 0 || held.wait_for(|held| !held).await.is_err() {
             return;
         }
-        if to.write_all(buffer.get(..len).unwrap_or(&[])).await.is_err() {
+        if to
+            .write_all(buffer.get(..len).unwrap_or(&[]))
+            .await
+            .is_err()
+        {
             return;
         }
     }

@@ -18,7 +18,7 @@ const TAIL_TIMEOUT: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// If the log cannot be read, or its tail does not become durable.
-pub async fn read_all(log: &Log) -> Result<(Position, Vec<Found>)> {
+pub(crate) async fn read_all(log: &Log) -> Result<(Position, Vec<Found>)> {
     let tail = timeout(TAIL_TIMEOUT, log.tail(Tail::Linearizable)).await;
     let tail = tail.context("the tail does not become durable")??;
     let mut scan = log.read(Position(0)..tail);
@@ -35,7 +35,7 @@ pub async fn read_all(log: &Log) -> Result<(Position, Vec<Found>)> {
 ///
 /// # Errors
 /// If the log cannot be read.
-pub async fn judge(
+pub(crate) async fn judge(
     cluster: &Cluster,
     appends: &[Append],
     tokens: &[Token],
@@ -61,6 +61,7 @@ pub async fn judge(
     ] {
         report.exactly(name, value, 0);
     }
+    report.exactly("history_kept", findings.is_clean(), true);
     report.exactly("verify_clean", verified.is_ok(), true);
     match verified {
         Ok(summary) => report.figure("objects", summary.get("objects").unwrap_or(&Value::Null)),

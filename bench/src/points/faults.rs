@@ -14,7 +14,7 @@ use crate::report::Report;
 
 /// How the faults are injected.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Endpoint of an honest S3 server, as http://127.0.0.1:5000
     #[arg(long, value_name = "URL", env = "STRIPELOG_TEST_S3_ENDPOINT")]
     endpoint: String,
@@ -36,8 +36,11 @@ pub struct Args {
 ///
 /// # Errors
 /// If the server is not there, or the daemons do not run.
-pub async fn run(args: Args) -> Result<Report> {
-    ensure!((0.0..=0.9).contains(&args.rate), "--rate is a share from 0 to 0.9");
+pub(crate) async fn run(args: Args) -> Result<Report> {
+    ensure!(
+        (0.0..=0.9).contains(&args.rate),
+        "--rate is a share from 0 to 0.9"
+    );
     let seed = args.seed.unwrap_or_else(|| rand::rng().random());
     eprintln!("seed {seed}");
     let proxy = Proxy::start(&args.endpoint, seed).await?;

@@ -18,7 +18,7 @@ use crate::report::Report;
 
 /// How the hole is made.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Age at which a hole becomes junk, in milliseconds
     #[arg(long, default_value_t = 1000)]
     hole_timeout_ms: u64,
@@ -34,11 +34,16 @@ const HOLE: u32 = 5;
 ///
 /// # Errors
 /// If the daemons do not run, or answer otherwise than a step needs.
-pub async fn run(args: Args) -> Result<Report> {
-    timeout(LIMIT, steps(&args)).await.context("took too long")?
+pub(crate) async fn run(args: Args) -> Result<Report> {
+    timeout(LIMIT, steps(&args))
+        .await
+        .context("took too long")?
 }
 
-#[allow(clippy::disallowed_methods, reason = "measures how long a reader waits")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "measures how long a reader waits"
+)]
 async fn steps(args: &Args) -> Result<Report> {
     let mut report = Report::new("hole");
     let setting = format!("writer.hole_timeout_ms={}", args.hole_timeout_ms);
@@ -58,14 +63,24 @@ async fn steps(args: &Args) -> Result<Report> {
     };
     let began = Instant::now();
     let behind = log.append_one(Bytes::from_static(b"behind")).await?;
-    ensure!(behind.0 >= token.first + token.count, "the record lies behind the hole");
+    ensure!(
+        behind.0 >= token.first + token.count,
+        "the record lies behind the hole"
+    );
     let committed_ms = began.elapsed().as_millis();
     let seen = read_over(&log, before, behind).await?;
     let waited_ms = u64::try_from(began.elapsed().as_millis())?;
     report.figure("hole_timeout_ms", args.hole_timeout_ms);
-    report.figure("record_behind_committed_after_ms", u64::try_from(committed_ms)?);
+    report.figure(
+        "record_behind_committed_after_ms",
+        u64::try_from(committed_ms)?,
+    );
     report.figure("reader_passed_after_ms", waited_ms);
-    report.at_least("reader_waited_ms", waited_ms as f64, args.hole_timeout_ms as f64);
+    report.at_least(
+        "reader_waited_ms",
+        waited_ms as f64,
+        args.hole_timeout_ms as f64,
+    );
     report.exactly("junk_positions", seen.0, u64::from(HOLE));
     report.exactly("records_in_order", seen.1, ["before", "behind"]);
     // The dead client comes back: its positions are junk for ever.
@@ -77,7 +92,11 @@ async fn steps(args: &Args) -> Result<Report> {
 }
 
 /// Reads everything from `before` to `behind`: how many positions are junk, and the records.
-async fn read_over(log: &stripelog::Log, before: Position, behind: Position) -> Result<(u64, Vec<String>)> {
+async fn read_over(
+    log: &stripelog::Log,
+    before: Position,
+    behind: Position,
+) -> Result<(u64, Vec<String>)> {
     log.tail(Tail::Linearizable).await?;
     let mut scan = log.read(before..behind.plus(1)).with_junk(true);
     let (mut junk, mut records, mut next) = (0, Vec::new(), before);
@@ -150,7 +169,10 @@ async fn late_client(cluster: &Cluster, args: &Args) -> Result<bool> {
     stall.release();
     let position = append.await??;
     let (_, scan) = super::check::read_all(&log).await?;
-    let late: Vec<_> = scan.iter().filter(|(_, record)| record.as_ref() == b"late").collect();
+    let late: Vec<_> = scan
+        .iter()
+        .filter(|(_, record)| record.as_ref() == b"late")
+        .collect();
     let once = matches!(late.as_slice(), [(found, _)] if *found == position);
-    Ok(once && log.stats().reappended > 0)
+    Ok(once && log.stats().records_reappended > 0)
 }

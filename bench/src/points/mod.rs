@@ -1,6 +1,7 @@
 //! What the project promises, each promise a command that measures it.
 
-pub mod check;
-pub mod faults;
-pub mod hole;
-pub mod rounds;
+pub(crate) mod check;
+pub(crate) mod faults;
+pub(crate) mod hole;
+pub(crate) mod input;
+pub(crate) mod rounds;

@@ -31,7 +31,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// How the rounds are run.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Rounds: in each one daemon, or both, are killed and started again
     #[arg(long, default_value_t = 50)]
     rounds: u32,
@@ -53,7 +53,7 @@ pub struct Args {
 ///
 /// # Errors
 /// If the daemons cannot be run, or do not recover.
-pub async fn run(args: Args) -> Result<Report> {
+pub(crate) async fn run(args: Args) -> Result<Report> {
     let seed = args.seed.unwrap_or_else(|| rand::rng().random());
     eprintln!("seed {seed}");
     let mut cluster = Cluster::start(Spec {
@@ -75,13 +75,17 @@ async fn rounds(args: &Args, seed: u64, cluster: &mut Cluster) -> Result<Report>
     let witness = Witness::start(cluster, &log).await?;
     let follower = Follower::start(&log);
     progress(&load, cluster).await?;
-    let mut kills = [0_u32; 3];
+    let mut kills = [0_u32; 4];
     for round in 0..args.rounds {
         let target = random.random_range(0..kills.len());
         sleep(Duration::from_millis(random.random_range(0..=args.calm_ms))).await;
-        one_round(cluster, target, &mut random).await.with_context(|| format!("round {round}"))?;
+        one_round(cluster, target, &mut random)
+            .await
+            .with_context(|| format!("round {round}"))?;
         kills[target] += 1;
-        progress(&load, cluster).await.with_context(|| format!("round {round}, seed {seed}"))?;
+        progress(&load, cluster)
+            .await
+            .with_context(|| format!("round {round}, seed {seed}"))?;
     }
     let mut report = Report::new("kill-9");
     report.figure("seed", seed);
@@ -90,6 +94,7 @@ async fn rounds(args: &Args, seed: u64, cluster: &mut Cluster) -> Result<Report>
     report.figure("killed_sequencer", kills[0]);
     report.figure("killed_writer", kills[1]);
     report.figure("killed_both", kills[2]);
+    report.figure("stopped_both", kills[3]);
     report.figure("appended_again", load.appended_again());
     let tokens = witness.finish().await?;
     let (appends, errors) = load.finish().await;
@@ -98,7 +103,9 @@ async fn rounds(args: &Args, seed: u64, cluster: &mut Cluster) -> Result<Report>
         eprintln!("append failed: {error}");
     }
     let (_, scan) = check::judge(cluster, &appends, &tokens, &mut report).await?;
-    let followed = follower.finish(scan.last().map(|(position, _)| *position)).await?;
+    let followed = follower
+        .finish(scan.last().map(|(position, _)| *position))
+        .await?;
     report.exactly("follower_saw_the_same", followed == scan, true);
     let panics = cluster.panics(Daemon::Sequencer) + cluster.panics(Daemon::Writer);
     report.exactly("panics", panics, 0);
@@ -115,7 +122,11 @@ async fn one_round(cluster: &mut Cluster, target: usize, random: &mut StdRng) ->
         targets.reverse();
     }
     for daemon in &targets {
-        cluster.kill(*daemon).await?;
+        // A stop in good order is a round as well: what it writes has to be right for the next start.
+        match target {
+            3 => cluster.stop(*daemon).await?,
+            _ => cluster.kill(*daemon).await?,
+        }
     }
     sleep(Duration::from_millis(random.random_range(0..300))).await;
     if random.random() {
