@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::net::UdpSocket;
 use wire::datagram::{self, Datagram, Grant, Header, Kind, Reply, Status};
-use wire::{Epoch, LogId, Position, RequestId};
+use wire::{ClientId, Epoch, LogId, Position, RequestId};
 
 use super::FakeWriter;
 
@@ -38,7 +38,7 @@ pub struct State {
     pub durable_known: bool,
     /// Every grant request that came, as (request, count).
     pub requests: Vec<(RequestId, u32)>,
-    remembered: HashMap<RequestId, (Position, u32)>,
+    remembered: HashMap<(ClientId, RequestId), (Position, u32)>,
 }
 
 #[derive(Clone)]
@@ -109,11 +109,14 @@ impl State {
         if answer == Some(Answer::LoseRequest) {
             return Vec::new();
         }
-        let (first, count) = *self.remembered.entry(grant.request).or_insert_with(|| {
-            let first = Position(self.next);
-            self.next += u64::from(grant.count);
-            (first, grant.count)
-        });
+        let (first, count) = *self
+            .remembered
+            .entry((header.client, grant.request))
+            .or_insert_with(|| {
+                let first = Position(self.next);
+                self.next += u64::from(grant.count);
+                (first, grant.count)
+            });
         let right = Reply::new(grant.request, grant.lane, Status::Ok, first, count);
         let reply = self.encode(&header, right);
         match answer {
