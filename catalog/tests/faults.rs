@@ -54,6 +54,8 @@ async fn reads_lists_and_deletes_fail_as_told() {
     for fault in [Fault::Fail, Fault::LoseAnswer] {
         faults.next(Operation::Get, [fault]);
         assert!(store.get("a/b").await.is_err());
+        faults.next(Operation::Get, [fault]);
+        assert!(store.get("not/there").await.is_err());
         faults.next(Operation::List, [fault]);
         assert!(store.list("a", None).await.is_err());
         faults.next(Operation::Delete, [fault]);
@@ -62,7 +64,7 @@ async fn reads_lists_and_deletes_fail_as_told() {
         assert_eq!(there, fault == Fault::Fail);
     }
     let injected = faults.counts().injected;
-    assert_eq!((injected.failed, injected.answers_lost), (3, 3));
+    assert_eq!((injected.failed, injected.answers_lost), (4, 4));
 }
 
 #[tokio::test]

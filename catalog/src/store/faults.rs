@@ -200,12 +200,14 @@ impl ObjectStore for FaultyStore {
         if fault == Fault::Deny {
             return Err(denied(location));
         }
-        let mut result = self.inner.get_opts(location, options).await?;
+        let answer = self.inner.get_opts(location, options).await;
         self.faults.after(fault).await;
-        if fault == Fault::LoseAnswer {
-            let broken = stream::iter([Err(failed(Operation::Get))]);
-            result.payload = GetResultPayload::Stream(broken.boxed());
+        if fault != Fault::LoseAnswer {
+            return answer;
         }
+        let mut result = answer.map_err(|_| failed(Operation::Get))?;
+        let broken = stream::iter([Err(failed(Operation::Get))]);
+        result.payload = GetResultPayload::Stream(broken.boxed());
         Ok(result)
     }
 

@@ -178,4 +178,24 @@ mod tests {
         assert_eq!(sweep(root.path(), later).expect("swept"), 1);
         assert!(deep.join("0001").exists() && deep.join("x#y").exists());
     }
+
+    #[test]
+    fn sweepers_do_not_trip_over_one_another() {
+        let root = tempfile::tempdir().expect("directory");
+        for number in 0..2000 {
+            std::fs::write(root.path().join(format!("x#{number}")), b"").expect("file");
+        }
+        #[allow(clippy::disallowed_methods, reason = "ages files")]
+        let later = SystemTime::now() + STAGING_AGE * 2;
+        let swept: usize = std::thread::scope(|scope| {
+            let sweepers: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| sweep(root.path(), later).expect("swept")))
+                .collect();
+            sweepers
+                .into_iter()
+                .map(|s| s.join().expect("joined"))
+                .sum()
+        });
+        assert_eq!(swept, 2000);
+    }
 }

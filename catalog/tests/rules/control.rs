@@ -149,6 +149,9 @@ async fn s4_a_name_that_is_no_entry_is_an_error() {
         let error = log.last().await.expect_err("stray");
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert!(error.to_string().contains(&stray), "{error}");
+        // It neither is an entry nor can be overlooked.
+        let error = log.is_last(0).await.expect_err("stray");
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
         scene.truth.delete(&stray).await.expect("deleted");
     }
     let last = format!("{prefix}/{}", u64::MAX);
@@ -217,7 +220,8 @@ async fn one_of_two_racing_creations_makes_the_log() {
     let scene = scene(1);
     let store = || scene.store.clone();
     // Both have looked for a head before either writes one.
-    scene.faults.hold(Operation::Get);
+    let looks = [Fault::StallAnswer, Fault::StallAnswer];
+    scene.faults.next_named(Operation::Get, name::HEAD, looks);
     let a = tokio::spawn(Log::create(store(), layout()));
     let b = tokio::spawn(Log::create(store(), layout()));
     while scene.faults.counts().injected.stalled < 2 {
