@@ -34,9 +34,6 @@ pub const RECENT_BYTES: usize = 128 << 20;
 /// Reads of indexes, to answer repeated appends, at the same time.
 pub const LOOKUPS: usize = 16;
 
-/// Objects of others that a new owner adopts, one after another, before it gives up on a stripe (C-6).
-pub const FENCE_ATTEMPTS: usize = 64;
-
 /// How often frontiers are reported while they move.
 pub const REPORT_INTERVAL: Duration = Duration::from_millis(20);
 

@@ -22,7 +22,7 @@ use crate::logic::action::Config;
 use crate::metrics::Metrics;
 use crate::net::{Reporter, Server};
 use crate::shared::Shared;
-use crate::store::{self, Event, StripeHandle, Workers, take_over};
+use crate::store::{Event, StripeHandle, Workers, take_over};
 
 /// Stripes that are taken over at the same time.
 const TAKE_OVERS: usize = 8;
@@ -252,21 +252,21 @@ async fn take_one(
     recent_bytes: usize,
 ) -> Result<(StripeHandle, JoinHandle<()>), WriterError> {
     let chain = log.chain(&segment, stripe);
-    let fill_to = segment.layout.slot_at_or_after(stripe, entry.epoch_start);
-    let started = store::now();
-    let owned = take_over(&chain, entry.epoch, fill_to, writer).await?;
+    let seal_to = segment.layout.slot_at_or_after(stripe, entry.epoch_start);
+    let taken = take_over(&chain, entry.epoch, writer).await?;
     let config = Config {
         linger: options.linger,
         target_bytes: OBJECT_TARGET_BYTES,
         max_commit_age: options.max_commit_age,
     };
+    let workers = workers.clone();
     Ok(StripeHandle::start(
         chain,
-        &owned,
+        &taken,
+        seal_to,
         config,
         recent_bytes,
-        workers.clone(),
-        started,
+        workers,
     ))
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use wire::frame::AckStatus;
 use wire::object::{Author, ChainId, Index, Object};
-use wire::{Epoch, Identity, Run, Slot};
+use wire::{Epoch, Identity, OwnerNumber, Run, Slot};
 
 use super::action::{Action, Config, FlightId, PutOutcome};
 use super::flight::{Check, Flight, FlightState, Late, is_fenced_by};
@@ -34,15 +34,15 @@ pub struct Stripe<T> {
     seal_to: Slot,
     fill_below: Slot,
     verified_at: Duration,
+    established: bool,
     fenced: bool,
     actions: Vec<Action<T>>,
 }
 
 impl<T: Clone> Stripe<T> {
-    /// A stripe whose chain ends at `frontier`, behind this owner's fence (C-6). `now` is the time when
-    /// the walk began after which the fence was put, and not when the fence was stored: a fence that took
-    /// longer than `max_commit_age` has to be found by another walk first (C-7). Before anything is
-    /// appended, [`Self::seal`] is to be told the last seal.
+    /// A stripe whose chain ends at `frontier`, as a walk that began at `now` found it. The owner number of
+    /// `author` is the next one after all of the chain. The first object that this owner puts is its fence
+    /// (C-6). Before anything is appended, [`Self::seal`] is to be told the last seal.
     #[must_use]
     pub fn new(
         chain: ChainId,
@@ -64,6 +64,7 @@ impl<T: Clone> Stripe<T> {
             seal_to: frontier,
             fill_below: frontier,
             verified_at: now,
+            established: false,
             fenced: false,
             actions: Vec::new(),
         }
@@ -79,6 +80,12 @@ impl<T: Clone> Stripe<T> {
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.held.bytes()
+    }
+
+    /// This owner's number.
+    #[must_use]
+    pub fn owner(&self) -> OwnerNumber {
+        self.author.owner
     }
 
     /// Whether another process owns the stripe.
@@ -169,7 +176,14 @@ impl<T: Clone> Stripe<T> {
     /// When the next object is due; `None` if nothing waits or too many puts are under way.
     #[must_use]
     pub fn due(&self) -> Option<Duration> {
-        if self.fenced || self.flights.len() >= FLIGHTS_A_STRIPE {
+        // [C-6] The fence goes alone: an object behind it could otherwise be stored without it, and be
+        // met by the next owner under a number that it cannot know of.
+        let places = if self.established {
+            FLIGHTS_A_STRIPE
+        } else {
+            1
+        };
+        if self.fenced || self.flights.len() >= places {
             return None;
         }
         let since = self.held.ready_since()?;
@@ -250,7 +264,9 @@ impl<T: Clone> Stripe<T> {
             let Some(header) = front.decided() else {
                 return;
             };
-            if is_fenced_by(self.author, header.author) || header.start != self.frontier {
+            if is_fenced_by(self.author, self.established, header.author)
+                || header.start != self.frontier
+            {
                 return self.fence();
             }
             // [C-7] After a pause the name may have been created anew, by whomever, after it was collected.
@@ -277,6 +293,7 @@ impl<T: Clone> Stripe<T> {
             return;
         };
         self.frontier = flight.header.end;
+        self.established = true;
         // [C-7] The name was free at some time after `started`, and the chain ended there.
         self.verified_at = self.verified_at.max(flight.started);
         let (runs, waiters): (Vec<_>, Vec<_>) = flight
@@ -297,6 +314,11 @@ impl<T: Clone> Stripe<T> {
     /// is planned anew: an object of this owner that is stored further on is met again under its name if
     /// the chain comes to end there, and is an orphan if not.
     fn adopt(&mut self, index: Box<Index>, now: Duration) {
+        let author = index.header.author;
+        if author.owner == self.author.owner {
+            self.established = author.writer == self.author.writer;
+            self.author.owner.0 += u64::from(!self.established);
+        }
         self.frontier = index.header.end;
         self.actions.push(Action::Adopted(index));
         let flights = std::mem::take(&mut self.flights);

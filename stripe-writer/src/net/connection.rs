@@ -15,7 +15,7 @@ use wire::frame::{
     AckStatus, Append, Ask, End, EndReason, Frame, Frontier, Frontiers, PREFIX_BYTES, Place,
     Prefix, Refusal, Seal, Welcome,
 };
-use wire::{Fixed, Run, RunBody, WireError};
+use wire::{Fixed, OwnerNumber, Run, RunBody, WireError};
 
 use super::outgoing::{self, Outgoing, Token};
 use super::tail;
@@ -251,7 +251,7 @@ impl Connection {
             };
             let frontier = Frontier {
                 place,
-                owner: handle.owner,
+                owner: OwnerNumber(handle.owner.load(Ordering::Relaxed)),
                 held_bytes: handle.held_bytes.load(Ordering::Relaxed),
             };
             body.extend_from_slice(&frontier.to_vec());

@@ -12,12 +12,12 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use wire::frame::AckStatus;
-use wire::{Epoch, OwnerNumber, Position, Run, Slot};
+use wire::{Epoch, Position, Run, Slot};
 
 use super::clock;
-use super::fence::Owned;
 use super::history::History;
 use super::puts::{self, Done};
+use super::takeover::Taken;
 use crate::limits::EVENTS_A_STRIPE;
 use crate::logic::action::{Action, Config};
 use crate::logic::stripe::Stripe;
@@ -68,7 +68,7 @@ pub(crate) struct StripeHandle {
     /// Its chain.
     pub(crate) chain: Chain,
     /// This owner's number.
-    pub(crate) owner: OwnerNumber,
+    pub(crate) owner: Arc<AtomicU64>,
     /// Sends to its task; waits when the task has much to do.
     pub(crate) events: mpsc::Sender<Event>,
     /// First slot that is not decided.
@@ -95,29 +95,26 @@ struct Task {
 }
 
 impl StripeHandle {
-    /// Starts the task of a stripe that this process owns; its take-over began at `verified_at`.
+    /// Starts the task of a stripe. Slots below `seal_to`, which tokens of sealed epochs alone could write,
+    /// become junk at once (H-3).
     #[must_use]
     pub(crate) fn start(
         chain: Chain,
-        owned: &Owned,
+        taken: &Taken,
+        seal_to: Slot,
         config: Config,
         recent_bytes: usize,
         workers: Workers,
-        verified_at: Duration,
     ) -> (Self, JoinHandle<()>) {
         let (events, inbox) = mpsc::channel(EVENTS_A_STRIPE);
-        let (frontier, watched) = watch::channel(owned.frontier);
-        let history = History::new(chain.clone(), &owned.headers, owned.frontier, recent_bytes);
-        let stripe = Stripe::new(
-            chain.id(),
-            owned.author,
-            owned.frontier,
-            config,
-            verified_at,
-        );
+        let (frontier, watched) = watch::channel(taken.frontier);
+        let history = History::new(chain.clone(), &taken.headers, taken.frontier, recent_bytes);
+        let author = taken.author;
+        let mut stripe = Stripe::new(chain.id(), author, taken.frontier, config, taken.walked_at);
+        stripe.seal(author.epoch, seal_to, clock::now());
         let handle = Self {
             chain,
-            owner: owned.author.owner,
+            owner: Arc::new(AtomicU64::new(author.owner.0)),
             events,
             frontier: watched,
             history: Arc::new(history),
@@ -270,6 +267,9 @@ impl Task {
                 }
             }
         }
+        self.handle
+            .owner
+            .store(self.stripe.owner().0, Ordering::Relaxed);
         let held = u64::try_from(self.stripe.held_bytes()).unwrap_or(u64::MAX);
         self.handle.held_bytes.store(held, Ordering::Relaxed);
         if self.stripe.is_sealed() {

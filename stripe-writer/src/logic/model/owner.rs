@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use wire::object::{Author, ChainId, Object};
-use wire::{Epoch, OwnerNumber, Run, Slot, WriterId};
+use wire::object::{Author, ChainId};
+use wire::{Epoch, OwnerNumber, Slot, WriterId};
 
 use super::client::Token;
 use super::store::Walk;
-use crate::logic::action::{Config, FlightId, PutOutcome};
+use crate::logic::action::Config;
 use crate::logic::stripe::Stripe;
 
 #[derive(Debug)]
 pub(super) enum Stage {
     /// Looks where the chain ends.
     Starting,
-    /// Puts its fence.
-    Fencing { fence: Object, walked_at: Duration },
+    /// Knows where the chain ended at that time.
+    Walked { walk: Walk, walked_at: Duration },
     /// Serves.
     Serving(Box<Stripe<Token>>),
     /// Its process has ended.
@@ -35,9 +35,6 @@ pub(super) struct Owner {
     pub(super) said_end: Slot,
     pub(super) said_fenced: bool,
 }
-
-/// Which put an answer is for: the fence, or a flight.
-pub(super) type PutKey = Option<FlightId>;
 
 impl Owner {
     pub(super) fn new(number: usize, heard: (Epoch, Slot)) -> Self {
@@ -74,43 +71,20 @@ impl Owner {
         }
     }
 
-    /// The fence for a chain as a walk found it.
-    pub(super) fn fence(&mut self, chain: ChainId, walk: &Walk, walked_at: Duration) -> Object {
+    /// Serves from where a walk found the end of the chain.
+    pub(super) fn serve(&mut self, chain: ChainId, config: Config, now: Duration) {
+        let Stage::Walked { walk, walked_at } = &self.stage else {
+            return;
+        };
         let author = Author {
             epoch: self.heard.0,
             owner: OwnerNumber(walk.owner.0 + 1),
             writer: self.writer,
         };
-        // [H-3] What tokens of sealed epochs alone could write becomes junk on the way.
-        let junk = Run::junk(walk.end, walk.end.until(self.heard.1).max(1));
-        let fence = Object::build(chain, author, &[junk]).expect("valid");
-        self.stage = Stage::Fencing {
-            fence: fence.clone(),
-            walked_at,
-        };
-        fence
-    }
-
-    /// The fence's put ended. Serves if it is stored, in time (C-7); else walks again.
-    pub(super) fn fenced(
-        &mut self,
-        chain: ChainId,
-        outcome: &PutOutcome,
-        config: Config,
-        now: Duration,
-    ) {
-        let Stage::Fencing { fence, walked_at } = &self.stage else {
-            return;
-        };
-        let header = fence.index.header;
-        let in_time = now.saturating_sub(*walked_at) <= config.max_commit_age;
-        if matches!(outcome, PutOutcome::Stored) && in_time {
-            let stripe = Stripe::new(chain, header.author, header.end, config, *walked_at);
-            self.said_end = header.end;
-            self.stage = Stage::Serving(Box::new(stripe));
-        } else {
-            self.stage = Stage::Starting;
-        }
+        let mut stripe = Stripe::new(chain, author, walk.end, config, *walked_at);
+        stripe.seal(self.heard.0, self.heard.1, now);
+        self.said_end = walk.end;
+        self.stage = Stage::Serving(Box::new(stripe));
     }
 
     /// Reads the control chain, once it serves.

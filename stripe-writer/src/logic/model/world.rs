@@ -7,7 +7,7 @@ use wire::object::{ChainId, Header, Object};
 use wire::{Epoch, Identity, Layout, LogId, SegmentId, Slot, StripeId};
 
 use super::client::{Clients, Token};
-use super::owner::{Owner, PutKey, Stage};
+use super::owner::{Owner, Stage};
 use super::rng::Rng;
 use super::store::{Content, Store};
 use crate::limits::FLIGHTS_A_STRIPE;
@@ -20,12 +20,12 @@ pub(super) enum Op {
     Put {
         owner: usize,
         object: Object,
-        key: Option<PutKey>,
+        key: Option<FlightId>,
     },
     /// The answer reaches the owner.
     PutDone {
         owner: usize,
-        key: PutKey,
+        key: FlightId,
         outcome: PutOutcome,
     },
     /// A walk that an owner began at `since` (C-7).
@@ -209,7 +209,7 @@ impl World {
         self.act(owner);
     }
 
-    fn put(&mut self, owner: usize, object: Object, key: Option<PutKey>) {
+    fn put(&mut self, owner: usize, object: Object, key: Option<FlightId>) {
         let outcome = self.store.put(&object);
         let again = self.rng.percent(self.faults.repeated_puts);
         let lost = self.rng.percent(self.faults.lost_answers);
@@ -233,14 +233,9 @@ impl World {
         });
     }
 
-    fn put_done(&mut self, owner: usize, key: PutKey, outcome: PutOutcome) {
+    fn put_done(&mut self, owner: usize, key: FlightId, outcome: PutOutcome) {
         let now = self.now;
-        if let Some(id) = key {
-            return self.with(owner, |stripe| stripe.put_done(id, outcome, now));
-        }
-        let (chain, config) = (self.chain, self.config);
-        self.owners[owner].fenced(chain, &outcome, config, now);
-        self.act(owner);
+        self.with(owner, |stripe| stripe.put_done(key, outcome, now));
     }
 
     fn look_up(
@@ -282,13 +277,15 @@ impl World {
 
     /// An owner closes what is due.
     pub(super) fn close(&mut self, owner: usize) {
-        let (now, chain) = (self.now, self.chain);
-        if matches!(self.owners[owner].stage, Stage::Starting) {
-            let walk = self.store.walk();
-            let object = self.owners[owner].fence(chain, &walk, now);
-            let key = Some(None);
-            self.ops.push(Op::Put { owner, object, key });
-            return;
+        let (now, chain, config) = (self.now, self.chain, self.config);
+        match self.owners[owner].stage {
+            Stage::Starting => {
+                let (walk, walked_at) = (self.store.walk(), now);
+                self.owners[owner].stage = Stage::Walked { walk, walked_at };
+                return;
+            }
+            Stage::Walked { .. } => self.owners[owner].serve(chain, config, now),
+            _ => {}
         }
         let told = self.owners[owner].told;
         let Some(stripe) = self.owners[owner].stripe() else {
@@ -298,7 +295,7 @@ impl World {
             for run in object.index.runs.iter().filter(|run| run.records.is_none()) {
                 assert!(run.end() <= told, "h1: filled what was not told");
             }
-            let key = Some(Some(id));
+            let key = Some(id);
             self.ops.push(Op::Put { owner, object, key });
         }
         assert!(stripe.flights() <= FLIGHTS_A_STRIPE, "too many flights");
