@@ -60,7 +60,7 @@ impl<P: Copy, C: Counter> Core<P, C> {
         for (grant, outcome) in grants.iter().zip(outcomes) {
             let token = match *outcome {
                 Outcome::Token(token) => token,
-                Outcome::Batch(token) => token.from_base(moment.base),
+                Outcome::Batch(token) => token.starting_at(moment.base),
                 // The tokens of its other requests are remembered, should they be asked for again.
                 Outcome::Stale => return self.counters.dropped.count(STALE),
                 Outcome::TailMoved => {

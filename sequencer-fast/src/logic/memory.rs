@@ -38,7 +38,7 @@ impl Token {
     }
 
     /// The token whose `first` counts from the start of the batch, once the batch starts at `base`.
-    pub(crate) fn from_base(self, base: Position) -> Self {
+    pub(crate) fn starting_at(self, base: Position) -> Self {
         let first = base.plus(self.first.0);
         Self { first, ..self }
     }
@@ -136,7 +136,7 @@ impl Memory {
             return;
         };
         if let State::Batch(token) = slot.state {
-            slot.state = base.map_or(State::Nothing, |base| State::Granted(token.from_base(base)));
+            slot.state = base.map_or(State::Nothing, |base| State::Granted(token.starting_at(base)));
         }
     }
 

@@ -74,7 +74,7 @@ impl Receiver {
             header.msg_name = name.0.as_mut_ptr().cast();
             header.msg_namelen = NAME_LEN;
             header.msg_control = control.0.as_mut_ptr().cast();
-            header.msg_controllen = CONTROL_BYTES as _;
+            header.msg_controllen = CONTROL_BYTES;
             header.msg_iov = iovec;
             header.msg_iovlen = 1;
             self.headers.push(message(header));
@@ -100,7 +100,7 @@ impl Receiver {
         let name_len = usize::try_from(header.msg_namelen).ok()?;
         let name = self.names.get(index)?.0.get(..name_len)?;
         let control = &self.controls.get(index)?.0;
-        let control = control.get(..header.msg_controllen as usize)?;
+        let control = control.get(..header.msg_controllen)?;
         Some(Received {
             peer: abi::read_name(name),
             bytes: self.buffers.get(index)?.get(..len)?,
@@ -157,7 +157,7 @@ impl Sender {
             header.msg_namelen = name.write(outgoing.peer);
             header.msg_name = name.0.as_mut_ptr().cast();
             if let Some(segment) = outgoing.segment {
-                header.msg_controllen = abi::write_segment(control, segment) as _;
+                header.msg_controllen = abi::write_segment(control, segment);
                 header.msg_control = control.0.as_mut_ptr().cast();
             }
             self.headers.push(message(header));

@@ -102,7 +102,7 @@ impl Ring {
         let region = Region::new()?;
         let mut template = Box::new(empty());
         template.msg_namelen = NAME_LEN;
-        template.msg_controllen = CONTROL_BYTES as _;
+        template.msg_controllen = CONTROL_BYTES;
         let mut given = 0;
         region.give_all(&mut given);
         // SAFETY: the region is as large as the number of entries says, and is kept until the ring has
@@ -347,7 +347,7 @@ impl Slot {
         self.header.msg_iovlen = 1;
         if let Some(segment) = parcel.segment {
             let len = abi::write_segment(&mut self.control, segment);
-            self.header.msg_controllen = len as _;
+            self.header.msg_controllen = len;
             self.header.msg_control = self.control.0.as_mut_ptr().cast();
         }
         self.parcel = Some(parcel);
