@@ -142,6 +142,11 @@ impl<P: Copy, C: Counter> Core<P, C> {
         // [S-6]
         match self.memory.recall(asker, grant.request) {
             Recall::Stale => return Outcome::Stale,
+            // [S-8] Whatever the number was used for before: this request is for one token only.
+            Recall::Token(token) if conditional && token.first != grant.expected_tail => {
+                return Outcome::Refused(Status::Invalid);
+            }
+            Recall::Batch(_) if conditional => return Outcome::Refused(Status::Invalid),
             Recall::Token(token) => {
                 self.counters.retries.add(1);
                 return Outcome::Token(token);

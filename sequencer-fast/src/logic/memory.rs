@@ -136,7 +136,9 @@ impl Memory {
             return;
         };
         if let State::Batch(token) = slot.state {
-            slot.state = base.map_or(State::Nothing, |base| State::Granted(token.starting_at(base)));
+            slot.state = base.map_or(State::Nothing, |base| {
+                State::Granted(token.starting_at(base))
+            });
         }
     }
 

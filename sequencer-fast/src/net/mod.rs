@@ -10,3 +10,6 @@ pub(crate) mod sleeper;
 pub(crate) mod socket;
 mod uring;
 pub(crate) mod worker;
+
+#[cfg(test)]
+mod tests;

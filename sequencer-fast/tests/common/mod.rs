@@ -2,8 +2,11 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod desk;
+
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -13,7 +16,8 @@ use tokio::sync::Semaphore;
 use wire::control::ControlEntry;
 use wire::datagram::{self, Datagram, Grant, Header, Kind, Reply};
 use wire::{
-    ClientId, Epoch, Fixed, Lane, Layout, LogId, Position, RequestId, Segment, SegmentId, WriterId,
+    ClientId, Epoch, Fixed, Lane, Layout, LogId, Position, RequestId, Segment, SegmentId,
+    WireError, WriterId,
 };
 
 pub(crate) const LOG: LogId = LogId([7; 16]);
@@ -25,6 +29,14 @@ pub(crate) struct Chain {
     entries: Arc<Mutex<Vec<ControlEntry>>>,
     /// Appends that may go through; without a permit they wait.
     gate: Arc<Semaphore>,
+    /// Appends that have come so far, let through or not.
+    come: Arc<AtomicU32>,
+    /// Appends that are applied and then fail all the same.
+    doubtful: Arc<AtomicU32>,
+    /// Whether the store answers no question.
+    mute: Arc<AtomicBool>,
+    /// Whether the newest entry cannot be read.
+    corrupt: Arc<AtomicBool>,
 }
 
 impl Chain {
@@ -48,6 +60,10 @@ impl Chain {
         Self {
             entries: Arc::new(Mutex::new(vec![entry])),
             gate: Arc::new(Semaphore::new(1 << 20)),
+            come: Arc::default(),
+            doubtful: Arc::default(),
+            mute: Arc::default(),
+            corrupt: Arc::default(),
         }
     }
 
@@ -65,17 +81,42 @@ impl Chain {
         self.gate.add_permits(count);
     }
 
+    /// Appends that have come so far, let through or not.
+    pub(crate) fn come(&self) -> u32 {
+        self.come.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn release(&self) {
         self.gate.add_permits(1 << 20);
+    }
+
+    /// Lets the answers of that many appends get lost.
+    pub(crate) fn lose_answers(&self, count: u32) {
+        self.doubtful.store(count, Ordering::SeqCst);
+    }
+
+    /// Makes every question fail, or not.
+    pub(crate) fn set_mute(&self, mute: bool) {
+        self.mute.store(mute, Ordering::SeqCst);
+    }
+
+    pub(crate) fn make_corrupt(&self) {
+        self.corrupt.store(true, Ordering::SeqCst);
     }
 }
 
 impl Control for Chain {
     async fn last(&self) -> Result<ControlEntry, CatalogError> {
+        if self.corrupt.load(Ordering::SeqCst) {
+            let (name, what) = ("control".to_owned(), "control entry");
+            let source = WireError::Malformed { what };
+            return Err(CatalogError::Corrupt { name, source });
+        }
         Ok(self.newest())
     }
 
     async fn append(&self, entry: &ControlEntry) -> Result<(), CatalogError> {
+        self.come.fetch_add(1, Ordering::SeqCst);
         self.gate.acquire().await.expect("open").forget();
         let mut entries = self.entries();
         let next = entries.len() as u64;
@@ -83,18 +124,32 @@ impl Control for Chain {
             entries.push(entry.clone());
         }
         if entries.last() == Some(entry) {
-            return Ok(());
+            let lost = self.doubtful.load(Ordering::SeqCst);
+            if lost == 0 {
+                return Ok(());
+            }
+            self.doubtful.store(lost - 1, Ordering::SeqCst);
+            return Err(doubt());
         }
         Err(CatalogError::Fenced("another has this number".to_owned()))
     }
 
     async fn is_last(&self, number: u64) -> Result<bool, CatalogError> {
+        if self.mute.load(Ordering::SeqCst) {
+            return Err(doubt());
+        }
         Ok(self.newest().number == number)
     }
 
     async fn collect(&self, _last: u64, _now: u64) -> Result<usize, CatalogError> {
         Ok(0)
     }
+}
+
+/// An error that leaves open whether what was asked for has happened.
+fn doubt() -> CatalogError {
+    let (name, attempts) = ("control".to_owned(), 1);
+    CatalogError::Contended { name, attempts }
 }
 
 pub(crate) fn config(backend: Backend) -> Config {
