@@ -14,7 +14,7 @@ use crate::cluster::Cluster;
 use crate::logic::history::{Append, Outcome};
 
 /// Appends that one client has under way at the same time.
-const APPENDS_A_CLIENT: usize = 4;
+const APPENDS_A_CLIENT: usize = 16;
 
 /// Most records of one append.
 const RECORDS: usize = 20;

@@ -23,8 +23,11 @@ const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest time for a follower to come to the end after the load has stopped.
 const FOLLOWER_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Pause between two tokens of the witness.
-const PROBE_PAUSE: Duration = Duration::from_millis(5);
+/// Longest pause between two tokens of the witness: each is a hole that records behind it wait for.
+const PROBE_PAUSE_MS: u64 = 1000;
+
+/// Age at which a hole becomes junk. Short, so that the rounds are about load and not about waiting.
+const HOLE_TIMEOUT: &str = "writer.hole_timeout_ms=200";
 
 /// Longest wait of the witness for a token.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(50);
@@ -58,6 +61,7 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
     eprintln!("seed {seed}");
     let mut cluster = Cluster::start(Spec {
         store: args.store.clone(),
+        settings: vec![HOLE_TIMEOUT.to_owned()],
         ..Spec::default()
     })
     .await?;
@@ -72,7 +76,7 @@ async fn rounds(args: &Args, seed: u64, cluster: &mut Cluster) -> Result<Report>
     let mut random = StdRng::seed_from_u64(seed);
     let log = cluster.client().await?;
     let load = Load::start(cluster, args.clients, seed).await?;
-    let witness = Witness::start(cluster, &log).await?;
+    let witness = Witness::start(cluster, &log, seed).await?;
     let follower = Follower::start(&log);
     progress(&load, cluster).await?;
     let mut kills = [0_u32; 4];
@@ -166,14 +170,18 @@ struct Witness {
 }
 
 impl Witness {
-    async fn start(cluster: &Cluster, log: &Log) -> Result<Self> {
+    async fn start(cluster: &Cluster, log: &Log, seed: u64) -> Result<Self> {
+        let mut random = StdRng::seed_from_u64(seed ^ 1);
         let mut probe = Probe::new(cluster.sequencer(), log.id(), 7).await?;
         let (stop, mut stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
             let mut tokens = Vec::new();
             while stopped.try_recv().is_err() {
                 tokens.extend(probe.grant(3, PROBE_TIMEOUT).await?);
-                sleep(PROBE_PAUSE).await;
+                sleep(Duration::from_millis(
+                    random.random_range(0..PROBE_PAUSE_MS),
+                ))
+                .await;
             }
             Ok(tokens)
         });

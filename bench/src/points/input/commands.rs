@@ -10,13 +10,15 @@ use tokio::time::timeout;
 use wire::limits::MAX_RECORD_BYTES;
 
 use super::ANSWER;
-use crate::cluster::{Cluster, binary};
+use crate::cluster::{Cluster, binary, free_tcp_port, free_udp_port};
 
 /// A program, and the arguments that cannot work.
 struct Case {
     name: String,
     program: &'static str,
     args: Vec<String>,
+    /// What the error has to speak of.
+    told: &'static str,
 }
 
 /// Runs all programs with settings that cannot work. Of each case the one line that it said, or what is
@@ -31,13 +33,13 @@ pub(super) async fn commands(
     cases.extend(files(directory, &config)?);
     let mut outcomes = BTreeMap::new();
     for case in cases {
-        let outcome = one_clear_error(case.program, &case.args).await?;
+        let outcome = one_clear_error(&case).await?;
         outcomes.insert(format!("{}: {}", case.program, case.name), outcome);
     }
     Ok(outcomes)
 }
 
-fn case(name: &str, program: &'static str, args: &[&str]) -> Case {
+fn case(name: &str, program: &'static str, args: &[&str], told: &'static str) -> Case {
     // The command needs a subcommand to come as far as its settings.
     let command = (program == "stripelog" && !args.contains(&"append")).then_some("tail");
     let args = command.into_iter().chain(args.iter().copied());
@@ -45,6 +47,7 @@ fn case(name: &str, program: &'static str, args: &[&str]) -> Case {
         name: name.to_owned(),
         program,
         args: args.map(str::to_owned).collect(),
+        told,
     }
 }
 
@@ -56,25 +59,28 @@ fn settings(directory: &Path, config: &str) -> Result<Vec<Case>> {
     std::fs::create_dir(&empty)?;
     let no_log = format!("file://{}", empty.display());
     let missing = format!("file://{}/nowhere", directory.display());
-    let elsewhere = [
-        "--set",
-        "sequencer.listen=127.0.0.1:0",
-        "--set",
-        "writer.listen=127.0.0.1:0",
-    ];
+    // The ports of the settings are in use.
+    let sequencer = format!("sequencer.listen={}", free_udp_port()?);
+    let writer = format!("writer.listen={}", free_tcp_port()?);
+    let elsewhere = ["--set", &sequencer, "--set", &writer];
     let mut cases = Vec::new();
     for program in ["sequencer-fast", "stripe-writer", "stripelog"] {
-        let store = |name, url| {
+        let store = |name, url, told| {
             let args = [&["--config", config, "--store", url], elsewhere.as_slice()].concat();
-            case(name, program, &args)
+            case(name, program, &args, told)
         };
         let value = ["--config", config, "--set", "writer.linger_ms=soon"];
         cases.extend([
-            case("unknown key", program, &["--config", &unknown]),
-            case("bad value", program, &value),
-            store("missing directory", &missing),
-            store("no log", &no_log),
-            store("bad scheme", "ftp://x/y"),
+            case(
+                "unknown key",
+                program,
+                &["--config", &unknown],
+                "writer.lingr_ms",
+            ),
+            case("bad value", program, &value, "writer.linger_ms=soon"),
+            store("missing directory", &missing, "no such directory"),
+            store("no log", &no_log, "no log here"),
+            store("bad scheme", "ftp://x/y", "s3://"),
         ]);
     }
     Ok(cases)
@@ -84,18 +90,26 @@ fn files(directory: &Path, config: &str) -> Result<Vec<Case>> {
     let large = directory.join("large");
     std::fs::write(&large, vec![b'x'; MAX_RECORD_BYTES + 1])?;
     let large = large.display().to_string();
-    let append = |name, file| case(name, "stripelog", &["append", file, "--config", config]);
+    let append = |name, file, told| {
+        let args = ["append", file, "--config", config];
+        case(name, "stripelog", &args, told)
+    };
+    let in_use = |program| case("port in use", program, &["--config", config], "in use");
     Ok(vec![
-        case("port in use", "sequencer-fast", &["--config", config]),
-        case("port in use", "stripe-writer", &["--config", config]),
-        append("record above the limit", &large),
-        append("missing file", "/nowhere/at/all"),
+        in_use("sequencer-fast"),
+        in_use("stripe-writer"),
+        append("record above the limit", &large, "line 1"),
+        append("missing file", "/nowhere/at/all", "/nowhere/at/all"),
     ])
 }
 
-async fn one_clear_error(program: &str, args: &[String]) -> Result<Result<String, String>> {
+async fn one_clear_error(case: &Case) -> Result<Result<String, String>> {
+    let program = case.program;
     let mut command = Command::new(binary(program)?);
-    command.args(args).stdin(Stdio::null()).kill_on_drop(true);
+    command
+        .args(&case.args)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
     let Ok(output) = timeout(ANSWER, command.output()).await else {
         return Ok(Err("does not end".to_owned()));
     };
@@ -108,7 +122,8 @@ async fn one_clear_error(program: &str, args: &[String]) -> Result<Result<String
     match errors.as_slice() {
         _ if output.status.success() => Ok(Err("succeeds".to_owned())),
         _ if stderr.contains("panicked") => Ok(Err(format!("panics: {stderr}"))),
-        [line] => Ok(Ok((*line).to_owned())),
+        [line] if line.contains(case.told) => Ok(Ok((*line).to_owned())),
+        [line] => Ok(Err(format!("does not speak of '{}': {line}", case.told))),
         _ => Ok(Err(format!("no single line: {stderr}"))),
     }
 }
