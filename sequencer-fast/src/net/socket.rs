@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -11,13 +12,40 @@ use crate::sys::offload;
 /// Bytes that the kernel may keep for a shard that is busy; less where the system allows less.
 const SOCKET_BUFFER_BYTES: usize = 8 << 20;
 
+/// How often an address in use is tried again, and how long apart. The kernel closes the rings of a killed
+/// process, and with them their sockets, some time after the process is gone.
+const BIND_TRIES: u32 = 40;
+const BIND_PAUSE: Duration = Duration::from_millis(50);
+
+/// Opens the sockets of a process that may follow on one that was killed a moment ago.
+///
+/// # Errors
+/// What [`open_once`] says, where the address stays in use.
+pub(crate) fn open(address: SocketAddr, count: usize) -> io::Result<Vec<UdpSocket>> {
+    for _ in 1..BIND_TRIES {
+        match open_once(address, count) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => pause(),
+            opened => return opened,
+        }
+    }
+    open_once(address, count)
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "nothing runs yet that could be blocked"
+)]
+fn pause() {
+    std::thread::sleep(BIND_PAUSE);
+}
+
 /// Opens `count` sockets on one address. The kernel spreads the clients over them, each client always to
 /// the same socket.
 ///
 /// # Errors
 /// Where the address is in use, also by another sequencer: the first socket is bound without
 /// SO_REUSEPORT, which makes it exclusive, and joined by the others afterwards.
-pub(crate) fn open(address: SocketAddr, count: usize) -> io::Result<Vec<UdpSocket>> {
+fn open_once(address: SocketAddr, count: usize) -> io::Result<Vec<UdpSocket>> {
     let first = new(address)?;
     first.bind(&address.into())?;
     let bound = first.local_addr()?.as_socket().unwrap_or(address);
@@ -57,11 +85,11 @@ mod tests {
     fn a_second_set_of_sockets_is_refused() {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         for count in [1, 3] {
-            let sockets = open(any, count).expect("free port");
+            let sockets = open_once(any, count).expect("free port");
             assert_eq!(sockets.len(), count);
             let address = sockets[0].local_addr().expect("bound");
             for again in [1, 2] {
-                let error = open(address, again).expect_err("in use");
+                let error = open_once(address, again).expect_err("in use");
                 assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
             }
         }
