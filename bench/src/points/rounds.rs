@@ -32,6 +32,10 @@ const HOLE_TIMEOUT: &str = "writer.hole_timeout_ms=200";
 /// Longest wait of the witness for a token.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(50);
 
+/// Number of the target that stops both in good order; the ones below it kill the sequencer, the
+/// stripe-writer, or both.
+const STOP: usize = 3;
+
 /// How the rounds are run.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
@@ -79,9 +83,19 @@ async fn rounds(args: &Args, seed: u64, cluster: &mut Cluster) -> Result<Report>
     let witness = Witness::start(cluster, &log, seed).await?;
     let follower = Follower::start(&log);
     progress(&load, cluster).await?;
-    let mut kills = [0_u32; 4];
+    let mut kills = [0_u32; STOP + 1];
     for round in 0..args.rounds {
-        let target = random.random_range(0..kills.len());
+        // A stop in good order now and then, besides the kills: what it writes has to be right as well.
+        if random.random_ratio(1, 5) {
+            one_round(cluster, STOP, &mut random)
+                .await
+                .with_context(|| format!("stop before round {round}"))?;
+            kills[STOP] += 1;
+            progress(&load, cluster)
+                .await
+                .with_context(|| format!("stop before round {round}, seed {seed}"))?;
+        }
+        let target = random.random_range(0..STOP);
         sleep(Duration::from_millis(random.random_range(0..=args.calm_ms))).await;
         one_round(cluster, target, &mut random)
             .await
@@ -98,7 +112,7 @@ async fn rounds(args: &Args, seed: u64, cluster: &mut Cluster) -> Result<Report>
     report.figure("killed_sequencer", kills[0]);
     report.figure("killed_writer", kills[1]);
     report.figure("killed_both", kills[2]);
-    report.figure("stopped_both", kills[3]);
+    report.figure("stopped_both", kills[STOP]);
     report.figure("appended_again", load.appended_again());
     let tokens = witness.finish().await?;
     let (appends, errors) = load.finish().await;
@@ -126,9 +140,8 @@ async fn one_round(cluster: &mut Cluster, target: usize, random: &mut StdRng) ->
         targets.reverse();
     }
     for daemon in &targets {
-        // A stop in good order is a round as well: what it writes has to be right for the next start.
         match target {
-            3 => cluster.stop(*daemon).await?,
+            STOP => cluster.stop(*daemon).await?,
             _ => cluster.kill(*daemon).await?,
         }
     }
