@@ -4,6 +4,9 @@
 
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
+# Settings of the one who calls would be stronger than those that scripts write.
+unset "${!STRIPELOG__@}" 2>/dev/null || true
+
 say() { printf '%s\n' "$*" >&2; }
 
 die() {

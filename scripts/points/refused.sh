@@ -13,7 +13,7 @@ fi
 
 # Prints what the command says on standard error, not on output; the settings of this directory do not count.
 # shellcheck disable=SC2069
-try() { cd / && STRIPELOG_CONFIG='' "$program" --log-level error --store "$store" "$@" 2>&1 >/dev/null; }
+try() { cd / && env -u STRIPELOG_CONFIG "$program" --log-level error --store "$store" "$@" 2>&1 >/dev/null; }
 
 report() {
     printf '{"point":"store-check","refused":%s,"log_left":%s,"lines":%d}\n' "$1" "$2" "$3"

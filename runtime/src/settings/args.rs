@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 
 use super::SettingsError;
 use super::layers::Layers;
@@ -12,7 +12,9 @@ use crate::logging::LEVELS;
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct CommonArgs {
     /// Settings file; without it ./stripelog.toml if that exists, or else the defaults
-    #[arg(long, global = true, env = "STRIPELOG_CONFIG", value_name = "FILE")]
+    // An empty name, as an empty variable gives it, is as none.
+    #[arg(long, global = true, env = "STRIPELOG_CONFIG", value_name = "FILE",
+          value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub config: Option<PathBuf>,
     /// URL of the object store that holds the log: file:///, s3://, gs:// or az://
     #[arg(long, global = true, value_name = "URL")]

@@ -241,6 +241,18 @@ fn later_sources_are_stronger() {
 }
 
 #[test]
+fn an_empty_name_of_the_file_is_none() {
+    let file = |given: &[&str]| {
+        Program::try_parse_from(given)
+            .expect("parsed")
+            .common
+            .file()
+    };
+    assert_eq!(file(&["x", "--config", ""]), None);
+    assert_eq!(file(&["x", "--config", "a b"]), Some("a b".into()));
+}
+
+#[test]
 fn overrides_are_checked_like_everything_else() {
     for (set, start) in [
         ("log.units=1", "unknown setting log.units (--set)"),
