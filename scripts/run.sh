@@ -68,7 +68,8 @@ clean_up() {
     trap - EXIT
     if [[ $keep == yes && $status == 0 ]]; then exit 0; fi
     for pid in "${pids[@]}"; do stop_pid "$pid"; done
-    if [[ $temporary == yes && $status == 0 ]]; then
+    # Behind a signal there is nothing to find out.
+    if [[ $temporary == yes && ($status == 0 || $status -gt 128) ]]; then
         rm -rf -- "$dir"
     elif [[ -n $dir && $status != 0 ]]; then
         say "what is left to look at: $dir"
