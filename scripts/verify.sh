@@ -8,13 +8,29 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 # Name, what it shows, short command, long command (empty: as the short one). A command prints, as its last
 # line, one line of JSON with its figures, and exits 0 or not. It runs in the root of the repository.
 points() {
+    local bench=target/release/bench s3="scripts/services.sh run ministack --"
     point run "a real file comes back in order, byte for byte" \
         "scripts/run.sh"
-    point run-s3 "the same on an honest S3 server" \
-        "scripts/services.sh run ministack -- scripts/run.sh --store s3://stripelog/log"
-    point store-check "a log is not created on a store that ignores conditions" \
+    point kill-9 "daemons killed at random moments under load: nothing lost, nothing doubled" \
+        "$bench rounds --rounds 20" \
+        "$bench rounds"
+    point hole "readers pass the hole of a dead client, and a late write is junk" \
+        "$bench hole"
+    point store-faults "a store that fails, is late, loses answers and says 'exists' of its own writes" \
+        "$s3 $bench faults --seconds 15" \
+        "$s3 $bench faults --seconds 120"
+    point bad-input "bad input of every kind: one clear error each, and the service goes on" \
+        "$bench input"
+    point run-s3 "a real file comes back on an honest S3 server" \
+        "$s3 scripts/run.sh --store s3://stripelog/log"
+    point kill-9-s3 "daemons killed under load on an honest S3 server" \
+        "$s3 $bench rounds --rounds 10 --store s3://stripelog/rounds" \
+        "$s3 $bench rounds --store s3://stripelog/rounds"
+    point store-check "a log is not created on, or opened from, a store that ignores conditions" \
         "scripts/services.sh run rclone -- scripts/points/refused.sh" \
         "scripts/services.sh run rclone -- scripts/points/refused.sh && scripts/services.sh run s3s-fs -- scripts/points/refused.sh"
+    point rules "every rule that is built has tests named after it, and they pass" \
+        "scripts/points/rules.sh"
 }
 # ----------------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ use crate::report::Report;
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
     /// Endpoint of an honest S3 server, as http://127.0.0.1:5000
-    #[arg(long, value_name = "URL", env = "STRIPELOG_TEST_S3_ENDPOINT")]
+    #[arg(long, value_name = "URL", env = "AWS_ENDPOINT")]
     endpoint: String,
     /// Bucket and prefix on it
     #[arg(long, value_name = "URL", default_value = "s3://stripelog/faults")]

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Runs the tests that are named after the rules of docs/protocol.md. Prints one line of JSON: for each rule how
+# many tests passed. Fails if a rule that is built has none, or one of them fails.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/../lib.sh"
+
+# Every rule of the documentation but those in italics, which are not built yet.
+rules() {
+    sed -n 's/^| \([SCHR]-[0-9]*\) |.*/\1/p' "$ROOT/docs/protocol.md" | tr -d - | tr '[:upper:]' '[:lower:]'
+}
+
+main() {
+    local names=() output status=0
+    mapfile -t names < <(rules)
+    ((${#names[@]} >= 29)) || die "docs/protocol.md has only ${#names[@]} rules"
+    output=$(cd -- "$ROOT" && cargo test --release --workspace --locked --no-fail-fast -- "${names[@]/%/_}" 2>&1) || status=$?
+    RULES="${names[*]}" STATUS=$status python3 -c '
+import json, os, re, sys
+results = re.findall(r"^test (\S+) \.\.\. (ok|FAILED)$", sys.stdin.read(), re.M)
+rules = os.environ["RULES"].split()
+of = lambda rule: [r for name, r in results if re.search(rf"(^|::){rule}_", name)]
+tests = {rule: sum(r == "ok" for r in of(rule)) for rule in rules}
+without = [rule for rule, count in tests.items() if count == 0]
+failed = sorted({name for name, r in results if r == "FAILED"})
+ok = not without and not failed and os.environ["STATUS"] == "0"
+print(json.dumps({"point": "rules", "tests": tests, "rules": len(rules),
+                  "without_tests": {"value": without, "bar": []}, "failed": {"value": failed, "bar": []}, "ok": ok}))
+sys.exit(not ok)' <<<"$output"
+}
+
+main "$@"
