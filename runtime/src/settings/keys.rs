@@ -141,8 +141,8 @@ pub static KEYS: &[Key] = &[
         "sequencer.retry_memory",
         (1, 1 << 24),
         "65536",
-        "entries a shard",
-        "grants that a repeated request still gets again",
+        "lanes a shard",
+        "lanes of clients whose last grant is remembered, so that a repeated request gets it again",
     ),
     count(
         "sequencer.held_replies",
@@ -195,7 +195,7 @@ pub static KEYS: &[Key] = &[
         (64, 1 << 20),
         "1024",
         "MiB",
-        "most memory for records, those that wait and those that readers follow",
+        "most memory for records that are not durable yet; beyond it senders are slowed down",
     ),
     count(
         "writer.max_commit_age_ms",
@@ -229,7 +229,7 @@ pub static KEYS: &[Key] = &[
         (1024, MAX_RUN_BYTES as u64),
         "1048576",
         "bytes",
-        "size at which a batch of records is sent without waiting for more",
+        "most bytes of one frame of records; a batch that is larger goes as several",
     ),
     count(
         "client.max_in_flight_mib",
