@@ -329,7 +329,7 @@ impl<T: Clone> Stripe<T> {
                 continue;
             };
             for waiter in held.waiters {
-                self.place_again(&held.run, identity, held.epoch, waiter, now);
+                self.place_again(&held.run, identity, held.epoch, waiter, held.since);
             }
         }
         self.held.extend(self.fill_below, now);
@@ -342,7 +342,7 @@ impl<T: Clone> Stripe<T> {
         identity: Identity,
         epoch: Epoch,
         waiter: Waiter<T>,
-        now: Duration,
+        since: Duration,
     ) {
         let decided = waiter.end.min(self.frontier);
         if waiter.first < decided {
@@ -352,7 +352,7 @@ impl<T: Clone> Stripe<T> {
         if from < waiter.end
             && let Ok(part) = run.part(from, waiter.end)
         {
-            self.hold(&part, from, waiter.end, epoch, &waiter.token, now);
+            self.hold(&part, from, waiter.end, epoch, &waiter.token, since);
         }
     }
 
@@ -364,7 +364,7 @@ impl<T: Clone> Stripe<T> {
         limit: Slot,
         epoch: Epoch,
         token: &T,
-        now: Duration,
+        since: Duration,
     ) {
         let Some(identity) = run.identity() else {
             return;
@@ -373,7 +373,7 @@ impl<T: Clone> Stripe<T> {
             let occupied = self.held.occupant(at, limit, Some(identity));
             let free_to = occupied.as_ref().map_or(limit, |(first, _, _)| *first);
             if at < free_to {
-                self.hold_free(run, at, free_to, epoch, token, now);
+                self.hold_free(run, at, free_to, epoch, token, since);
                 at = free_to;
             }
             let Some((first, end, occupant)) = occupied else {
@@ -407,7 +407,7 @@ impl<T: Clone> Stripe<T> {
         to: Slot,
         epoch: Epoch,
         token: &T,
-        now: Duration,
+        since: Duration,
     ) {
         let Ok(part) = run.part(from, to) else {
             return self.answer(token.clone(), from, to, AckStatus::Invalid);
@@ -420,7 +420,7 @@ impl<T: Clone> Stripe<T> {
         self.held.insert(HeldRun {
             run: part,
             epoch,
-            since: now,
+            since,
             waiters: vec![waiter],
         });
     }
@@ -491,3 +491,6 @@ impl<T: Clone> Stripe<T> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;
