@@ -7,6 +7,7 @@ mod client;
 mod life;
 mod owner;
 mod rng;
+mod says;
 mod store;
 mod world;
 
