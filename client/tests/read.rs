@@ -101,3 +101,65 @@ async fn r2_follow_waits_and_goes_on() {
         assert_eq!((item.position.0, text(&item)), (i, format!("record {i}")));
     }
 }
+
+/// Moves the trim point, as the control chain tells it.
+async fn trim(fixture: &Fixture, to: u64) {
+    let mut entry = fixture.catalog.last().await.expect("readable");
+    entry.number += 1;
+    entry.trim = Position(to);
+    entry.reservation = entry.reservation.max(Position(to));
+    fixture.catalog.append(&entry).await.expect("appended");
+}
+
+#[tokio::test]
+async fn r3_below_the_trim_point_a_read_says_what_is_readable() {
+    let fixture = Fixture::new(4, 2).await;
+    let log = fixture.open().await;
+    log.append(records(0..20)).await.expect("appends");
+    trim(&fixture, 7).await;
+    for open in [log, fixture.open().await] {
+        for from in [0, 6] {
+            let (got, error) = texts(open.read(Position(from)..Position(20))).await;
+            assert_eq!(got, [], "not a part of it in silence");
+            let first_readable = Position(7);
+            assert!(
+                matches!(error, Some(Error::Trimmed { first_readable: f }) if f == first_readable),
+                "{error:?}"
+            );
+        }
+        let (got, error) = texts(open.read(Position(7)..Position(20))).await;
+        assert!(error.is_none(), "{error:?}");
+        assert_eq!(got, expected(7..20));
+        assert_eq!(open.trim_point().await.expect("readable"), Position(7));
+    }
+}
+
+#[tokio::test]
+async fn r3_a_log_that_is_trimmed_to_its_end_does_not_spin() {
+    let fixture = Fixture::new(2, 1).await;
+    let log = fixture.open().await;
+    log.append(records(0..6)).await.expect("appends");
+    trim(&fixture, 6).await;
+    let mut scan = log.follow(Position(6));
+    let waiting = tokio::time::timeout(Duration::from_millis(200), scan.next());
+    assert!(waiting.await.is_err(), "nothing is there yet");
+    log.append(vec![record("record 6")]).await.expect("appends");
+    let item = scan.next().await.expect("reads").expect("there");
+    assert_eq!((item.position.0, text(&item)), (6, "record 6".to_owned()));
+}
+
+#[tokio::test]
+async fn r5_a_linearizable_tail_lies_behind_every_acknowledged_append() {
+    let fixture = Fixture::new(4, 2).await;
+    let (one, other) = (fixture.open().await, fixture.open().await);
+    for i in 0..20 {
+        let position = one.append_one(record(i)).await.expect("appends");
+        for log in [&one, &other] {
+            let tail = log.tail(Tail::Linearizable).await.expect("tail");
+            assert!(tail > position, "{tail} {position}");
+            let issued = log.tail(Tail::Issued).await.expect("tail");
+            let durable = log.tail(Tail::Durable).await.expect("tail");
+            assert!(issued > position && durable <= issued);
+        }
+    }
+}
