@@ -2,6 +2,7 @@
 
 mod bounds;
 mod chains;
+mod fence;
 mod holes;
 mod late;
 mod repeats;
@@ -20,8 +21,15 @@ use super::*;
 /// Bytes of the body of a run of one record.
 const RECORD: usize = 100;
 
-/// A stripe of owner 2 in epoch 1, whose chain ends at slot 10.
+/// A stripe of owner 2 in epoch 1, whose chain ends at slot 10, behind this owner's fence.
 fn stripe() -> Stripe<u32> {
+    let mut stripe = newcomer();
+    stripe.established = true;
+    stripe
+}
+
+/// The same before the fence is put.
+fn newcomer() -> Stripe<u32> {
     let config = Config {
         linger: Duration::from_millis(50),
         target_bytes: 4 * RECORD,
