@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""Takes guards out one by one and shows that a named test fails each time.
+
+Works on a copy of the repository below target/mutations, with a target directory of its own. Prints one line of
+JSON with what was caught; exits 0 only if every mutation was. Usage: scripts/mutations.py [RULE...]
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+COPY = os.path.join(ROOT, "target", "mutations", "copy")
+TARGET = os.path.join(ROOT, "target", "mutations", "target")
+TIMEOUT_S = 600
+
+# Rule, file, line of code (a part of it that stands there once), what it becomes, package, tests.
+MUTATIONS = [
+    ("S-1", "sequencer-fast/src/logic/reign.rs", "self.counter.0.close().map(Position)",
+     "Some(Position(self.counter.0.tail()))", "sequencer-fast", "s1_"),
+    ("S-2", "sequencer-fast/src/logic/held.rs", "held.end <= reservation", "held.end <= reservation || true",
+     "sequencer-fast", "s2_"),
+    ("S-3", "catalog/src/store/log.rs", "match self.is_last(entry.number).await {",
+     "match Ok::<bool, CatalogError>(true) {", "catalog", "s3_"),
+    ("S-4", "sequencer-fast/src/logic/chain.rs", "epoch: Epoch(last.epoch.0.saturating_add(1))",
+     "epoch: last.epoch", "sequencer-fast", "s"),
+    ("S-5", "sequencer-fast/src/logic/reign.rs", "&& now_ns < self.deadline_ns()", "", "sequencer-fast", "s5_"),
+    ("S-6", "sequencer-fast/src/logic/memory.rs", "_ if request > slot.request => Recall::New",
+     "_ if request >= slot.request => Recall::New", "sequencer-fast", "s6_"),
+    ("S-7", "sequencer-fast/src/logic/reign.rs", "floor.min(issued)", "floor", "sequencer-fast", "s7_"),
+    ("S-8", "sequencer-fast/src/logic/grant.rs", "match self.reign.counter().take_at(expected, count) {",
+     "match Ok::<(), u64>(drop(self.reign.counter().take(count))) {", "sequencer-fast", "s8_"),
+    ("S-9", "wire/src/datagram.rs", "if header.log != log {", "if false {", "sequencer-fast", "s9_"),
+    ("S-10", "sequencer-fast/src/logic/grant.rs", "let room = admitted + requests.len() <= self.held.bound();",
+     "let room = true;", "sequencer-fast", "s10_"),
+    ("C-2", "catalog/src/store/chain.rs", "header.chain != self.id || header.start != start",
+     "false", "catalog", "c2_"),
+    ("C-3", "catalog/src/logic/walk.rs", "end = header.end;", "end = header.end.plus(1);", "catalog", "c3_"),
+    ("C-4", "stripe-writer/src/logic/stripe.rs", "while let Some(front) = self.flights.front_mut() {",
+     "while let Some(front) = self.flights.iter_mut().find(|f| f.decided().is_some()) {", "stripe-writer", "c4_"),
+    ("C-5", "catalog/src/store/mod.rs", "Ok(None) if attempt < CREATE_ATTEMPTS => {}",
+     "Ok(None) => return Ok(Resolved::Mine),", "catalog", "c5_"),
+    ("C-6", "stripe-writer/src/logic/flight.rs", "other.owner > me.owner || shared && established",
+     "shared && established", "stripe-writer", "c6_"),
+    ("C-6", "stripe-writer/src/logic/stripe.rs", "let places = if self.established {",
+     "let places = if true {", "stripe-writer", "c6_"),
+    ("C-6", "stripe-writer/src/logic/stripe.rs", "self.author.owner.0 += u64::from(!self.established);",
+     "", "stripe-writer", "c6_"),
+    ("C-7", "stripe-writer/src/logic/stripe.rs",
+     "let late = now.saturating_sub(self.verified_at) > self.config.max_commit_age;", "let late = false;",
+     "stripe-writer", "c7_"),
+    ("C-8", "stripe-writer/src/logic/flight.rs", "FlightState::Putting => None,",
+     "FlightState::Putting => Some(self.header),", "stripe-writer", "c8_"),
+    ("C-9", "catalog/src/store/open.rs", ".with_fsync(true)", ".with_fsync(false)", "catalog", "c9_"),
+    ("C-10", "catalog/src/store/mod.rs", "PutOptions::from(PutMode::Create)",
+     "PutOptions::from(PutMode::Overwrite)", "catalog", "c10_"),
+    ("H-1", "stripe-writer/src/logic/hole.rs", ">= self.timeout", ">= Duration::ZERO", "stripe-writer", "h1_"),
+    ("H-2", "stripe-writer/src/logic/stripe.rs", "let decided = run.end().min(self.frontier);",
+     "let decided = run.first;", "stripe-writer", "h2_"),
+    ("H-3", "stripe-writer/src/logic/stripe.rs",
+     "        if epoch < self.sealed {\n            to =", "        if false {\n            to =", "stripe-writer", "h3_"),
+    ("R-1", "stripe-writer/src/logic/stripe.rs", "self.actions.push(Action::Committed { header, runs });",
+     "drop((header, runs));", "stripe-writer", "model_"),
+    ("R-2", "client/src/scan.rs", "Ok(Ready::End) => {", "Ok(Ready::End) => { return Ok(None);", "stripelog", "r2_"),
+    ("R-3", "client/src/scan.rs", "if self.position < entry.trim {", "if false {", "stripelog", "r3_"),
+    ("R-4", "wire/src/run.rs", "if got != crc {", "if false {", "wire", "r4_"),
+]
+
+
+def run(command, **kwargs):
+    return subprocess.run(command, check=True, **kwargs)
+
+
+def prepare():
+    """A copy of what git has, and a target directory that starts from what is built already."""
+    shutil.rmtree(COPY, ignore_errors=True)
+    os.makedirs(COPY)
+    files = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT).split(b"\0")
+    for name in filter(None, files):
+        source, place = os.path.join(ROOT, name.decode()), os.path.join(COPY, name.decode())
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        shutil.copy2(source, place)
+    built = os.path.join(ROOT, "target", "debug")
+    if not os.path.isdir(TARGET) and os.path.isdir(built):
+        os.makedirs(TARGET)
+        run(["cp", "-a", built, os.path.join(TARGET, "debug")])
+
+
+def tests(package, names):
+    """Whether the tests pass, and how many ran. A mutation that does not compile proves nothing."""
+    command = ["cargo", "test", "--quiet", "--locked", "--package", package, "--no-fail-fast", "--", names]
+    environment = {**os.environ, "CARGO_TARGET_DIR": TARGET}
+    done = subprocess.run(command, cwd=COPY, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
+    ran = sum(int(line.split()[3]) + int(line.split()[5]) for line in done.stdout.splitlines()
+              if line.startswith("test result:"))
+    if ran == 0:
+        sys.exit(f"no test ran: package={package} tests={names}\n{done.stderr[-3000:]}")
+    return done.returncode == 0
+
+
+def main():
+    chosen = [m for m in MUTATIONS if len(sys.argv) < 2 or m[0] in sys.argv[1:]]
+    prepare()
+    caught, missed = 0, []
+    for rule, file, old, new, package, names in chosen:
+        path = os.path.join(COPY, file)
+        with open(path, encoding="utf-8") as code:
+            text = code.read()
+        if text.count(old) != 1:
+            sys.exit(f"{rule}: stands {text.count(old)} times in {file}: {old}")
+        try:
+            with open(path, "w", encoding="utf-8") as code:
+                code.write(text.replace(old, new))
+            passed = tests(package, names)
+        finally:
+            with open(path, "w", encoding="utf-8") as code:
+                code.write(text)
+        print(f"{rule}: {file}: {'NOT CAUGHT' if passed else 'caught'}", file=sys.stderr)
+        if passed:
+            missed.append(f"{rule} {file}: {old}")
+        else:
+            caught += 1
+    ok = not missed
+    print(json.dumps({"point": "mutations", "mutations": len(chosen), "caught": caught,
+                      "not_caught": {"value": missed, "bar": []}, "ok": ok}))
+    sys.exit(not ok)
+
+
+main()
