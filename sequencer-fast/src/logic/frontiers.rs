@@ -48,7 +48,7 @@ impl Frontiers {
     }
 
     /// First position that some stripe does not cover, once all stripes have reported. It may lie above
-    /// the issued tail: a new owner's fence is junk that nobody asked a token for.
+    /// the issued tail: behind the last unit that was granted each stripe has its next one.
     #[must_use]
     pub fn floor(&self) -> Option<Position> {
         self.floor
