@@ -61,14 +61,16 @@ impl Call {
         may
     }
 
-    /// Records that went out are answered, or known to have been refused.
+    /// Records that went out are known to have been refused.
     pub(crate) fn answered(&self, count: u32) {
         self.lock().outcome.answered(count as usize);
     }
 
-    /// Records from `first` on are durable at these positions.
+    /// Records from `first` on that went out are durable at these positions. One step: a caller who gave up
+    /// between two would be told that nothing is under way and nothing in the log.
     pub(crate) fn commit(&self, first: usize, positions: &[Position]) {
         let mut state = self.lock();
+        state.outcome.answered(positions.len());
         for (record, position) in (first..).zip(positions) {
             state.outcome.commit(record, *position);
         }
@@ -215,5 +217,15 @@ mod tests {
         assert!(call.claim(1));
         assert!(!call.close());
         assert!(!call.claim(1));
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_as_the_last_record_commits_is_not_told_that_none_did() {
+        let (call, mut answer) = call(1).await;
+        assert!(call.claim(1));
+        call.commit(0, &[Position(7)]);
+        assert!(!call.close());
+        let answer = answer.try_recv().expect("answered");
+        assert_eq!(answer.expect("committed"), [Position(7)]);
     }
 }

@@ -129,16 +129,21 @@ impl Log {
             Ok(memory) => memory.map_err(|_| Error::Closed)?,
             Err(_) => return Err(self.timed_out(true)),
         };
-        let (call, answer) = Call::new(records.len(), memory);
+        let (call, mut answer) = Call::new(records.len(), memory);
         let open = Open(call.clone());
         self.shared.queue.push(Piece {
             call,
             first: 0,
             records,
         });
-        match timeout_at(deadline, answer).await {
-            Ok(answer) => answer.map_err(|_| Error::Closed)?,
-            Err(_) => Err(self.timed_out(open.0.close())),
+        if let Ok(answer) = timeout_at(deadline, &mut answer).await {
+            return answer.map_err(|_| Error::Closed)?;
+        }
+        let definite = open.0.close();
+        // An answer that came before the call was closed stands.
+        match answer.try_recv() {
+            Ok(answer) => answer,
+            Err(_) => Err(self.timed_out(definite)),
         }
     }
 

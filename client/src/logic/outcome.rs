@@ -7,6 +7,7 @@ use wire::Position;
 #[derive(Debug)]
 pub(crate) struct Outcome {
     positions: Vec<Option<Position>>,
+    records: usize,
     missing: usize,
     under_way: usize,
 }
@@ -15,6 +16,7 @@ impl Outcome {
     pub(crate) fn new(records: usize) -> Self {
         Self {
             positions: vec![None; records],
+            records,
             missing: records,
             under_way: 0,
         }
@@ -40,7 +42,7 @@ impl Outcome {
 
     /// Whether certainly no record is in the log, now or later, as long as nothing is sent any more.
     pub(crate) fn nothing_written(&self) -> bool {
-        self.under_way == 0 && self.missing == self.positions.len()
+        self.under_way == 0 && self.missing == self.records
     }
 
     /// All positions, once every record has one.
@@ -64,6 +66,7 @@ mod tests {
         assert_eq!(outcome.complete(), None);
         outcome.commit(0, Position(7));
         assert_eq!(outcome.complete(), Some(vec![Position(7), Position(8)]));
+        assert!(!outcome.nothing_written());
     }
 
     #[test]

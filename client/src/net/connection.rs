@@ -156,9 +156,12 @@ impl Outgoing {
         let answers = self.flight().settle(ack);
         for answer in answers {
             let share = &answer.share;
+            if outcome == AckStatus::Committed {
+                share.owner.commit(share.first, &answer.positions);
+                continue;
+            }
             share.owner.answered(share.count);
             match outcome {
-                AckStatus::Committed => share.owner.commit(share.first, &answer.positions),
                 AckStatus::Junk | AckStatus::Sealed => again(shared, &answer),
                 _ => fail(&answer, &format!("{outcome:?}").to_lowercase()),
             }
