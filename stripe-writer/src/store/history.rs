@@ -64,28 +64,24 @@ impl History {
     }
 
     /// What slots `[first, end)`, all decided, hold, seen by the client that appended there as `identity`.
-    ///
-    /// # Errors
-    /// If the store failed.
-    pub(crate) async fn look_up(
-        &self,
-        first: Slot,
-        end: Slot,
-        identity: Identity,
-    ) -> Result<Vec<Decided>, CatalogError> {
+    /// Where the store fails, the rest is answered with "not known here": the records may be there, so
+    /// that Busy, which says that nothing was written, would be untrue.
+    pub(crate) async fn look_up(&self, first: Slot, end: Slot, identity: Identity) -> Vec<Decided> {
         let mut decided = Vec::new();
         let mut at = first;
         while at < end {
-            let (run_end, holder) = match self.with_recent(|recent| recent.at(at)) {
-                Found::Run(run) => (run.end(), run.identity()),
-                Found::NotYet | Found::Gone => self.stored_run(at).await?,
+            let (run_end, status) = match self.run_at(at).await {
+                Ok((run_end, None)) => (run_end, AckStatus::Junk),
+                Ok((run_end, Some(holder))) if holder == identity => {
+                    (run_end, AckStatus::Committed)
+                }
+                Ok((run_end, Some(_))) => (run_end, AckStatus::Conflict),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot look up a repeated append");
+                    (end, AckStatus::NotOwner)
+                }
             };
             let to = run_end.min(end);
-            let status = match holder {
-                None => AckStatus::Junk,
-                Some(holder) if holder == identity => AckStatus::Committed,
-                Some(_) => AckStatus::Conflict,
-            };
             let first = at;
             decided.push(Decided {
                 first,
@@ -94,7 +90,14 @@ impl History {
             });
             at = to;
         }
-        Ok(decided)
+        decided
+    }
+
+    async fn run_at(&self, slot: Slot) -> Result<(Slot, Option<Identity>), CatalogError> {
+        match self.with_recent(|recent| recent.at(slot)) {
+            Found::Run(run) => Ok((run.end(), run.identity())),
+            Found::NotYet | Found::Gone => self.stored_run(slot).await,
+        }
     }
 
     async fn stored_run(&self, slot: Slot) -> Result<(Slot, Option<Identity>), CatalogError> {
@@ -112,5 +115,34 @@ impl History {
         let behind = starts.partition_point(|start| *start <= slot);
         let start = behind.checked_sub(1).and_then(|i| starts.get(i).copied());
         start.unwrap_or(self.chain.first_slot())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use catalog::{Log, Store};
+    use wire::{ClientId, Layout, RequestId, Run, StripeId};
+
+    use super::*;
+
+    /// The store does not give what it has: the record may well be there.
+    #[tokio::test]
+    async fn h2_a_look_up_that_fails_does_not_say_that_nothing_was_written() {
+        let store = Store::open("memory:///").expect("opened");
+        let layout = Layout::new(1, 1).expect("valid");
+        let log = Log::create(store, layout).await.expect("created");
+        let entry = log.last().await.expect("last");
+        let segment = entry.last_segment().expect("segment");
+        let history = History::new(log.chain(segment, StripeId(0)), &[], Slot(4), 100);
+        history.with_recent(|recent| recent.push(vec![Run::junk(Slot(4), 2)]));
+        let identity = Identity {
+            client: ClientId(1),
+            request: RequestId(1),
+        };
+        for (first, status) in [(4, AckStatus::Junk), (2, AckStatus::NotOwner)] {
+            let (first, end) = (Slot(first), Slot(6));
+            let decided = Decided { first, end, status };
+            assert_eq!(history.look_up(first, end, identity).await, [decided]);
+        }
     }
 }

@@ -15,7 +15,7 @@ use wire::frame::AckStatus;
 use wire::{Epoch, Position, Run, Slot};
 
 use super::clock;
-use super::history::History;
+use super::history::{Decided, History};
 use super::puts::{self, Done};
 use super::takeover::Taken;
 use crate::limits::EVENTS_A_STRIPE;
@@ -289,19 +289,10 @@ impl Task {
         let (history, workers) = (Arc::clone(&self.handle.history), self.workers.clone());
         tokio::spawn(async move {
             let _place = workers.lookups.acquire().await;
-            match history.look_up(first, end, identity).await {
-                Ok(decided) => {
-                    for range in decided {
-                        workers
-                            .metrics
-                            .answered(range.status, range.first.until(range.end));
-                        token.answer(range.first, range.end, range.status);
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot look up a repeated append");
-                    token.answer(first, end, AckStatus::Busy);
-                }
+            for range in history.look_up(first, end, identity).await {
+                let Decided { first, end, status } = range;
+                workers.metrics.answered(status, first.until(end));
+                token.answer(first, end, status);
             }
         });
     }
