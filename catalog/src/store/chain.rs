@@ -183,6 +183,22 @@ impl Chain {
         Err(CatalogError::Missing { name })
     }
 
+    /// Makes durable what a walk found (C-9): another process may have been killed between the moment at
+    /// which its object could be seen and the one at which its name was on the disk. All names of a chain
+    /// are in one directory, so that the last one stands for all. A cloud store has nothing to do.
+    ///
+    /// # Errors
+    /// If the store failed: nothing may be built on the walk then.
+    pub async fn ensure_durable(&self, walk: &Walk) -> Result<(), CatalogError> {
+        match walk.headers.last() {
+            Some(last) => {
+                let name = self.id.object_name(last.start);
+                self.store.ensure_durable(&name).await
+            }
+            None => Ok(()),
+        }
+    }
+
     async fn walk_once(&self, from: Slot) -> Result<(Walk, BTreeSet<Slot>), CatalogError> {
         let starts = self.listed_starts(from).await?;
         let headers = stream::iter(starts)

@@ -50,6 +50,12 @@ async fn child() {
                 .expect("put");
             assert_eq!(put == Put::Committed, task == "put-mine");
         }
+        "walk" => {
+            let log = Log::open(store).await.expect("opened");
+            let chain = chain(&log).await;
+            let walk = chain.walk(chain.first_slot()).await.expect("walked");
+            chain.ensure_durable(&walk).await.expect("synced");
+        }
         other => panic!("unknown task {other}"),
     }
     fs::create_dir(root.with_extension("returned")).expect("marked");
@@ -141,7 +147,7 @@ fn c9_directories_of_others_are_synced_too() {
 /// What is found under the name on "exists", mine or another's, is synced before it counts.
 #[tokio::test]
 async fn c9_what_is_adopted_is_synced_first() {
-    for task in ["append", "put-mine", "put-taken"] {
+    for task in ["append", "put-mine", "put-taken", "walk"] {
         let directory = tempfile::tempdir().expect("directory");
         let root = root(&directory);
         let log = Log::create(open(&root), layout()).await.expect("created");

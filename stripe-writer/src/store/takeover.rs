@@ -33,6 +33,8 @@ pub(crate) async fn take_over(
 ) -> Result<Taken, CatalogError> {
     let walked_at = clock::now();
     let walk = chain.walk(chain.first_slot()).await?;
+    // [C-9] Repeated appends are answered from what was found, before this process has put anything.
+    chain.ensure_durable(&walk).await?;
     let newest = walk.headers.iter().map(|header| header.author.owner).max();
     let owner = OwnerNumber(newest.unwrap_or_default().0 + 1);
     let author = Author {
