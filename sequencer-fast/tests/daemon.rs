@@ -187,7 +187,12 @@ fn a_fenced_sequencer_ends_with_exit_code_3() {
     let last = runtime.block_on(log.last()).expect("reads");
     let other = logic::begin(&last, WriterId([9; 16]), 10);
     runtime.block_on(log.append(&other)).expect("taken over");
-    assert_eq!(daemon.0.wait().expect("ends").code(), Some(3));
+    let mut ended = None;
+    eventually("the end", || {
+        ended = daemon.0.try_wait().expect("may be asked");
+        ended.is_some()
+    });
+    assert_eq!(ended.and_then(|status| status.code()), Some(3));
 }
 
 #[test]

@@ -3,8 +3,8 @@
 mod common;
 
 use common::desk::{Desk, limits, request, status};
-use common::{LOG, STRIPES, encode, grant};
-use sequencer_fast::logic::Counter;
+use common::{STRIPES, encode, grant};
+use sequencer_fast::logic::{CLOSED, Counter};
 use wire::datagram::{Grant, Header, Kind, MAX_ENTRIES, Report, Status};
 use wire::limits::{MAX_GRANT, MAX_POSITION};
 use wire::{ClientId, Lane, LogId, Position, RequestId, SegmentId, StripeId};
@@ -393,14 +393,19 @@ fn s1_a_closed_counter_grants_nothing_and_tells_nothing() {
         let reply = desk.ask(kind, entry).expect("answered");
         assert_eq!((status(&reply), reply.count), (Status::NotReigning, 0));
     }
+    let counters = desk.counters();
+    assert_eq!((counters.granted.get(), counters.tokens.get()), (1, 7));
     assert_eq!(desk.reign.end(), None, "closed for ever");
     assert_eq!(desk.reign.headroom(), 0);
-    assert_eq!(
-        encode(
-            Header::request(Kind::Tail, LOG, ClientId(1), 1),
-            &[grant(0, 1, 0)]
-        )
-        .len(),
-        112
-    );
+}
+
+#[test]
+fn s1_the_end_of_a_reign_closes_the_counter() {
+    let desk = Desk::simple(1000);
+    assert_eq!(desk.reign.counter().take(7), 0);
+    assert_eq!(desk.reign.end(), Some(Position(7)));
+    assert!(desk.reign.counter().take(1) >= CLOSED);
+    assert!(desk.reign.counter().take_at(8, 1).is_err());
+    desk.reign.grant();
+    assert!(!desk.reign.reigns(0), "it never grants again");
 }

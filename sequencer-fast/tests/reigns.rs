@@ -213,6 +213,7 @@ fn s3_a_sequencer_that_finds_another_entry_in_its_place_is_fenced() {
             client.send(Kind::Grant, &[grant(0, 2, 60_000), grant(1, 2, 60_000)]);
         }
         let reign = Arc::clone(sequencer.status().reign().expect("has begun"));
+        eventually("the end of the reign", || reign.has_ended());
         let ended = sequencer.wait().expect("not an error");
         assert!(matches!(ended, Ended::Fenced { .. }), "{ended:?}");
         assert!(reign.has_ended() && client.is_silent());

@@ -57,3 +57,54 @@ impl Frontiers {
             .map(Position)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+
+    use super::*;
+
+    fn report(table: &Frontiers, stripe: u16, frontier: u64) -> Option<u64> {
+        assert!(table.report(StripeId(stripe), Position(frontier)));
+        table.advance();
+        table.floor().map(|floor| floor.0)
+    }
+
+    /// A report that was overtaken on its way does not hide the newer one.
+    #[test]
+    fn s7_reports_may_come_in_any_order() {
+        let table = Frontiers::new(2);
+        assert_eq!(report(&table, 0, 50), None);
+        assert_eq!(report(&table, 0, 10), None);
+        assert_eq!(report(&table, 1, 90), Some(50));
+        assert!(!table.report(StripeId(2), Position(0)));
+    }
+
+    /// Shards that compute the floor at the same time do not take it back.
+    #[test]
+    fn s7_the_floor_never_falls_while_shards_race() {
+        let (table, done) = (Frontiers::new(1), AtomicBool::new(false));
+        thread::scope(|scope| {
+            let shards = [1, 2].map(|step| {
+                let table = &table;
+                scope.spawn(move || {
+                    for frontier in 0..200_000 {
+                        report(table, 0, frontier * step);
+                    }
+                })
+            });
+            scope.spawn(|| {
+                let mut before = None;
+                while !done.load(Ordering::Relaxed) {
+                    let floor = table.floor();
+                    assert!(before <= floor, "{before:?} {floor:?}");
+                    before = floor;
+                }
+            });
+            let panicked = shards.map(|shard| shard.join().is_err());
+            done.store(true, Ordering::Relaxed);
+            assert_eq!(panicked, [false, false]);
+        });
+    }
+}

@@ -6,7 +6,7 @@ use wire::datagram::{self, Header, Reply};
 
 use crate::logic::ShardCounters;
 use crate::sys::mmsg::Outgoing;
-use crate::sys::ring::Parcel;
+use crate::sys::parcel::Parcel;
 
 /// Most datagrams in one send: what kernels before 6.9 take. Newer ones take twice as many.
 const MAX_SEGMENTS: usize = 64;

@@ -185,9 +185,13 @@ fn held_replies_to_many_peers_leave_when_the_shard_is_woken() {
             let (bytes, segment) = run(3, 2, number * 6);
             send(client, served.address, &bytes, segment);
         }
-        while served.counters.held.get() < 900 {
-            thread::yield_now();
+        for _ in 0..5_000 {
+            if served.counters.held.get() == 900 {
+                break;
+            }
+            thread::park_timeout(Duration::from_millis(1));
         }
+        assert_eq!(served.counters.held.get(), 900, "{mechanism}");
         served.reign.reserve(Position(900));
         served.sleeper.wake_if_waits();
         let all: Vec<_> = clients.iter().flat_map(|c| replies(c, 3)).collect();

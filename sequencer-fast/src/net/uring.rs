@@ -11,7 +11,8 @@ use super::run::{self, Run};
 use super::sleeper::Sleeper;
 use super::worker::Worker;
 use crate::logic::{Outbox, ShardCounters};
-use crate::sys::ring::{Event, Parcel, Ring, SENDS};
+use crate::sys::parcel::Parcel;
+use crate::sys::ring::{Event, Ring, SENDS};
 
 /// Serves a shard until it is told to quit.
 pub(crate) fn serve(mut worker: Worker) -> io::Result<()> {

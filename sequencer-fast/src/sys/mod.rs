@@ -7,5 +7,6 @@
 pub(crate) mod abi;
 pub(crate) mod mmsg;
 pub(crate) mod offload;
+pub(crate) mod parcel;
 mod region;
 pub(crate) mod ring;

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::mem::ManuallyDrop;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,8 +17,9 @@ use std::time::Duration;
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 
-use super::abi::{self, CONTROL_BYTES, Control, Name};
+use super::abi::CONTROL_BYTES;
 use super::mmsg::{NAME_LEN, empty};
+use super::parcel::{Parcel, Slot};
 use super::region::{BUFFERS, Buffer, Region};
 
 /// Sends that may be under way.
@@ -35,16 +36,6 @@ const GROUP: u16 = 0;
 const RECEIVE: u64 = 1 << 32;
 const WAKE: u64 = 2 << 32;
 const CANCELLED: i32 = -libc::ECANCELED;
-
-/// Bytes on their way to a peer.
-#[derive(Debug)]
-pub(crate) struct Parcel {
-    pub(crate) bytes: Box<[u8]>,
-    pub(crate) len: usize,
-    pub(crate) peer: SocketAddr,
-    /// Size into which the kernel cuts the bytes, if they are several datagrams.
-    pub(crate) segment: Option<u16>,
-}
 
 /// What the kernel has told.
 #[derive(Debug)]
@@ -75,15 +66,6 @@ struct Memory {
     free: Vec<usize>,
     socket: UdpSocket,
     event: OwnedFd,
-}
-
-/// The structures of one send. They stay in place, as the slice of all slots does.
-struct Slot {
-    name: Name,
-    control: Control,
-    iovec: libc::iovec,
-    header: libc::msghdr,
-    parcel: Option<Parcel>,
 }
 
 impl Ring {
@@ -308,49 +290,6 @@ impl fmt::Debug for Ring {
         f.debug_struct("Ring")
             .field("in_flight", &self.in_flight)
             .finish_non_exhaustive()
-    }
-}
-
-impl Parcel {
-    fn nothing() -> Self {
-        Self {
-            bytes: Box::default(),
-            len: 0,
-            peer: SocketAddr::from(([0, 0, 0, 0], 0)),
-            segment: None,
-        }
-    }
-}
-
-impl Slot {
-    fn new() -> Self {
-        Self {
-            name: Name::default(),
-            control: Control::default(),
-            iovec: libc::iovec {
-                iov_base: std::ptr::null_mut(),
-                iov_len: 0,
-            },
-            header: empty(),
-            parcel: None,
-        }
-    }
-
-    /// Lays a parcel out for the kernel, in place.
-    fn fill(&mut self, mut parcel: Parcel) {
-        self.iovec.iov_len = parcel.len.min(parcel.bytes.len());
-        self.iovec.iov_base = parcel.bytes.as_mut_ptr().cast();
-        self.header = empty();
-        self.header.msg_namelen = self.name.write(parcel.peer);
-        self.header.msg_name = self.name.0.as_mut_ptr().cast();
-        self.header.msg_iov = &raw mut self.iovec;
-        self.header.msg_iovlen = 1;
-        if let Some(segment) = parcel.segment {
-            let len = abi::write_segment(&mut self.control, segment);
-            self.header.msg_controllen = len;
-            self.header.msg_control = self.control.0.as_mut_ptr().cast();
-        }
-        self.parcel = Some(parcel);
     }
 }
 
