@@ -101,5 +101,10 @@ mod tests {
         clock.told(Position(10), SECOND);
         clock.told(Position(3), SECOND);
         assert_eq!(clock.ripe(SECOND * 2), Position(10));
+        clock.told(Position(20), SECOND * 2);
+        clock.told(Position(30), SECOND * 2);
+        clock.told(Position(15), SECOND * 2);
+        assert_eq!(clock.ripe(SECOND * 3), Position(20));
+        assert_eq!(clock.ripe(SECOND * 4), Position(30));
     }
 }

@@ -41,7 +41,7 @@ fn model_every_answer_is_true_for_ever() {
         life::live(seed, true);
         return;
     }
-    let few = if cfg!(debug_assertions) { 400 } else { 8000 };
+    let few = if cfg!(debug_assertions) { 1000 } else { 20_000 };
     let cases = number("STRIPE_MODEL_CASES").unwrap_or(few);
     let mut seen = std::collections::BTreeMap::<_, u64>::new();
     for seed in 0..cases {

@@ -83,6 +83,9 @@ impl World {
             }
             Action::Adopted(index) => {
                 assert!(!said_fenced, "c6: adopted after the fence");
+                let number = self.owners[owner].stripe().map(|stripe| stripe.owner());
+                let newer = Some(index.header.author.owner) > number;
+                assert!(!newer, "c6: adopted an object of a newer owner");
                 *self.clients.answers.entry("adopted").or_default() += 1;
                 let runs = index.runs.iter();
                 self.goes_on(

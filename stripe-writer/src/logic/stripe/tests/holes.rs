@@ -57,6 +57,7 @@ fn h1_what_was_filled_is_filled_again_behind_an_adopted_object() {
     stripe.fill(Slot(20), at(0));
     let (id, _) = close(&mut stripe, at(50)).expect("due");
     append(&mut stripe, 15, 16, 1, at(50));
+    stripe.fill(Slot(5), at(50));
     stripe.put_done(id, taken(author(1), &[run(10, 13, 9)]), at(60));
     assert_eq!(done(&mut stripe), ["adopted [10, 13)"]);
     let (id, runs) = close(&mut stripe, at(110)).expect("due");

@@ -99,8 +99,10 @@ fn h3_idempotent_and_never_undone_by_an_older_one() {
     assert!(!stripe.is_sealed(), "not to 5");
     stripe.put_done(id, PutOutcome::Stored, at(4));
     assert!(stripe.is_sealed());
+    stripe.append(&run(21, 22, 2), Epoch(3), &2, at(5));
     stripe.seal(Epoch(3), Slot(20), at(5));
     assert!(stripe.is_sealed() && stripe.due().is_none());
+    assert_eq!(stripe.held_bytes(), RECORD, "the reign's own token is kept");
 }
 
 #[test]
