@@ -49,6 +49,8 @@ pub(super) struct Store {
     /// Contents of all slots from 0 to the chain's end.
     truth: Vec<Content>,
     doomed: Vec<(Duration, Slot)>,
+    /// Whose each owner number of the chain is.
+    owners: BTreeMap<OwnerNumber, WriterId>,
 }
 
 impl Store {
@@ -60,6 +62,7 @@ impl Store {
             floor: OwnerNumber(0),
             truth: Vec::new(),
             doomed: Vec::new(),
+            owners: BTreeMap::new(),
         }
     }
 
@@ -127,6 +130,11 @@ impl Store {
         let walk = self.walk();
         assert!(walk.end >= self.end(), "c3: the chain became shorter");
         for header in walk.headers {
+            let Author { owner, writer, .. } = header.author;
+            if writer != COLLECTOR {
+                let first = *self.owners.entry(owner).or_insert(writer);
+                assert_eq!(first, writer, "c6: two writers with number {owner}");
+            }
             for run in &self.objects[&header.start].runs {
                 for slot in run.first.0..run.end().0 {
                     let content = Content::of(run.identity());
@@ -203,7 +211,7 @@ impl Store {
     fn rewrite(&mut self, runs: &[Run], owner: OwnerNumber, of: &[Header]) {
         let author = Author {
             owner,
-            writer: WriterId([255; 16]),
+            writer: COLLECTOR,
             epoch: of.iter().map(|h| h.author.epoch).max().expect("some"),
         };
         let object = Object::build(self.chain, author, runs).expect("valid");
@@ -229,3 +237,6 @@ impl Store {
         true
     }
 }
+
+/// Signs what the collector rewrites.
+const COLLECTOR: WriterId = WriterId([255; 16]);
