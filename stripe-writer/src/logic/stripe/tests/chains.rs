@@ -172,3 +172,25 @@ fn c6_after_a_fence_nothing_is_acknowledged() {
     assert!(stripe.due().is_none() && close(&mut stripe, at(9999)).is_none());
     assert_eq!((stripe.frontier(), stripe.is_sealed()), (Slot(10), false));
 }
+
+/// Two objects of this owner are stored further on when another's comes first. The chain comes to end where
+/// the second one starts: that is met again under its name. The first one lies inside and is ignored.
+#[test]
+fn c3_the_object_at_the_end_of_the_chain_is_next_and_one_inside_is_not() {
+    let mut stripe = stripe();
+    let ids = fly(&mut stripe, 3, at(0));
+    stripe.put_done(ids[1], PutOutcome::Stored, at(60));
+    stripe.put_done(ids[2], PutOutcome::Stored, at(60));
+    stripe.put_done(ids[0], taken(author(1), &[junk(10, 12)]), at(60));
+    let expected = [
+        "adopted [10, 12)",
+        "look up for 0 [10, 11) of 0",
+        "look up for 1 [11, 12) of 1",
+    ];
+    assert_eq!(done(&mut stripe), expected, "[11, 12) is an orphan");
+    let (id, runs) = close(&mut stripe, at(60)).expect("due");
+    assert_eq!(runs, "r[12, 13)", "not acknowledged before it is met");
+    stripe.put_done(id, PutOutcome::Stored, at(61));
+    let expected = ["committed [12, 13)", "tell 2 [12, 13) Committed"];
+    assert_eq!(done(&mut stripe), expected);
+}
