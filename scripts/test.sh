@@ -8,7 +8,7 @@ usage() {
     cat <<'END'
 Usage: scripts/test.sh
 
-Installs what the tests need where it is missing (a C compiler and Python's venv from the distribution, two
+Installs what the tests need where it is missing (a C compiler, Python's venv and strace from the distribution, two
 object stores below target/services), runs the tests of all crates, then the short form of every point of
 docs/verification.md. Everything is built in the release profile, so that the parts share what they build.
 END
@@ -18,6 +18,7 @@ END
 missing_packages() {
     command -v cc >/dev/null || echo gcc libc6-dev
     python3 -c 'import venv, ensurepip' 2>/dev/null || echo python3 python3-venv
+    command -v strace >/dev/null || echo strace
 }
 
 install_packages() {
@@ -37,7 +38,7 @@ cargo_tests() {
     # The suite of the catalog also runs against an S3 server; without one it fails.
     # shellcheck disable=SC2016
     (cd -- "$ROOT" && scripts/services.sh run ministack -- bash -c '
-        STRIPELOG_TEST_S3_URL=$STRIPELOG_TEST_STORE/suite STRIPELOG_REQUIRE_S3=1 \
+        STRIPELOG_TEST_S3_URL=$STRIPELOG_TEST_STORE/suite STRIPELOG_REQUIRE_S3=1 STRIPELOG_REQUIRE_STRACE=1 \
             cargo test --release --workspace --locked --no-fail-fast' 2>&1) | tee -- "$log"
 }
 
