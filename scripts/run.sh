@@ -194,10 +194,10 @@ The log is running. To use it:
   export PATH='${bin//\'/\'\\\'\'}':"\$PATH"
   stripelog status
   echo 'a record' | stripelog append -
-  stripelog follow
+  stripelog follow --from tail
 Metrics: http://127.0.0.1:$sequencer_admin/metrics and http://127.0.0.1:$writer_admin/metrics
 To stop it:
-  '${BASH_SOURCE[0]//\'/\'\\\'\'}' --stop '${dir//\'/\'\\\'\'}'
+  '${ROOT//\'/\'\\\'\'}/scripts/run.sh' --stop '${dir//\'/\'\\\'\'}'
 END
 }
 
