@@ -1,5 +1,7 @@
-//! Appends a record, reads it back, and follows the log. Takes the settings that the command takes:
+//! Appends two records and reads them back. Takes the settings that the command takes:
 //! `scripts/run.sh --keep` prints where its log is.
+//!
+//! `cargo run --release -p stripelog --example quickstart`
 
 use std::error::Error;
 
