@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use runtime::settings::{CommonArgs, Settings};
+use runtime::settings::{COMMON, CommonArgs, Settings};
 use stripelog::{Log, Options};
 
 use failure::Failure;
@@ -26,16 +26,16 @@ pub(crate) struct Cli {
     #[command(flatten)]
     common: CommonArgs,
     /// UDP address of the sequencer
-    #[arg(long, global = true, value_name = "ADDRESS")]
+    #[arg(long, global = true, help_heading = COMMON, value_name = "ADDRESS")]
     sequencer: Option<String>,
     /// TCP address of a stripe-writer, with its stripes unless there is only one; may be repeated
-    #[arg(long, global = true, value_name = "ADDRESS[=FIRST-LAST]")]
+    #[arg(long, global = true, help_heading = COMMON, value_name = "ADDRESS[=FIRST-LAST]")]
     writer: Vec<String>,
     /// Write one JSON object a line instead of text
     ///
     /// A record is {"position": P, "text": "..."} if it is valid UTF-8 and {"position": P, "base64":
     /// "..."} if not.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = COMMON)]
     json: bool,
     #[command(subcommand)]
     command: Command,
@@ -58,8 +58,15 @@ enum Command {
     /// Tell a tail of the log
     Tail(TailArgs),
     /// Tell the state of the log and of its servers
+    ///
+    /// A server that does not answer is a line "problem: ...", and no failure: the exit code is 0. A
+    /// stripe's frontier is its first position that is not in the store; frontiers of different stripes
+    /// are not comparable, the durable tail is the least of them that has been granted.
     Status,
     /// Check every object of the log: was anything lost?
+    ///
+    /// While the sequencer answers, chains have to reach its durable tail. Without it, objects that are
+    /// missing at the very end of a chain go unnoticed, and the output says so.
     Verify(VerifyArgs),
 }
 

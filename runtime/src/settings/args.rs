@@ -8,22 +8,25 @@ use super::SettingsError;
 use super::layers::Layers;
 use crate::logging::LEVELS;
 
+/// Where `--help` lists arguments that are the same everywhere.
+pub const COMMON: &str = "Common options";
+
 /// Arguments that every program takes, to be flattened into its own.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct CommonArgs {
     /// Settings file; without it ./stripelog.toml if that exists, or else the defaults
     // An empty name, as an empty variable gives it, is as none.
-    #[arg(long, global = true, env = "STRIPELOG_CONFIG", value_name = "FILE",
+    #[arg(long, global = true, help_heading = COMMON, env = "STRIPELOG_CONFIG", value_name = "FILE",
           value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub config: Option<PathBuf>,
     /// URL of the object store that holds the log: file:///, s3://, gs:// or az://
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, help_heading = COMMON, value_name = "URL")]
     pub store: Option<String>,
     /// Changes any setting; may be given more than once, and is stronger than everything else
-    #[arg(long, global = true, value_name = "SECTION.KEY=VALUE")]
+    #[arg(long, global = true, help_heading = COMMON, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
     /// Least important log lines to write to standard error; RUST_LOG wins
-    #[arg(long, global = true, value_name = "LEVEL", default_value = "info",
+    #[arg(long, global = true, help_heading = COMMON, value_name = "LEVEL", default_value = "info",
           value_parser = PossibleValuesParser::new(LEVELS))]
     pub log_level: String,
 }

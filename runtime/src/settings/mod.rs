@@ -15,7 +15,7 @@ mod membership;
 mod reader;
 mod types;
 
-pub use args::CommonArgs;
+pub use args::{COMMON, CommonArgs};
 pub use catalog::{Membership, Writer};
 pub use error::SettingsError;
 pub use keys::{KEYS, Key};
