@@ -340,6 +340,11 @@ async fn a_deadline_before_any_frame_was_sent_is_definite() {
         error.is_definite() && error.kind() == ErrorKind::Retry,
         "{error}"
     );
+    let text = error.to_string();
+    assert!(
+        text.contains("sequencer is not available") && text.contains("no answer"),
+        "{text}"
+    );
     fixture.sequencer.state.lock().unwrap().silent = false;
 
     // A token, but nobody to send the records to.

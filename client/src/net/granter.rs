@@ -81,7 +81,11 @@ async fn try_once(
 ) -> Result<(Token, Arc<ControlEntry>)> {
     let what = "grant count";
     let count = u32::try_from(count).map_err(|_| WireError::Malformed { what })?;
-    let told = shared.sequencer.grant(request, count).await?;
+    let silent = || {
+        let error = shared.sequencer.unavailable("no answer");
+        shared.problem(error.to_string());
+    };
+    let told = shared.sequencer.grant(request, count, silent).await?;
     let token = check(shared, &told, count)?;
     let entry = shared.view.at_least(token.epoch).await?;
     if entry.epoch > token.epoch {
@@ -102,7 +106,11 @@ fn check(shared: &Shared, told: &Told, count: u32) -> Result<Token> {
                 definite: true,
             });
         }
-        status => return Err(shared.sequencer.unavailable(format!("{status:?}"))),
+        Status::NotReigning => return Err(shared.sequencer.unavailable("it does not reign")),
+        Status::Busy => return Err(shared.sequencer.unavailable("it is busy")),
+        status @ Status::TailMoved => {
+            return Err(shared.sequencer.unavailable(format!("{status:?}")));
+        }
     }
     let token = Token {
         epoch: told.epoch,

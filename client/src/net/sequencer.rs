@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -90,10 +91,22 @@ impl Sequencer {
         RequestId(self.next_request.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Asks for a token until an answer comes. The same `request` may be asked for again.
-    pub(crate) async fn grant(&self, request: RequestId, count: u32) -> Result<Told> {
-        let told = self.ask(Kind::Grant, Grant::new(GRANTS, request, count));
-        told.await
+    /// Asks for a token until an answer comes. The same `request` may be asked for again. `silent` is
+    /// called when there is none for long.
+    pub(crate) async fn grant(
+        &self,
+        request: RequestId,
+        count: u32,
+        silent: impl FnOnce(),
+    ) -> Result<Told> {
+        let mut told = pin!(self.ask(Kind::Grant, Grant::new(GRANTS, request, count)));
+        match timeout(self.resend_after.saturating_mul(2), &mut told).await {
+            Ok(told) => told,
+            Err(_) => {
+                silent();
+                told.await
+            }
+        }
     }
 
     /// Asks for the tails, until an answer comes or `limit` has passed.
