@@ -111,7 +111,7 @@ impl Log {
         let late = |_| {
             self.shared
                 .sequencer
-                .unavailable("the durable tail does not come")
+                .unavailable("the durable tail does not come: is a stripe-writer away?")
         };
         timeout(limit, asking)
             .await
@@ -189,6 +189,7 @@ impl Log {
                 Err(lost) => problems.push(format!("stripe-writer {address}: {lost}")),
             }
         }
+        stripes.sort_unstable_by_key(|s| (s.segment, s.stripe, s.address));
         Ok(Status {
             control,
             tails,
@@ -231,7 +232,8 @@ impl Log {
     }
 
     /// Walks every chain of every segment and checks what is there: was anything lost? `progress` is
-    /// called with what is known so far, after every object.
+    /// called with what is known so far, after every object. If the sequencer answers, the chains have to
+    /// reach its durable tail; if not, a chain that lost its last objects looks like a shorter one.
     ///
     /// # Errors
     /// If the store failed. What is wrong with the log is in the report.
@@ -240,7 +242,10 @@ impl Log {
         how: Verify,
         progress: impl FnMut(&VerifyReport),
     ) -> Result<VerifyReport> {
+        // Asked for before the walk: what was durable then has to be found.
+        let tails = self.tails_within(STATUS_TIMEOUT).await.ok();
+        let durable = tails.and_then(|tails| tails.durable);
         let control = self.shared.view.refresh().await?;
-        verify::run(self.shared.view.log(), &control, how, progress).await
+        verify::run(self.shared.view.log(), &control, durable, how, progress).await
     }
 }

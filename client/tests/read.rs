@@ -4,8 +4,9 @@ mod support;
 
 use std::time::Duration;
 
-use stripelog::{Content, Error, Item, Log, Position, Scan, Tail};
+use stripelog::{Content, Error, Item, Log, Position, Scan, Tail, Verify};
 use support::*;
+use wire::{Slot, StripeId};
 
 async fn texts(mut scan: Scan) -> (Vec<(u64, String)>, Option<Error>) {
     let mut got = Vec::new();
@@ -162,4 +163,34 @@ async fn r5_a_linearizable_tail_lies_behind_every_acknowledged_append() {
             assert!(issued > position && durable <= issued);
         }
     }
+}
+
+#[tokio::test]
+async fn verify_notices_a_chain_that_lost_its_end() {
+    let fixture = Fixture::new(2, 2).await;
+    let log = fixture.open().await;
+    for part in 0..4 {
+        let two = records(part * 2..(part + 1) * 2);
+        log.append(two).await.expect("appends");
+    }
+    let report = log.verify(Verify::All, |_| ()).await.expect("verifies");
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(report.durable, Some(Position(8)));
+
+    let last = fixture.catalog.last().await.expect("readable");
+    let segment = last.segments.first().expect("one");
+    let chain = fixture.catalog.chain(segment, StripeId(1));
+    let name = chain.id().object_name(Slot(2));
+    let store = fixture.catalog.store();
+    store.delete(&name).await.expect("deletes");
+    for how in [Verify::All, Verify::Headers] {
+        let report = log.verify(how, |_| ()).await.expect("verifies");
+        let missing: Vec<_> = report.missing.iter().map(|f| (f.from, f.to)).collect();
+        assert_eq!(missing, [(Position(6), Some(Position(10)))], "{report:?}");
+    }
+
+    // Without a sequencer nobody knows how long the chain was.
+    fixture.sequencer.state.lock().unwrap().silent = true;
+    let report = log.verify(Verify::All, |_| ()).await.expect("verifies");
+    assert_eq!((report.durable, report.is_clean()), (None, true));
 }

@@ -72,6 +72,9 @@ pub struct VerifyReport {
     pub missing: Vec<Finding>,
     /// Objects that do not pass their checks.
     pub corrupt: Vec<Finding>,
+    /// The durable tail that the chains had to reach; `None` if the sequencer did not tell it, and then
+    /// objects that are missing at the end of a chain are not noticed.
+    pub durable: Option<Position>,
 }
 
 impl VerifyReport {
@@ -91,10 +94,14 @@ impl VerifyReport {
 pub(crate) async fn run(
     log: &Catalog,
     control: &ControlEntry,
+    durable: Option<Position>,
     how: Verify,
     mut progress: impl FnMut(&VerifyReport),
 ) -> Result<VerifyReport> {
-    let mut report = VerifyReport::default();
+    let mut report = VerifyReport {
+        durable,
+        ..VerifyReport::default()
+    };
     for segment in &control.segments {
         let end = control.segment_end(segment);
         if end.is_some_and(|end| end <= control.trim) {
@@ -109,6 +116,7 @@ pub(crate) async fn run(
                 stripe,
                 first: first.max(trim),
                 sealed: end.map(|end| segment.layout.slot_at_or_after(stripe, end)),
+                durable: durable.map(|tail| segment.layout.slot_at_or_after(stripe, tail)),
             };
             stripe.verify(how, &mut report, &mut progress).await?;
         }
@@ -124,6 +132,8 @@ struct OneStripe {
     first: Slot,
     /// First slot behind the stripe's last one, if the segment has ended.
     sealed: Option<Slot>,
+    /// First slot of the stripe that need not be durable, where it is known.
+    durable: Option<Slot>,
 }
 
 impl OneStripe {
@@ -202,6 +212,10 @@ impl OneStripe {
         let (to, what) = match (afloat, self.sealed) {
             (Some(next), _) => (next, "objects lie behind a gap in the chain"),
             (None, Some(end)) if walk.end < end => (end, "the chain ends before its segment does"),
+            (None, None) => match self.durable {
+                Some(tail) if walk.end < tail => (tail, "the chain ends before the durable tail"),
+                _ => return,
+            },
             (None, _) => return,
         };
         let finding = self.finding(walk.end, Some(to), what.to_owned());
