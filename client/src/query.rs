@@ -102,7 +102,7 @@ impl Log {
                 Tail::Issued => Ok(self.tails().await?.issued),
                 Tail::Durable => self.durable_above(Position(0)).await,
                 Tail::Linearizable => {
-                    let issued = self.tails().await?.issued;
+                    let issued = self.reigning_tail().await?;
                     self.durable_above(issued).await?;
                     Ok(issued)
                 }
@@ -124,6 +124,20 @@ impl Log {
     /// [`Error::Unavailable`] if the sequencer does not answer in time.
     pub async fn tails(&self) -> Result<Tails> {
         self.tails_within(self.shared.options.append_timeout).await
+    }
+
+    /// The issued tail of the newest reign. A sequencer that has been replaced may answer until its
+    /// own clock stops it, while its successor grants: the control chain says who reigns, and it is read
+    /// after the answer.
+    async fn reigning_tail(&self) -> Result<Position> {
+        let mut pauses = Backoff::new(TAIL_POLL);
+        loop {
+            let told = self.tails().await?;
+            if self.shared.view.refresh().await?.epoch <= told.epoch {
+                return Ok(told.issued);
+            }
+            sleep(pauses.pause(jitter())).await;
+        }
     }
 
     async fn tails_within(&self, limit: Duration) -> Result<Tails> {

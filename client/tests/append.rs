@@ -17,7 +17,7 @@ const MS: Duration = Duration::from_millis(1);
 
 /// All records of the log in order, junk left out, with what is missing made junk first.
 async fn contents(fixture: &Fixture, log: &Log) -> Vec<(u64, Bytes)> {
-    let end = Position(fixture.sequencer.state.lock().unwrap().next);
+    let end = Position(fixture.sequencer.state.lock().expect("not poisoned").next);
     fixture.writer.fill_to(end).await;
     let mut scan = log.read(Position(0)..end);
     let mut all = Vec::new();
@@ -334,7 +334,7 @@ async fn a_deadline_before_any_frame_was_sent_is_definite() {
     let fixture = Fixture::new(1, 8).await;
     let options = fixture.options().append_timeout(150 * MS);
     let log = fixture.open_with(options.clone()).await;
-    fixture.sequencer.state.lock().unwrap().silent = true;
+    fixture.sequencer.state.lock().expect("not poisoned").silent = true;
     let error = log.append(records(0..2)).await.expect_err("no token");
     assert!(
         error.is_definite() && error.kind() == ErrorKind::Retry,
@@ -345,7 +345,7 @@ async fn a_deadline_before_any_frame_was_sent_is_definite() {
         text.contains("sequencer is not available") && text.contains("no answer"),
         "{text}"
     );
-    fixture.sequencer.state.lock().unwrap().silent = false;
+    fixture.sequencer.state.lock().expect("not poisoned").silent = false;
 
     // A token, but nobody to send the records to.
     fixture.writer.stop().await;
@@ -499,7 +499,7 @@ async fn a_later_epoch_is_looked_up_before_its_token_is_used() {
     fixture.catalog.append(&entry).await.expect("appends");
     fixture.writer.fill_to(Position(8)).await;
     {
-        let mut state = fixture.sequencer.state.lock().unwrap();
+        let mut state = fixture.sequencer.state.lock().expect("not poisoned");
         state.epoch = Epoch(9);
         state.next = 8;
     }
@@ -526,7 +526,7 @@ async fn a_later_epoch_is_looked_up_before_its_token_is_used() {
         assert_eq!(item.content, Content::Record(record(format!("record {i}"))));
     }
     // A token of the former reign is of no use, and not used.
-    fixture.sequencer.state.lock().unwrap().epoch = Epoch(1);
+    fixture.sequencer.state.lock().expect("not poisoned").epoch = Epoch(1);
     let count = fixture.writer.appends().len();
     let used = timeout(200 * MS, log.append(records(0..1))).await;
     assert!(used.is_err());

@@ -190,7 +190,7 @@ async fn verify_notices_a_chain_that_lost_its_end() {
     }
 
     // Without a sequencer nobody knows how long the chain was.
-    fixture.sequencer.state.lock().unwrap().silent = true;
+    fixture.sequencer.state.lock().expect("not poisoned").silent = true;
     let report = log.verify(Verify::All, |_| ()).await.expect("verifies");
     assert_eq!((report.durable, report.is_clean()), (None, true));
 }

@@ -175,7 +175,10 @@ impl StripeWriter {
             while !handle.fenced.load(Ordering::Acquire) {
                 let tick = tokio::time::sleep(crate::limits::REPORT_HEARTBEAT);
                 tokio::select! {
-                    _ = frontier.changed() => {}
+                    moved = frontier.changed() => if moved.is_err() {
+                        // Its task has ended: nobody serves the stripe here.
+                        break;
+                    },
                     () = tick => {}
                 }
             }

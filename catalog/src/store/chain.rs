@@ -93,15 +93,6 @@ impl Chain {
         }
     }
 
-    /// Makes sure that an object which was found, and all before it, outlast a loss of power (C-9): on a local
-    /// file system its former owner may have died between making it visible and syncing its directory.
-    ///
-    /// # Errors
-    /// If the store failed.
-    pub async fn make_durable(&self, start: Slot) -> Result<(), CatalogError> {
-        self.store.ensure_durable(&self.id.object_name(start)).await
-    }
-
     /// Reads the header of the object that starts at a slot; `None` if there certainly is none.
     ///
     /// # Errors

@@ -113,7 +113,7 @@ impl FakeWriter {
     }
 
     pub fn address(&self) -> SocketAddr {
-        *self.address.lock().unwrap()
+        *self.address.lock().expect("not poisoned")
     }
 
     pub fn script(&self, faults: impl IntoIterator<Item = Fault>) {
@@ -129,7 +129,7 @@ impl FakeWriter {
     }
 
     pub fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
+        self.state.lock().expect("not poisoned")
     }
 
     /// Closes the port and all connections.
@@ -141,7 +141,7 @@ impl FakeWriter {
     /// Listens, on the same port as before.
     pub async fn listen(&self) {
         let listener = TcpListener::bind(self.address()).await.expect("binds");
-        *self.address.lock().unwrap() = listener.local_addr().expect("bound");
+        *self.address.lock().expect("not poisoned") = listener.local_addr().expect("bound");
         let (of, mut generation) = (self.clone(), self.generation.subscribe());
         generation.mark_unchanged();
         tokio::spawn(async move {

@@ -245,7 +245,7 @@ impl<T: Clone> Stripe<T> {
     /// The walk for [`Action::Verify`] ended. An object that the chain does not have means that the chain
     /// has gone on without this owner (C-7). One that it has is committed, which says nothing of what
     /// lies behind it: the chain may have gone on there long ago, so that flights behind are verified too.
-    pub fn verified(&mut self, id: FlightId, in_chain: bool, _walked_at: Duration, now: Duration) {
+    pub fn verified(&mut self, id: FlightId, in_chain: bool, now: Duration) {
         let asked = |flight: &&mut Flight<T>| flight.id == id && flight.check == Check::Asked;
         let Some(front) = self.flights.front_mut().filter(asked) else {
             return;

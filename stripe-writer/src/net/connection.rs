@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use wire::frame::{
     AckStatus, Append, Ask, End, EndReason, Frame, Frontier, Frontiers, PREFIX_BYTES, Place,
@@ -45,6 +45,7 @@ enum ConnectionError {
 struct Connection {
     shared: Arc<Shared>,
     out: mpsc::Sender<Outgoing>,
+    cut: Arc<Notify>,
     asks: HashMap<u32, AbortHandle>,
     tasks: JoinSet<()>,
 }
@@ -59,14 +60,21 @@ pub(super) async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAd
     let mut connection = Connection {
         shared,
         out,
+        cut: Arc::default(),
         asks: HashMap::new(),
         tasks: JoinSet::new(),
     };
+    let cut = Arc::clone(&connection.cut);
     let mut read = BufReader::with_capacity(READ_BUFFER_BYTES, read);
     let ended = tokio::select! {
         ended = connection.read(&mut read) => ended,
-        // The peer does not read, or is gone.
+        // The peer is gone.
         _ = &mut writer => return,
+        // It does not read its answers, and one was lost: it learns by the end of the connection.
+        () = cut.notified() => {
+            tracing::info!(%peer, "connection cut off: its answers are not read");
+            return writer.abort();
+        }
     };
     match ended {
         Ok(()) => {}
@@ -92,10 +100,6 @@ impl Connection {
         let hello = tokio::time::timeout(HELLO_TIMEOUT, self.hello(socket));
         hello.await.map_err(|_| ConnectionError::Silent)??;
         while let Some((prefix, frame)) = read_head(socket).await? {
-            if self.out.capacity() == 0 {
-                let why = "answers are not read";
-                return Err(ConnectionError::Refused(why.to_owned()));
-            }
             let memory = self.memory(prefix.body_len).await;
             let body = read_body(socket, prefix.body_len).await?;
             self.frame(frame, body, memory).await?;
@@ -178,6 +182,7 @@ impl Connection {
             self.out.clone(),
             append.place,
             append.identity.request,
+            Arc::clone(&self.cut),
             memory,
         );
         let refuse = |status| token.answer(run.first, run.end(), status);

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::io::{AsyncWrite, AsyncWriteExt, BufWriter};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use wire::frame::{Ack, AckStatus, Frame, Place};
 use wire::{RequestId, SegmentId, Slot, StripeId};
 
@@ -31,16 +32,19 @@ pub(crate) struct Token {
     segment: SegmentId,
     stripe: StripeId,
     request: RequestId,
+    cut: Arc<Notify>,
     _memory: Arc<OwnedSemaphorePermit>,
 }
 
 impl Token {
-    /// Answers go to `replies`; `memory` is given back with the last clone.
+    /// Answers go to `replies`, and `cut` is notified if one finds no room; `memory` is given back with the
+    /// last clone.
     #[must_use]
     pub(crate) fn new(
         replies: mpsc::Sender<Outgoing>,
         place: Place,
         request: RequestId,
+        cut: Arc<Notify>,
         memory: OwnedSemaphorePermit,
     ) -> Self {
         Self {
@@ -48,6 +52,7 @@ impl Token {
             segment: place.segment,
             stripe: place.stripe,
             request,
+            cut,
             _memory: Arc::new(memory),
         }
     }
@@ -62,8 +67,10 @@ impl Token {
         };
         let count = u32::try_from(first.until(end)).unwrap_or(u32::MAX);
         let ack = Ack::new(place, count, self.request, status);
-        // A connection that is gone needs no answer; one that is full is found out by its writer.
-        let _ = self.replies.try_send(Frame::Ack(ack).into());
+        // A connection that is gone needs no answer.
+        if let Err(TrySendError::Full(_)) = self.replies.try_send(Frame::Ack(ack).into()) {
+            self.cut.notify_one();
+        }
     }
 }
 

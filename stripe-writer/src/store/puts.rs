@@ -8,7 +8,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wire::Slot;
 use wire::object::{Header, Object};
 
-use super::clock;
 use crate::logic::action::{FlightId, PutOutcome};
 
 /// First wait after a put that failed.
@@ -21,11 +20,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) enum Done {
     Put(FlightId, PutOutcome),
-    Verified {
-        id: FlightId,
-        in_chain: bool,
-        walked_at: Duration,
-    },
+    Verified { id: FlightId, in_chain: bool },
 }
 
 /// Puts an object until it is known what became of it: nothing behind it may be acknowledged before that
@@ -56,15 +51,8 @@ pub(super) async fn put(
 pub(super) async fn verify(chain: Chain, header: Header, from: Slot, id: FlightId) -> Done {
     let mut wait = FIRST_WAIT;
     loop {
-        let walked_at = clock::now();
         match in_chain(&chain, &header, from).await {
-            Ok(in_chain) => {
-                return Done::Verified {
-                    id,
-                    in_chain,
-                    walked_at,
-                };
-            }
+            Ok(in_chain) => return Done::Verified { id, in_chain },
             Err(error) => warn("verification", &chain, &error, wait),
         }
         pause(&mut wait).await;

@@ -211,11 +211,7 @@ impl Task {
         let now = clock::now();
         match done {
             Ok(Done::Put(id, outcome)) => self.stripe.put_done(id, outcome, now),
-            Ok(Done::Verified {
-                id,
-                in_chain,
-                walked_at,
-            }) => self.stripe.verified(id, in_chain, walked_at, now),
+            Ok(Done::Verified { id, in_chain }) => self.stripe.verified(id, in_chain, now),
             Err(error) => {
                 // What became of the object is not known: without it the stripe cannot go on.
                 tracing::error!(%error, stripe = %self.handle.chain.id().stripe, "a put broke off");
@@ -263,7 +259,6 @@ impl Task {
                 Action::Fenced => {
                     tracing::info!(stripe = %self.handle.chain.id().stripe, "another process owns the stripe now");
                     self.handle.fenced.store(true, Ordering::Release);
-                    self.seals.clear();
                 }
             }
         }
@@ -272,7 +267,10 @@ impl Task {
             .store(self.stripe.owner().0, Ordering::Relaxed);
         let held = u64::try_from(self.stripe.held_bytes()).unwrap_or(u64::MAX);
         self.handle.held_bytes.store(held, Ordering::Relaxed);
-        if self.stripe.is_sealed() {
+        if self.stripe.is_fenced() {
+            // Not this process's to seal any more.
+            self.seals.clear();
+        } else if self.stripe.is_sealed() {
             for done in self.seals.drain(..) {
                 // The connection that asked may be gone.
                 let _ = done.send(());

@@ -91,7 +91,8 @@ pub enum AckStatus {
     Sealed,
     /// The positions hold other records; nothing was written.
     Conflict,
-    /// The stripe is not owned here (any more); what became of the records is not known here.
+    /// What became of the records is not known here, because the stripe is not owned here (any more) or
+    /// its chain cannot be read.
     NotOwner,
     /// Nothing was written: a bound is reached, send again later.
     Busy,

@@ -169,7 +169,7 @@ impl World {
                 since,
             } => {
                 let now = self.now;
-                self.with(owner, |stripe| stripe.verified(id, in_chain, since, now));
+                self.with(owner, |stripe| stripe.verified(id, in_chain, now));
             }
             Op::Lookup {
                 owner,

@@ -160,7 +160,7 @@ fn c6_after_a_fence_nothing_is_acknowledged() {
     ];
     assert_eq!(done(&mut stripe), expected);
     stripe.put_done(ids[1], PutOutcome::Stored, at(70));
-    stripe.verified(ids[1], true, at(70), at(70));
+    stripe.verified(ids[1], true, at(70));
     stripe.fence();
     assert_eq!(done(&mut stripe), [""; 0], "told once, and of nothing more");
     append(&mut stripe, 5, 6, 6, at(70)); // decided

@@ -9,7 +9,7 @@ fn late(after_ms: u64, outcome: PutOutcome, in_chain: bool) -> Vec<String> {
     let now = at(after_ms);
     stripe.put_done(ids[0], outcome, now);
     let mut lines = done(&mut stripe);
-    stripe.verified(ids[0], in_chain, now, now);
+    stripe.verified(ids[0], in_chain, now);
     lines.extend(done(&mut stripe));
     lines
 }
@@ -51,7 +51,7 @@ fn c7_after_a_pause_each_flight_is_verified() {
     stripe.put_done(ids[0], PutOutcome::Stored, at(5000));
     stripe.put_done(ids[1], PutOutcome::Stored, at(5000));
     assert_eq!(done(&mut stripe), ["verify 0 of owner 2"], "asked once");
-    stripe.verified(ids[0], true, at(5000), at(5001));
+    stripe.verified(ids[0], true, at(5001));
     let expected = [
         "committed [10, 11)",
         "tell 0 [10, 11) Committed",
@@ -59,7 +59,7 @@ fn c7_after_a_pause_each_flight_is_verified() {
     ];
     assert_eq!(done(&mut stripe), expected);
     stripe.put_done(ids[2], PutOutcome::Stored, at(5002));
-    stripe.verified(ids[1], false, at(5002), at(5002));
+    stripe.verified(ids[1], false, at(5002));
     let expected = [
         "tell 1 [11, 12) NotOwner",
         "tell 2 [12, 13) NotOwner",
@@ -79,7 +79,7 @@ fn c7_what_began_after_the_pause_is_in_time_behind_one_that_was_verified() {
     stripe.put_done(second, PutOutcome::Stored, at(5010));
     stripe.put_done(first, PutOutcome::Stored, at(5010));
     assert_eq!(done(&mut stripe), ["verify 0 of owner 2"]);
-    stripe.verified(first, true, at(5010), at(5020));
+    stripe.verified(first, true, at(5020));
     let expected = [
         "committed [10, 11)",
         "tell 0 [10, 11) Committed",
@@ -112,13 +112,13 @@ fn c7_the_end_of_the_chain_grows_older_from_the_start_of_a_put() {
 fn c7_a_walk_that_was_not_asked_for_proves_nothing() {
     let mut stripe = stripe();
     let ids = fly(&mut stripe, 2, at(0));
-    stripe.verified(ids[0], true, at(60), at(60));
-    stripe.verified(ids[0], false, at(60), at(60));
+    stripe.verified(ids[0], true, at(60));
+    stripe.verified(ids[0], false, at(60));
     stripe.put_done(ids[1], PutOutcome::Stored, at(2000));
-    stripe.verified(ids[1], true, at(2000), at(2000));
+    stripe.verified(ids[1], true, at(2000));
     assert_eq!(done(&mut stripe), [""; 0], "0 is still under way");
     stripe.put_done(ids[0], PutOutcome::Stored, at(2000));
-    stripe.verified(ids[1], false, at(2000), at(2000));
+    stripe.verified(ids[1], false, at(2000));
     stripe.put_done(ids[0], PutOutcome::Stored, at(2001));
     assert_eq!(done(&mut stripe), ["verify 0 of owner 2"]);
 }
