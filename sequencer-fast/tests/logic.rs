@@ -2,9 +2,12 @@
 
 mod common;
 
-use common::desk::{Desk, limits, request, status};
-use common::{STRIPES, encode, grant};
-use sequencer_fast::logic::{CLOSED, Counter};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use common::desk::{Counting, Desk, Out, limits, request, status};
+use common::{Chain, STRIPES, encode, grant};
+use sequencer_fast::logic::{CLOSED, Counter, Reign, Shard, ShardCounters};
 use wire::datagram::{Grant, Header, Kind, MAX_ENTRIES, Report, Status};
 use wire::limits::{MAX_GRANT, MAX_POSITION};
 use wire::{ClientId, Lane, LogId, Position, RequestId, SegmentId, StripeId};
@@ -397,6 +400,51 @@ fn s1_a_closed_counter_grants_nothing_and_tells_nothing() {
     assert_eq!((counters.granted.get(), counters.tokens.get()), (1, 7));
     assert_eq!(desk.reign.end(), None, "closed for ever");
     assert_eq!(desk.reign.headroom(), 0);
+}
+
+/// A counter that is closed by another thread right after it has been looked at.
+#[derive(Debug, Default)]
+struct Closing {
+    inner: Counting,
+    looks: AtomicU64,
+}
+
+impl Counter for Closing {
+    fn tail(&self) -> u64 {
+        let tail = self.inner.tail();
+        if self.looks.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.close();
+        }
+        tail
+    }
+
+    fn take(&self, count: u64) -> u64 {
+        self.inner.take(count)
+    }
+
+    fn take_at(&self, expected: u64, count: u64) -> Result<(), u64> {
+        self.inner.take_at(expected, count)
+    }
+
+    fn close(&self) -> Option<u64> {
+        self.inner.close()
+    }
+}
+
+#[test]
+fn s1_an_addition_after_the_close_grants_nothing() {
+    let mut entry = Chain::new().newest();
+    entry.reservation = Position(1000);
+    let reign = Reign::with_counter(&entry, Closing::default()).expect("has a segment");
+    reign.renew(u64::MAX);
+    reign.grant();
+    let counters = Arc::new(ShardCounters::default());
+    let mut shard = Shard::new(Arc::new(reign), Arc::clone(&counters), limits(8, 64));
+    shard.receive(1, &request(1, 0, Kind::Grant, &[grant(0, 1, 3)]));
+    let mut out = Out::default();
+    shard.settle(0, &mut out);
+    assert_eq!(status(&out.0[0].replies[0]), Status::NotReigning);
+    assert_eq!((counters.fetch_adds.get(), counters.tokens.get()), (1, 0));
 }
 
 #[test]
