@@ -77,6 +77,9 @@ main() {
         shift
     done
     ((${#wanted[@]})) || die "which point? see --help"
+    if [[ ${wanted[0]} != list ]]; then
+        (cd -- "$ROOT" && cargo build --quiet --release --workspace --locked >&2)
+    fi
     points
     if [[ ${wanted[0]} == list ]]; then return; fi
     ((ran > 0)) || die "no point is called '${wanted[*]}', see 'list'"

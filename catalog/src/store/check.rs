@@ -54,12 +54,13 @@ impl Store {
     }
 
     async fn check_below(&self, run: &str) -> Result<CheckReport, CatalogError> {
-        self.settle(&format!("{run}/sequential"), |name| self.sequence(name))
-            .await?;
+        // The races come first: how many of their racers won says most about a store.
         for number in 0..RACES {
             self.settle(&format!("{run}/race-{number}"), |name| self.race(name))
                 .await?;
         }
+        self.settle(&format!("{run}/sequential"), |name| self.sequence(name))
+            .await?;
         let (racers, races) = (RACERS, RACES);
         Ok(CheckReport { racers, races })
     }

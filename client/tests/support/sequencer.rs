@@ -64,7 +64,10 @@ impl FakeSequencer {
         tokio::spawn(async move {
             let mut bytes = [0; 2048];
             while let Ok((len, from)) = socket.recv_from(&mut bytes).await {
-                let answers = of.lock().expect("not poisoned").answers(log, &writer, &bytes[..len]);
+                let answers = of
+                    .lock()
+                    .expect("not poisoned")
+                    .answers(log, &writer, &bytes[..len]);
                 for answer in answers {
                     socket.send_to(&answer, from).await.expect("sends");
                 }
@@ -74,7 +77,11 @@ impl FakeSequencer {
     }
 
     pub fn script(&self, answers: impl IntoIterator<Item = Answer>) {
-        self.state.lock().expect("not poisoned").script.extend(answers);
+        self.state
+            .lock()
+            .expect("not poisoned")
+            .script
+            .extend(answers);
     }
 
     pub fn requests(&self) -> Vec<(RequestId, u32)> {
