@@ -93,7 +93,7 @@ impl Log {
     /// One of the tails.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if the sequencer does not answer, or does not know, within the time of an
+    /// [`Error::Unavailable`](crate::Error::Unavailable) if the sequencer does not answer, or does not know, within the time of an
     /// append.
     pub async fn tail(&self, tail: Tail) -> Result<Position> {
         let limit = self.shared.options.append_timeout;
@@ -121,7 +121,7 @@ impl Log {
     /// Both tails, by one question to the sequencer.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if the sequencer does not answer in time.
+    /// [`Error::Unavailable`](crate::Error::Unavailable) if the sequencer does not answer in time.
     pub async fn tails(&self) -> Result<Tails> {
         self.tails_within(self.shared.options.append_timeout).await
     }

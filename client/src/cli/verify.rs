@@ -77,8 +77,7 @@ fn as_text(report: &VerifyReport, fast: bool, out: &mut Output) -> Result<(), Fa
     };
     if report.durable.is_none() {
         out.line(
-            "note: the sequencer tells no durable tail: objects missing at the end of a chain go unnoticed"
-                .to_owned(),
+            "note: the sequencer tells no durable tail: objects missing at the end of a chain go unnoticed",
         )?;
     }
     let durable = report

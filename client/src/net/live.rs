@@ -13,15 +13,24 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
-use wire::frame::{Ask, Frame, Place, Unsubscribe};
+use wire::frame::{Ask, EndReason, Frame, Place, Unsubscribe};
 use wire::{Run, Slot};
 
 use crate::limits::{LIVE_BYTES, LIVE_COMMANDS, LIVE_RUNS, PERMIT_BYTES, WRITE_BYTES};
 use crate::net::frames::{self, Lost};
 use crate::shared::Shared;
 
-/// A run, and the memory that it takes until it is received.
-type Pushed = (Run, OwnedSemaphorePermit);
+/// What a subscription brings.
+#[derive(Debug)]
+pub(crate) enum Live {
+    /// A run that is durable.
+    Run(Run),
+    /// What was asked for is in the owner's memory no more: it is in the store. Nothing comes behind it.
+    InStore,
+}
+
+/// What a subscription brings, and the memory that it takes until it is received.
+type Pushed = (Live, Option<OwnedSemaphorePermit>);
 
 /// Runs of one stripe as they become durable.
 #[derive(Debug)]
@@ -34,10 +43,10 @@ pub(crate) struct Subscription {
 
 impl Subscription {
     /// The next run, or `None` when no more come. Cancel-safe.
-    pub(crate) async fn receive(&mut self) -> Option<Run> {
-        let (run, _) = self.runs.recv().await?;
+    pub(crate) async fn receive(&mut self) -> Option<Live> {
+        let (live, _) = self.runs.recv().await?;
         self.delivered = true;
-        Some(run)
+        Some(live)
     }
 
     /// Whether it has brought anything.
@@ -183,13 +192,17 @@ async fn receive(
                 if asked != (push.place.segment, push.place.stripe) {
                     return Err(Lost::Unexpected);
                 }
-                let sent = permits.is_ok_and(|permits| to.try_send((run, permits)).is_ok());
+                let sent = permits.is_ok_and(|p| to.try_send((Live::Run(run), Some(p))).is_ok());
                 if !sent {
                     subscribed.remove(&push.id);
                 }
             }
             (Frame::End(end), _) => {
-                lock(subscribed).remove(&end.id);
+                let ended = lock(subscribed).remove(&end.id);
+                if let (Some((_, to)), EndReason::Lagged) = (ended, end.reason()?) {
+                    // A full queue says enough.
+                    let _ = to.try_send((Live::InStore, None));
+                }
             }
             _ => return Err(Lost::Unexpected),
         }

@@ -80,6 +80,11 @@ impl Cursor {
         self.next = self.next.max(next);
     }
 
+    /// Forgets what is known of the chain's objects.
+    pub(crate) fn search_again(&mut self) {
+        (self.index, self.boundary) = (None, self.chain.first_slot());
+    }
+
     /// Loads the next runs. If compaction or collection changed the chain meanwhile, looks again.
     ///
     /// # Errors
@@ -90,7 +95,7 @@ impl Cursor {
             Err(Changed::Failed(error)) => return Err(error.into()),
             Err(Changed::Moved) => {}
         }
-        (self.index, self.boundary) = (None, self.chain.first_slot());
+        self.search_again();
         match self.try_load().await {
             Ok(loaded) => Ok((loaded, self)),
             Err(Changed::Failed(error)) => Err(error.into()),

@@ -18,7 +18,7 @@ use crate::limits::{LIVE_QUIET, POLL};
 use crate::logic::backoff::Backoff;
 use crate::logic::current::Current;
 use crate::net::jitter;
-use crate::net::live::{Hub, Subscription};
+use crate::net::live::{Hub, Live, Subscription};
 use crate::store::chunk::{Cursor, Loaded};
 use crate::{Error, Result};
 
@@ -45,8 +45,11 @@ pub(crate) struct StripeReader {
     ahead: Option<Ahead>,
     reads: Arc<Semaphore>,
     live: Option<Subscription>,
+    follows: bool,
     /// Whether the last subscription brought nothing: the next one has to wait.
     live_failed: bool,
+    /// Whether the next slot should be in the store: by the owner's word, or because it was asked for.
+    in_store: bool,
     /// Whether the owner is asked before the store is.
     live_first: bool,
     pauses: Backoff,
@@ -71,7 +74,7 @@ impl StripeReader {
         stripe: StripeId,
         cursor: Cursor,
         reads: Arc<Semaphore>,
-        live: bool,
+        follows: bool,
     ) -> Self {
         Self {
             segment,
@@ -79,12 +82,14 @@ impl StripeReader {
             next: cursor.next,
             current: None,
             buffered: VecDeque::new(),
-            live_first: live && !cursor.is_placed(),
+            live_first: follows && !cursor.is_placed(),
             cursor,
             ahead: None,
             reads,
             live: None,
             live_failed: false,
+            in_store: !follows,
+            follows,
             pauses: Backoff::new(POLL),
         }
     }
@@ -192,7 +197,11 @@ impl StripeReader {
             return;
         };
         let run = match timeout(LIVE_QUIET, live.receive()).await {
-            Ok(Some(run)) => run,
+            Ok(Some(Live::Run(run))) => run,
+            Ok(Some(Live::InStore)) => {
+                (self.live, self.live_failed, self.in_store) = (None, true, true);
+                return;
+            }
             // It ended: whether it ever brought anything decides how soon there is another.
             Ok(None) => {
                 self.live_failed = !live.has_delivered();
@@ -219,16 +228,18 @@ impl StripeReader {
 
     /// Loads from the store. Returns whether there was anything.
     async fn load_buffered(&mut self) -> Result<bool> {
-        let ahead = self.ahead.is_some();
         let mut loaded = self.load().await?;
-        if ahead && matches!(loaded, Loaded::End) {
-            // That was so when it was looked up.
+        if self.in_store && matches!(loaded, Loaded::End) {
+            // It was looked up ahead of time, or compaction moved it into an object that starts before.
+            self.cursor.search_again();
             loaded = self.load().await?;
+            self.in_store = false;
         }
         let Loaded::Runs(runs) = loaded else {
             return Ok(false);
         };
         self.buffered.extend(runs);
+        self.in_store |= !self.follows;
         self.live_failed = false;
         self.pauses.reset();
         self.prefetch();

@@ -7,6 +7,7 @@
     reason = "each test program uses a part of the support"
 )]
 
+pub mod scans;
 pub mod sequencer;
 pub mod writer;
 
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use catalog::{Membership, Store};
-use stripelog::{Log, Options, Position};
+use stripelog::{Content, Log, Options, Position};
 use wire::Layout;
 
 pub use sequencer::{Answer, FakeSequencer};
@@ -80,4 +81,30 @@ pub fn records(range: std::ops::Range<usize>) -> Vec<Bytes> {
 
 pub fn positions(range: std::ops::Range<u64>) -> Vec<Position> {
     range.map(Position).collect()
+}
+
+/// All records of the log in order, junk left out, with what is missing made junk first.
+pub async fn contents(fixture: &Fixture, log: &Log) -> Vec<(u64, Bytes)> {
+    let end = Position(fixture.sequencer.state.lock().expect("not poisoned").next);
+    fixture.writer.fill_to(end).await;
+    let mut scan = log.read(Position(0)..end);
+    let mut all = Vec::new();
+    while let Some(item) = scan.next().await.expect("reads") {
+        if let Content::Record(record) = item.content {
+            all.push((item.position.0, record));
+        }
+    }
+    all
+}
+
+/// Every acknowledged record is where it was said to be, and nothing else is in the log.
+pub async fn assert_exactly(fixture: &Fixture, log: &Log, acked: &[(Position, Bytes)]) {
+    let mut expected: Vec<_> = acked.iter().map(|(p, r)| (p.0, r.clone())).collect();
+    expected.sort();
+    assert_eq!(contents(fixture, log).await, expected);
+}
+
+pub async fn append(log: &Log, records: Vec<Bytes>) -> Vec<(Position, Bytes)> {
+    let got = log.append(records.clone()).await.expect("appends");
+    got.into_iter().zip(records).collect()
 }

@@ -1,0 +1,164 @@
+//! Deadlines, cancelled appends and bounds.
+
+mod support;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use stripelog::{Error, ErrorKind};
+use support::*;
+use tokio::time::{Instant, sleep, timeout};
+use wire::frame::AckStatus;
+use wire::limits::MAX_RECORD_BYTES;
+
+const MS: Duration = Duration::from_millis(1);
+
+#[tokio::test]
+async fn a_deadline_before_any_frame_was_sent_is_definite() {
+    let fixture = Fixture::new(1, 8).await;
+    let options = fixture.options().append_timeout(150 * MS);
+    let log = fixture.open_with(options.clone()).await;
+    fixture.sequencer.state.lock().expect("not poisoned").silent = true;
+    let error = log.append(records(0..2)).await.expect_err("no token");
+    assert!(
+        error.is_definite() && error.kind() == ErrorKind::Retry,
+        "{error}"
+    );
+    let text = error.to_string();
+    assert!(
+        text.contains("sequencer is not available") && text.contains("no answer"),
+        "{text}"
+    );
+    fixture.sequencer.state.lock().expect("not poisoned").silent = false;
+
+    // A token, but nobody to send the records to.
+    fixture.writer.stop().await;
+    let error = log.append(records(2..4)).await.expect_err("no writer");
+    assert!(error.is_definite(), "{error}");
+    fixture.writer.listen().await;
+    sleep(1500 * MS).await;
+    // What was called certainly not written is not written later.
+    let acked = append(&log, records(10..11)).await;
+    assert_exactly(&fixture, &log, &acked).await;
+}
+
+#[tokio::test]
+async fn a_deadline_after_a_frame_was_sent_is_not_definite() {
+    let fixture = Fixture::new(1, 8).await;
+    fixture.writer.script([Fault::Ignore]);
+    let log = fixture
+        .open_with(fixture.options().append_timeout(150 * MS))
+        .await;
+    let started = Instant::now();
+    let error = log.append(records(0..2)).await.expect_err("no answer");
+    assert!(
+        matches!(
+            error,
+            Error::TimedOut {
+                definite: false,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(started.elapsed() < 1000 * MS);
+}
+
+#[tokio::test]
+async fn a_deadline_after_busy_only_is_definite() {
+    let fixture = Fixture::new(1, 8).await;
+    fixture
+        .writer
+        .script(vec![Fault::Status(AckStatus::Busy); 100]);
+    let log = fixture
+        .open_with(fixture.options().append_timeout(250 * MS))
+        .await;
+    let error = log.append(records(0..2)).await.expect_err("busy");
+    assert!(error.is_definite(), "{error}");
+    assert!(error.to_string().contains("Busy"), "{error}");
+}
+
+#[tokio::test]
+async fn a_cancelled_append_that_was_not_sent_is_not_written() {
+    let fixture = Fixture::new(1, 8).await;
+    let log = fixture.open().await;
+    fixture
+        .sequencer
+        .script([Answer::LoseRequest, Answer::LoseRequest]);
+    let cancelled = timeout(20 * MS, log.append(records(0..3))).await;
+    assert!(cancelled.is_err());
+    let acked = append(&log, records(10..12)).await;
+    assert_exactly(&fixture, &log, &acked).await;
+}
+
+#[tokio::test]
+async fn a_cancelled_append_does_not_hold_up_those_who_share_its_token() {
+    let fixture = Fixture::new(1, 8).await;
+    let log = fixture.open().await;
+    fixture.writer.stop().await;
+    let other = log.clone();
+    let staying = tokio::spawn(async move { append(&other, records(5..7)).await });
+    let cancelled = timeout(50 * MS, log.append(records(0..3))).await;
+    assert!(cancelled.is_err());
+    fixture.writer.listen().await;
+    let acked = staying.await.expect("no panic");
+    assert_exactly(&fixture, &log, &acked).await;
+}
+
+#[tokio::test]
+async fn lessons_28_a_record_above_the_limit_is_refused_at_once() {
+    let fixture = Fixture::new(1, 8).await;
+    let log = fixture.open().await;
+    let large = Bytes::from(vec![0; MAX_RECORD_BYTES + 1]);
+    let error = log
+        .append(vec![record("a"), large])
+        .await
+        .expect_err("too large");
+    assert!(
+        matches!(error, Error::RecordTooLarge { index: 1, .. }),
+        "{error}"
+    );
+    assert!(error.is_definite() && error.kind() == ErrorKind::Invalid);
+    assert!(fixture.sequencer.requests().is_empty());
+    let largest = Bytes::from(vec![7; MAX_RECORD_BYTES]);
+    log.append(vec![largest; 3])
+        .await
+        .expect("the largest fits");
+}
+
+#[tokio::test]
+async fn frames_keep_to_the_batch_size() {
+    let fixture = Fixture::new(1, 1 << 20).await;
+    let log = fixture
+        .open_with(fixture.options().max_batch_bytes(1000))
+        .await;
+    let acked = append(&log, vec![Bytes::from(vec![1; 300]); 10]).await;
+    let counts: Vec<_> = fixture.writer.appends().iter().map(|a| a.count).collect();
+    assert_eq!(counts, [3, 3, 3, 1]);
+    assert_exactly(&fixture, &log, &acked).await;
+}
+
+#[tokio::test]
+async fn l_appends_wait_at_the_memory_bound() {
+    let fixture = Fixture::new(1, 8).await;
+    fixture.writer.script([Fault::Ignore]);
+    let options = fixture
+        .options()
+        .max_in_flight_bytes(4096)
+        .append_timeout(300 * MS);
+    let log = fixture.open_with(options).await;
+    // The first takes all memory and gets no answer; the second has to wait for it.
+    let held = log.append(vec![Bytes::from(vec![0; 4000])]);
+    let waiting = async {
+        sleep(50 * MS).await;
+        let result = timeout(150 * MS, log.append(records(0..1))).await;
+        assert!(result.is_err(), "there is no memory for it");
+        assert_eq!(fixture.sequencer.requests().len(), 1);
+    };
+    let (held, ()) = tokio::join!(held, waiting);
+    assert!(held.is_err());
+    // A call larger than all memory goes alone.
+    fixture.writer.stop().await;
+    fixture.writer.listen().await;
+    log.append(records(0..1000)).await.expect("appends");
+}
