@@ -81,8 +81,9 @@ build() {
     if [[ -z $bin ]]; then
         command -v cargo >/dev/null || die "cargo is not there: install a Rust toolchain"
         say "building (the first time takes a few minutes)"
-        (cd -- "$ROOT" && cargo build --quiet --release --locked \
-            --package sequencer-fast --package stripe-writer --package stripelog >&2)
+        # The whole workspace: a choice of packages would choose other features of what they share, and build
+        # all of that a second time.
+        (cd -- "$ROOT" && cargo build --quiet --release --locked --workspace >&2)
         bin=${CARGO_TARGET_DIR:-$ROOT/target}/release
     fi
     bin=$(readlink -f -- "$bin")
