@@ -24,9 +24,9 @@ pub struct Prefix {
     pub(super) kind: u8,
     head_crc: u32,
     covered: [u8; PREFIX_BYTES - 4],
-    /// Bytes of the head, at most [`MAX_HEAD_BYTES`].
+    /// Bytes of the head, at most [`super::MAX_HEAD_BYTES`].
     pub head_len: usize,
-    /// Bytes of the body, at most [`MAX_FRAME_BODY`].
+    /// Bytes of the body, at most [`crate::limits::MAX_FRAME_BODY`].
     pub body_len: usize,
 }
 

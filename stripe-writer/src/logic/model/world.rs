@@ -27,18 +27,16 @@ pub(super) enum Op {
         key: FlightId,
         outcome: PutOutcome,
     },
-    /// A walk that an owner began at `since` (C-7).
+    /// A walk that an owner began (C-7).
     Walk {
         owner: usize,
         id: FlightId,
         header: Header,
-        since: Duration,
     },
     Walked {
         owner: usize,
         id: FlightId,
         in_chain: bool,
-        since: Duration,
     },
     Lookup {
         owner: usize,
@@ -148,25 +146,18 @@ impl World {
                 key,
                 outcome,
             } => self.put_done(owner, key, outcome),
-            Op::Walk {
-                owner,
-                id,
-                header,
-                since,
-            } => {
+            Op::Walk { owner, id, header } => {
                 let in_chain = self.store.walk().headers.contains(&header);
                 self.ops.push(Op::Walked {
                     owner,
                     id,
                     in_chain,
-                    since,
                 });
             }
             Op::Walked {
                 owner,
                 id,
                 in_chain,
-                since,
             } => {
                 let now = self.now;
                 self.with(owner, |stripe| stripe.verified(id, in_chain, now));
