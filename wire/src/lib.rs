@@ -1,6 +1,6 @@
 //! Every byte of Stripelog that leaves a process.
 //!
-//! Datagrams between clients, stripe-writers and the sequencer ([`datagram`]), frames between
+//! Datagrams between clients, stripe-writers and the sequencer ([`datagram`], answered in [`datagram::place`]), frames between
 //! clients and stripe-writers ([`frame`]), stripe objects ([`object`]), control-chain entries
 //! ([`control`]) and the names of objects ([`name`]). There is no I/O here, no async and no unsafe
 //! code; whatever comes from outside is checked before it becomes a typed value, and a check that

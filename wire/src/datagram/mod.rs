@@ -5,8 +5,11 @@
 //! segmentation offload needs. A reply has the size of its request, so that a forged sender address
 //! gains nothing (S-9).
 
+pub mod place;
+
 use rkyv::{Archive, Deserialize, Serialize};
 
+use self::place::Facts;
 use crate::limits::{MAX_GRANT, MAX_STRIPES};
 use crate::{
     ClientId, Epoch, Fixed, Lane, LogId, Position, RequestId, SegmentId, StripeId, WireError,
@@ -61,10 +64,14 @@ impl Kind {
             Self::Report => 4,
         }
     }
+
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
+    }
 }
 
 /// Bit of the kind byte that marks a reply.
-const REPLY_BIT: u8 = 0x80;
+pub(crate) const REPLY_BIT: u8 = 0x80;
 
 /// What stands before the entries of a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
@@ -127,13 +134,9 @@ impl Header {
     /// # Errors
     /// [`WireError::Kind`].
     pub fn kind(&self) -> Result<Kind, WireError> {
-        let code = self.kind & !REPLY_BIT;
-        Kind::ALL
-            .into_iter()
-            .find(|kind| kind.code() == code)
-            .ok_or(WireError::Kind {
-                got: u32::from(self.kind),
-            })
+        Kind::from_code(self.kind & !REPLY_BIT).ok_or(WireError::Kind {
+            got: u32::from(self.kind),
+        })
     }
 
     /// Number of entries.
@@ -275,7 +278,7 @@ impl Status {
         Self::NotReigning,
     ];
 
-    fn code(self) -> u32 {
+    pub(crate) fn code(self) -> u32 {
         match self {
             Self::Ok => 0,
             Self::Busy => 1,
@@ -283,6 +286,11 @@ impl Status {
             Self::Invalid => 3,
             Self::NotReigning => 4,
         }
+    }
+
+    pub(crate) fn from_code(code: u32) -> Result<Self, WireError> {
+        let known = Self::ALL.into_iter().find(|status| status.code() == code);
+        known.ok_or(WireError::Kind { got: code })
     }
 }
 
@@ -340,10 +348,7 @@ impl Reply {
     /// # Errors
     /// [`WireError::Kind`] for a status of a later version.
     pub fn status(&self) -> Result<Status, WireError> {
-        Status::ALL
-            .into_iter()
-            .find(|status| status.code() == self.status)
-            .ok_or(WireError::Kind { got: self.status })
+        Status::from_code(self.status)
     }
 
     /// The durable tail, if the sequencer knows it.
@@ -370,36 +375,8 @@ impl<'a> Datagram<'a> {
     /// # Errors
     /// The first check that fails, by reason.
     pub fn parse(bytes: &'a [u8], log: LogId) -> Result<Self, WireError> {
+        let kind = Facts::check(bytes, log)?.kind;
         let header = Header::read(bytes)?;
-        if header.magic != MAGIC {
-            let got = u64::from(header.magic);
-            return Err(WireError::Magic { got });
-        }
-        if header.version != VERSION {
-            return Err(WireError::Version {
-                got: u32::from(header.version),
-                supported: u32::from(VERSION),
-            });
-        }
-        if header.log != log {
-            let (got, expected) = (header.log, log);
-            return Err(WireError::Log { got, expected });
-        }
-        let kind = header.kind()?;
-        if header.count == 0 || header.count() > MAX_ENTRIES {
-            return Err(WireError::Bound {
-                what: "entries",
-                got: u64::from(header.count),
-                limit: MAX_ENTRIES as u64,
-            });
-        }
-        if bytes.len() != header.datagram_len() {
-            return Err(WireError::Length {
-                what: "datagram",
-                got: bytes.len() as u64,
-                expected: header.datagram_len() as u64,
-            });
-        }
         let entries = bytes.get(HEADER_BYTES..).unwrap_or(&[]);
         Ok(Self {
             header,
