@@ -1,6 +1,7 @@
 //! Every byte of Stripelog that leaves a process.
 //!
-//! Datagrams between clients, stripe-writers and the sequencer ([`datagram`], answered in [`datagram::place`]), frames between
+//! Datagrams between clients, stripe-writers and the sequencer ([`datagram`], answered in
+//! [`datagram::place`], authenticated with [`mac`]), frames between
 //! clients and stripe-writers ([`frame`]), stripe objects ([`object`]), control-chain entries
 //! ([`control`]) and the names of objects ([`name`]). There is no I/O here, no async and no unsafe
 //! code; whatever comes from outside is checked before it becomes a typed value, and a check that
@@ -21,6 +22,7 @@ pub mod frame;
 mod ids;
 mod layout;
 pub mod limits;
+pub mod mac;
 pub mod name;
 pub mod object;
 mod run;

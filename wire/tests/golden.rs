@@ -106,6 +106,20 @@ fn datagrams() {
     datagram("datagram_reply", header, &replies);
 }
 
+/// A reply with its `mac`. The key is the bytes from 0 on.
+#[test]
+fn signed_datagram() {
+    let key = wire::mac::Key::new(&std::array::from_fn(|at| u8::try_from(at).expect("small")));
+    let id = RequestId(0x0102_0304_0506_0708);
+    let replies = [Reply::new(id, Lane(5), Status::Ok, Position(0x99), 4); 3];
+    let header = request(Kind::Grant, replies.len()).reply(Epoch(8));
+    let mut out = [0; MAX_DATAGRAM_BYTES];
+    let len = write(header, &replies, &mut out).expect("valid");
+    key.sign(&mut out[..len]);
+    let bytes = golden("datagram_signed", &out[..len]);
+    assert!(key.verify(&bytes));
+}
+
 #[test]
 fn every_kind_of_frame() {
     for (kind, frame, body) in frames() {

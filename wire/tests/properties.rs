@@ -93,6 +93,21 @@ proptest! {
     }
 
     #[test]
+    fn a_flipped_bit_or_another_length_of_a_signed_datagram_is_found(key in any::<[u8; 32]>(), log in any_log(), grants in prop::collection::vec(any_grant(), 1..=29), at in any::<prop::sample::Index>(), bit in 0_u8..8) {
+        let key = wire::mac::Key::new(&key);
+        let mut out = [0; MAX_DATAGRAM_BYTES];
+        let len = write(Header::request(Kind::Grant, log, ClientId(1), 0), &grants, &mut out).expect("room");
+        let datagram = &mut out[..len];
+        key.sign(datagram);
+        prop_assert!(key.verify(datagram));
+        prop_assert!(!key.verify(&datagram[..len - 1]));
+        prop_assert!(!key.verify(&[&*datagram, &[0]].concat()), "a zero more");
+        let at = at.index(len);
+        datagram[at] ^= 1 << bit;
+        prop_assert!(!key.verify(datagram), "byte {}", at);
+    }
+
+    #[test]
     fn every_frame_comes_back((frame, body) in any_frame()) {
         let bytes = frame.encode(body.len()).expect("valid");
         prop_assert_eq!(read_frame(&bytes), Ok(frame));
@@ -177,6 +192,23 @@ proptest! {
 }
 
 /// Every bit of header, index, payload and footer.
+#[test]
+fn every_flipped_bit_of_a_signed_datagram_is_found() {
+    let key = wire::mac::Key::new(&[3; 32]);
+    let grants = [Grant::new(Lane(1), RequestId(2), 3); 3];
+    let mut out = [0; MAX_DATAGRAM_BYTES];
+    let header = Header::request(Kind::Grant, LOG, ClientId(1), 0);
+    let len = write(header, &grants, &mut out).expect("room");
+    let datagram = &mut out[..len];
+    key.sign(datagram);
+    for bit in 0..len * 8 {
+        datagram[bit / 8] ^= 1 << (bit % 8);
+        assert!(!key.verify(datagram), "bit {bit}");
+        datagram[bit / 8] ^= 1 << (bit % 8);
+    }
+    assert!(key.verify(datagram));
+}
+
 #[test]
 fn r4_every_flipped_bit_of_an_object_is_found() {
     let sound = joined(&object());
