@@ -3,6 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use wire::mac::Key;
+
+use crate::logic::Rate;
+
 /// How datagrams are received and sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Backend {
@@ -13,6 +17,22 @@ pub enum Backend {
     IoUring,
     /// poll, recvmmsg and sendmmsg.
     Poll,
+}
+
+/// How a shard waits for datagrams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wait {
+    /// Asleep: costs nothing while nothing comes, and a wake-up for what comes then.
+    #[default]
+    Block,
+    /// Awake: the least latency, for all of a core.
+    BusyPoll,
+    /// Asleep, with a thread of the kernel that submits; only with io_uring, and only worth it with a core
+    /// to spare.
+    SqPoll {
+        /// Core of that thread; nothing: any.
+        core: Option<u32>,
+    },
 }
 
 /// Settings of a sequencer. They have been checked where they were read.
@@ -26,13 +46,21 @@ pub struct Config {
     pub cores: Vec<usize>,
     /// How datagrams are received and sent.
     pub backend: Backend,
+    /// How shards wait for datagrams.
+    pub wait: Wait,
+    /// Whether the kernel merges what it receives (UDP_GRO).
+    pub merge: bool,
+    /// Most requests a second and source address; none: no limit.
+    pub rate: Option<Rate>,
+    /// Key that datagrams are authenticated with; none: they are not.
+    pub key: Option<Key>,
     /// Least positions that are reserved at once.
     pub reservation_min: u64,
     /// Most positions that are reserved at once.
     pub reservation_max: u64,
     /// How long a reign lasts that is not renewed (S-5).
     pub reign_ttl: Duration,
-    /// Lanes a shard whose last request is remembered (S-6).
+    /// Blocks of 32 lanes of a client whose last requests a shard remembers (S-6).
     pub retry_memory: usize,
     /// Replies a shard that may wait for the reservation (S-10).
     pub held_replies: usize,
@@ -47,10 +75,14 @@ impl Config {
             shards: 1,
             cores: Vec::new(),
             backend: Backend::Auto,
+            wait: Wait::Block,
+            merge: true,
+            rate: None,
+            key: None,
             reservation_min: 1 << 16,
             reservation_max: 1 << 32,
             reign_ttl: Duration::from_secs(10),
-            retry_memory: 1 << 16,
+            retry_memory: 1 << 14,
             held_replies: 1 << 16,
         }
     }

@@ -21,9 +21,17 @@ mod store;
 #[allow(unsafe_code, reason = "system calls that no safe crate offers")]
 mod sys;
 
-pub use config::{Backend, Config};
+pub use config::{Backend, Config, Wait};
 pub use error::SequencerError;
 pub use metrics::Status;
+pub use net::echo::{Echo, Io};
 pub use server::{Ended, Sequencer};
 pub use stop::Stop;
 pub use store::{Control, Opened};
+
+/// Datagrams by the many, with segmentation offload: for load generators on the same machine.
+pub mod udp {
+    pub use crate::sys::offload::merge_received;
+    pub use crate::sys::receive::{Received, Receiver};
+    pub use crate::sys::send::{Outgoing, Sender};
+}

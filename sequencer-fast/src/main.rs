@@ -8,7 +8,8 @@ use clap::Parser;
 use prometheus_client::registry::Registry;
 use runtime::settings::{self, CommonArgs, SequencerSettings, Settings};
 use runtime::{admin, exit, logging, stop};
-use sequencer_fast::{Backend, Config, Ended, Opened, Sequencer};
+use sequencer_fast::logic::Rate;
+use sequencer_fast::{Backend, Config, Ended, Opened, Sequencer, Wait};
 
 /// Exit code of a sequencer that found another one in its place.
 const FENCED: u8 = 3;
@@ -34,6 +35,21 @@ struct Args {
     /// How datagrams are received and sent: auto, io_uring or poll [default: auto]
     #[arg(long, value_name = "BACKEND")]
     backend: Option<String>,
+    /// How shards wait: block, busy_poll or sqpoll [default: block]
+    #[arg(long, value_name = "HOW")]
+    wait: Option<String>,
+    /// Core of the kernel's thread that submits, if there is one [default: any]
+    #[arg(long, value_name = "CORE")]
+    sqpoll_core: Option<String>,
+    /// Whether the kernel hands over datagrams of one client merged: on or off [default: on]
+    #[arg(long, value_name = "ON_OFF")]
+    merge: Option<String>,
+    /// Most requests a second of one source address, 0 for no limit [default: 0]
+    #[arg(long, value_name = "REQUESTS")]
+    client_rate: Option<String>,
+    /// Requests of one source address that may come at once where its rate is limited [default: 10000]
+    #[arg(long, value_name = "REQUESTS")]
+    client_burst: Option<String>,
     /// Least positions that are reserved at once [default: 65536]
     #[arg(long, value_name = "POSITIONS")]
     reservation_min: Option<String>,
@@ -43,8 +59,8 @@ struct Args {
     /// How long to go on granting without a renewal, in milliseconds [default: 10000]
     #[arg(long, value_name = "MS")]
     reign_ttl_ms: Option<String>,
-    /// Lanes a shard whose last request is remembered [default: 65536]
-    #[arg(long, value_name = "LANES")]
+    /// Blocks of 32 lanes whose last requests a shard remembers [default: 16384]
+    #[arg(long, value_name = "BLOCKS")]
     retry_memory: Option<String>,
     /// Replies a shard that may wait for the reservation [default: 65536]
     #[arg(long, value_name = "REPLIES")]
@@ -131,6 +147,22 @@ fn config(settings: &SequencerSettings) -> Config {
             settings::Backend::IoUring => Backend::IoUring,
             settings::Backend::Poll => Backend::Poll,
         },
+        wait: match settings.wait {
+            settings::Wait::Block => Wait::Block,
+            settings::Wait::BusyPoll => Wait::BusyPoll,
+            settings::Wait::SqPoll => Wait::SqPoll {
+                core: settings
+                    .sqpoll_core
+                    .and_then(|core| u32::try_from(core).ok()),
+            },
+        },
+        merge: settings.merge,
+        rate: Some(Rate {
+            per_second: settings.client_rate,
+            burst: settings.client_burst,
+        })
+        .filter(|rate| rate.per_second > 0),
+        key: None,
         reservation_min: settings.reservation_min,
         reservation_max: settings.reservation_max,
         reign_ttl: settings.reign_ttl,
@@ -147,6 +179,11 @@ impl Args {
             ("shards", &self.shards),
             ("cores", &self.cores),
             ("backend", &self.backend),
+            ("wait", &self.wait),
+            ("sqpoll_core", &self.sqpoll_core),
+            ("merge", &self.merge),
+            ("client_rate", &self.client_rate),
+            ("client_burst", &self.client_burst),
             ("reservation_min", &self.reservation_min),
             ("reservation_max", &self.reservation_max),
             ("reign_ttl_ms", &self.reign_ttl_ms),

@@ -19,7 +19,7 @@ use crate::metrics::Status;
 use crate::net::mechanism::{self, Mechanism};
 use crate::net::sleeper::Sleeper;
 use crate::net::socket;
-use crate::net::worker::Worker;
+use crate::net::worker::{Granter, Worker};
 use crate::stop::Stop;
 use crate::store::begin::begin;
 use crate::store::checkpoint::Checkpoint;
@@ -72,10 +72,11 @@ impl Sequencer {
             let address = config.listen;
             SequencerError::Bind { source, address }
         };
-        let sockets = socket::open(config.listen, shards).map_err(bind)?;
+        let sockets = socket::open(config.listen, shards, config.merge).map_err(bind)?;
         let address = sockets.first().map(UdpSocket::local_addr);
         let address = address.transpose().map_err(bind)?.unwrap_or(config.listen);
-        let mechanism = mechanism::choose(config.backend).map_err(setup("io_uring"))?;
+        let mechanism =
+            mechanism::choose(config.backend, config.wait).map_err(setup("io_uring"))?;
         let sleepers: io::Result<Vec<_>> =
             (0..shards).map(|_| Sleeper::new().map(Arc::new)).collect();
         let stop = Arc::new(Stop::default());
@@ -226,13 +227,22 @@ impl Threads {
             let limits = Limits {
                 retry_memory: self.config.retry_memory,
                 held_replies: self.config.held_replies,
+                rate: self.config.rate,
+                key: self.config.key.clone(),
                 seed: seed(),
             };
-            let worker = Worker {
-                socket,
+            let handler = Granter {
                 shard: Shard::new(Arc::clone(reign), Arc::clone(counters), limits),
                 sleeper: Arc::clone(sleeper),
                 demand: Arc::clone(&self.demand),
+            };
+            let worker = Worker {
+                socket,
+                handler,
+                counters: Arc::clone(counters),
+                sleeper: Arc::clone(sleeper),
+                wait: self.config.wait,
+                merges: self.config.merge,
             };
             let (config, mechanism) = (self.config.clone(), self.mechanism);
             let stop = Arc::clone(&self.stop);

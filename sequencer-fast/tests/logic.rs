@@ -5,7 +5,7 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::desk::{Counting, Desk, Out, limits, request, status};
+use common::desk::{Counting, Desk, Inbox, limits, request, status};
 use common::{Chain, STRIPES, encode, grant};
 use sequencer_fast::logic::{CLOSED, Counter, Reign, Shard, ShardCounters};
 use wire::datagram::{Grant, Header, Kind, MAX_ENTRIES, Report, Status};
@@ -172,8 +172,9 @@ fn s6_a_lower_request_is_dropped_and_counted() {
 #[test]
 fn s6_forgetting_costs_a_hole_and_no_double_grant() {
     let mut desk = Desk::new(1000, u64::MAX, 1, limits(2, 64));
-    for lane in 0..3 {
-        desk.ask(Kind::Grant, grant(lane, 1, 10));
+    // Lanes of three blocks, with room for two.
+    for block in 0..3 {
+        desk.ask(Kind::Grant, grant(block * 32, 1, 10));
     }
     let reply = desk.ask(Kind::Grant, grant(0, 1, 10)).expect("answered");
     assert_eq!(reply.first, Position(30));
@@ -440,10 +441,10 @@ fn s1_an_addition_after_the_close_grants_nothing() {
     reign.grant();
     let counters = Arc::new(ShardCounters::default());
     let mut shard = Shard::new(Arc::new(reign), Arc::clone(&counters), limits(8, 64));
-    shard.receive(1, &request(1, 0, Kind::Grant, &[grant(0, 1, 3)]));
-    let mut out = Out::default();
-    shard.settle(0, &mut out);
-    assert_eq!(status(&out.0[0].replies[0]), Status::NotReigning);
+    let mut inbox = Inbox::default();
+    inbox.put(1, &request(1, 0, Kind::Grant, &[grant(0, 1, 3)]));
+    let sent = inbox.serve(&mut shard, 0);
+    assert_eq!(status(&sent[0].replies[0]), Status::NotReigning);
     assert_eq!((counters.fetch_adds.get(), counters.tokens.get()), (1, 0));
 }
 

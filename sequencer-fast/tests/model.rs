@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::{BTreeMap, HashMap};
 
-use common::desk::{Desk, Out, Sent, limits, request, status};
+use common::desk::{Desk, Sent, limits, request, status};
 use common::grant;
 use proptest::prelude::*;
 use sequencer_fast::logic::Limits;
@@ -154,7 +154,7 @@ fn run(steps: Vec<Step>, limits: Limits, remembers: bool) {
                 oracle.asked.insert(tag, (client, kind, entries));
                 // A client always comes to the same shard.
                 let shard = usize::try_from(client % SHARDS).expect("small");
-                desk.shards[shard].receive(0, &bytes);
+                desk.inboxes[shard].put(0, &bytes);
             }
             Step::Report(stripe, frontier) => {
                 let stripe = StripeId(stripe);
@@ -184,10 +184,8 @@ fn settle(desk: &mut Desk, oracle: &mut Oracle, deadline: u64) {
     let reigned = desk.now_ns < deadline;
     for index in 0..desk.shards.len() {
         let (tail, takes) = (desk.tail(), desk.reign.counter().takes());
-        let mut out = Out::default();
-        let now_ns = desk.now_ns;
-        desk.shards[index].settle(now_ns, &mut out);
-        for sent in &out.0 {
+        let sent = desk.settle_shard(index);
+        for sent in &sent {
             oracle.check(desk, sent, reigned);
         }
         assert!(

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use catalog::ErrorKind;
-use common::desk::{Out, limits, request, status};
+use common::desk::{Inbox, Peer, limits, request, status};
 use common::{Chain, Client, LOG, begin, config, eventually, grant, start, start_with, stop};
 use proptest::prelude::*;
 use sequencer_fast::logic::{self, Reign, Shard, ShardCounters};
@@ -24,7 +24,8 @@ use wire::{Epoch, Position, WriterId};
 struct Life {
     entry: ControlEntry,
     reign: Arc<Reign<AtomicU64>>,
-    shard: Shard<u16, AtomicU64>,
+    shard: Shard<Peer, AtomicU64>,
+    inbox: Inbox,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -60,12 +61,13 @@ fn act(place: &mut Option<Life>, act: Act, chain: &mut Vec<ControlEntry>, tokens
                 entry,
                 reign,
                 shard,
+                inbox: Inbox::default(),
             });
         }
         (Act::Grant(count), Some(life)) => {
             let number = tokens.len() as u64 + 1;
             let bytes = request(number, 0, Kind::Grant, &[grant(0, number, count)]);
-            life.shard.receive(0, &bytes);
+            life.inbox.put(0, &bytes);
             life.collect(tokens);
         }
         (Act::Extend(more), Some(life)) => {
@@ -103,9 +105,7 @@ struct Token {
 impl Life {
     /// Takes what has left.
     fn collect(&mut self, tokens: &mut Vec<Token>) {
-        let mut out = Out::default();
-        self.shard.settle(0, &mut out);
-        for sent in out.0 {
+        for sent in self.inbox.serve(&mut self.shard, 0) {
             for reply in sent.replies.iter().filter(|r| status(r) == Status::Ok) {
                 let (first, count) = (reply.first.0, u64::from(reply.count));
                 let (end, epoch) = (first + count, sent.header.epoch);

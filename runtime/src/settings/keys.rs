@@ -1,5 +1,6 @@
 //! The table of all settings.
 
+use wire::datagram::MAX_ENTRIES;
 use wire::limits::{MAX_POSITION, MAX_RUN_BYTES, MAX_STRIPES, MAX_UNIT};
 
 use super::kind::Kind;
@@ -116,6 +117,38 @@ pub static KEYS: &[Key] = &[
         "auto",
         "how datagrams are received and sent; auto takes io_uring where the system allows it",
     ),
+    other(
+        "sequencer.wait",
+        Kind::Word(&["block", "busy_poll", "sqpoll"]),
+        "block",
+        "how shards wait: asleep; awake, which takes all of a core each; or asleep beside a thread of the kernel that submits",
+    ),
+    other(
+        "sequencer.sqpoll_core",
+        Kind::Cores,
+        "",
+        "core of the kernel's thread where sequencer.wait is sqpoll; empty: any",
+    ),
+    other(
+        "sequencer.merge",
+        Kind::Word(&["on", "off"]),
+        "on",
+        "whether the kernel hands over datagrams of one client merged (UDP_GRO)",
+    ),
+    count(
+        "sequencer.client_rate",
+        (0, 1_000_000_000),
+        "0",
+        "requests/s",
+        "most requests of one source address (of one /64 network with IPv6), what is above is dropped; 0: no limit",
+    ),
+    count(
+        "sequencer.client_burst",
+        (MAX_ENTRIES as u64, 1_000_000_000),
+        "10000",
+        "requests",
+        "requests of one source address that may come at once, where sequencer.client_rate is set",
+    ),
     count(
         "sequencer.reservation_min",
         (1, MAX_POSITION),
@@ -139,10 +172,10 @@ pub static KEYS: &[Key] = &[
     ),
     count(
         "sequencer.retry_memory",
-        (1, 1 << 24),
-        "65536",
-        "lanes a shard",
-        "lanes of clients whose last grant is remembered, so that a repeated request gets it again",
+        (1, 1 << 20),
+        "16384",
+        "blocks a shard",
+        "blocks of 32 lanes of a client whose last grants are remembered, so that a repeated request gets its token again; 800 bytes each",
     ),
     count(
         "sequencer.held_replies",

@@ -13,6 +13,7 @@ mod kind;
 mod layers;
 mod membership;
 mod reader;
+mod sequencer;
 mod types;
 
 pub use args::{COMMON, CommonArgs};
@@ -20,9 +21,8 @@ pub use catalog::{Membership, Writer};
 pub use error::SettingsError;
 pub use keys::{KEYS, Key};
 pub use kind::Kind;
-pub use types::{
-    Backend, ClientSettings, LogSettings, SequencerSettings, Settings, WriterSettings,
-};
+pub use sequencer::{Backend, SequencerSettings, Wait};
+pub use types::{ClientSettings, LogSettings, Settings, WriterSettings};
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use catalog::{Membership, Writer};
 
 use super::layers::Layers;
 use super::reader::Reader;
+use super::sequencer::SequencerSettings;
 use super::{CommonArgs, SettingsError};
 
 /// All settings, checked.
@@ -34,42 +35,6 @@ pub struct LogSettings {
     pub stripes: u32,
     /// Positions that stay on one stripe, U.
     pub unit: u32,
-}
-
-/// How the sequencer's sockets are driven.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Backend {
-    /// `io_uring` if a probe at start succeeds, or else `poll`.
-    Auto,
-    /// Only `io_uring`.
-    IoUring,
-    /// `recvmmsg` and `sendmmsg`.
-    Poll,
-}
-
-/// Settings of the sequencer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SequencerSettings {
-    /// UDP address to bind.
-    pub listen: SocketAddr,
-    /// Threads that grant.
-    pub shards: usize,
-    /// Cores to pin the shards to and then the checkpoint thread: none, one a shard, or one more.
-    pub cores: Vec<usize>,
-    /// How the sockets are driven.
-    pub backend: Backend,
-    /// Least positions that one checkpoint reserves.
-    pub reservation_min: u64,
-    /// Most positions that one checkpoint reserves, not below the least.
-    pub reservation_max: u64,
-    /// How long it may grant without a renewal.
-    pub reign_ttl: Duration,
-    /// Grants remembered for repeated requests, per shard.
-    pub retry_memory: usize,
-    /// Replies that may wait for the reservation, per shard.
-    pub held_replies: usize,
-    /// TCP address for metrics and health.
-    pub admin: Option<SocketAddr>,
 }
 
 /// Settings of the stripe-writer.
@@ -187,39 +152,6 @@ impl Settings {
             writer: WriterSettings::read(&reader)?,
             client: ClientSettings::read(&reader)?,
         })
-    }
-}
-
-impl SequencerSettings {
-    fn read(reader: &Reader) -> Result<Self, SettingsError> {
-        let backend = match reader.word("sequencer.backend")? {
-            "io_uring" => Backend::IoUring,
-            "poll" => Backend::Poll,
-            _ => Backend::Auto,
-        };
-        let settings = Self {
-            listen: reader.address("sequencer.listen")?,
-            shards: reader.size("sequencer.shards")?,
-            cores: reader.cores("sequencer.cores")?,
-            backend,
-            reservation_min: reader.number("sequencer.reservation_min")?,
-            reservation_max: reader.number("sequencer.reservation_max")?,
-            reign_ttl: reader.millis("sequencer.reign_ttl_ms")?,
-            retry_memory: reader.size("sequencer.retry_memory")?,
-            held_replies: reader.size("sequencer.held_replies")?,
-            admin: reader.optional_address("sequencer.admin")?,
-        };
-        let (shards, least) = (settings.shards, settings.reservation_min);
-        let pinned = settings.cores.len();
-        if pinned != 0 && pinned != shards && pinned != shards + 1 {
-            let allowed = format!("nothing, {shards} cores (one a shard), or one core more");
-            return Err(reader.refuse("sequencer.cores", allowed));
-        }
-        if settings.reservation_max < least {
-            let allowed = format!("at least sequencer.reservation_min={least}");
-            return Err(reader.refuse("sequencer.reservation_max", allowed));
-        }
-        Ok(settings)
     }
 }
 

@@ -1,194 +1,255 @@
-//! How a shard answers a batch that has been decided.
+//! The second pass over a batch: what needs the tails, a condition, or the reservation.
 
-use wire::Position;
-use wire::datagram::{Grant, Header, Reply, Status};
-use wire::{Lane, RequestId};
+use wire::datagram::place::{self, Answer, Ask, Entry, Facts};
+use wire::datagram::{Kind, Report, Status};
+use wire::limits::{MAX_GRANT, MAX_POSITION};
+use wire::{Fixed, Position, StripeId};
 
-use super::counter::Counter;
+use super::batch::Batch;
+use super::counter::{CLOSED, Counter};
 use super::counters::STALE;
-use super::grant::{Core, Moment, Outcome};
-use super::memory::{Asker, Token};
-use super::shard::Outbox;
-use super::staged::{Batch, Requests, Staged};
+use super::memory::{Known, Recall};
+use super::packets::{Packets, Peer, retain};
+use super::reign::Tails;
+use super::shard::{SETTLED, Shard};
 
-impl<P: Copy, C: Counter> Core<P, C> {
-    /// Answers every datagram of the batch as a whole: with as many replies as it has requests (S-9).
-    pub(super) fn answer(
-        &mut self,
-        batch: &Batch<P>,
-        moment: Option<Moment>,
-        out: &mut impl Outbox<P>,
-    ) {
-        let mut outcomes = 0;
-        for staged in batch.iter() {
-            self.replies.clear();
-            let requests = batch.requests(&staged);
-            if let (Some(grants), Some(moment)) = (requests.grants(), moment) {
-                let first = outcomes;
-                outcomes += grants.len();
-                self.answer_grants(&staged, grants, first, moment, out);
-            } else {
-                self.tell(requests, moment);
-                out.send(staged.peer, self.header(&staged), &self.replies);
+impl<P: Peer, C: Counter> Shard<P, C> {
+    /// Completes every datagram as a whole: with as many replies as it has requests (S-9). What has to wait
+    /// is taken out of its packet.
+    pub(super) fn finish(&mut self, batch: &mut Batch, packets: &mut impl Packets<P>) {
+        for index in 0..packets.count() {
+            if let Some(packet) = packets.packet(index) {
+                let kept = retain(packet, |peer, datagram| {
+                    self.finish_datagram(batch, peer, datagram)
+                });
+                packets.keep(index, kept);
             }
         }
     }
 
-    /// Sends what was held and is covered by now.
-    pub(super) fn release(&mut self, out: &mut impl Outbox<P>) {
-        if self.held.is_empty() {
-            return;
-        }
-        let reservation = self.reign.reservation();
-        self.held.release(reservation, |peer, header, replies| {
-            out.send(peer, header, replies);
-        });
-        self.counters.held.set(self.held.len() as u64);
-    }
-
-    /// Answers a datagram of grant requests, whose outcomes start at `first`.
-    fn answer_grants(
-        &mut self,
-        staged: &Staged<P>,
-        grants: &[Grant],
-        first: usize,
-        moment: Moment,
-        out: &mut impl Outbox<P>,
-    ) {
-        let mut end = Position(0);
-        let outcomes = self.outcomes.iter().skip(first);
-        for (grant, outcome) in grants.iter().zip(outcomes) {
-            let token = match *outcome {
-                Outcome::Token(token) => token,
-                Outcome::Batch(token) => token.starting_at(moment.base),
-                // The tokens of its other requests are remembered, should they be asked for again.
-                Outcome::Stale => return self.counters.dropped.count(STALE),
-                Outcome::TailMoved => {
-                    // The tail that is told stands where it was expected: it is held back by the
-                    // reservation, while the counter has gone on.
-                    let met = grant.expected_tail == moment.tails.issued;
-                    let status = if met { Status::Busy } else { Status::TailMoved };
-                    let reply = self.refusal(grant.request, grant.lane, status, Some(moment));
-                    self.replies.push(reply);
-                    continue;
+    /// Whether the datagram is answered now.
+    fn finish_datagram(&mut self, batch: &mut Batch, peer: P, datagram: &mut [u8]) -> bool {
+        let Ok(facts) = Facts::check(datagram, self.reign.log()) else {
+            return false;
+        };
+        match self.reign.tails().filter(|_| batch.reigns) {
+            None => self.refuse(facts, datagram),
+            Some(tails) => match facts.kind {
+                Kind::Grant => self.complete_refusals(tails, datagram),
+                Kind::GrantAt => {
+                    if !self.grant_at(batch, facts, datagram) {
+                        self.counters.dropped.count(STALE);
+                        return false;
+                    }
                 }
-                Outcome::Refused(status) => {
-                    let reply = self.refusal(grant.request, grant.lane, status, Some(moment));
-                    self.replies.push(reply);
-                    continue;
+                Kind::Tail => {
+                    for entry in place::entries_mut(datagram) {
+                        told(tails).write(entry);
+                    }
                 }
-            };
-            end = end.max(token.end());
-            let (request, lane) = (grant.request, grant.lane);
-            let reply = Reply::new(request, lane, Status::Ok, token.first, token.count);
-            self.replies.push(reply);
+                Kind::Report => self.hear(datagram),
+            },
         }
+        place::turn(datagram, self.reign.epoch());
+        let tokens = place::entries(datagram).iter().filter_map(Answer::granted);
+        let end = tokens
+            .map(|(first, count)| first.plus(u64::from(count)))
+            .max();
         // [S-2] As a whole, when the last of its tokens is covered.
-        if end > moment.reservation {
-            self.hold(staged, grants, end, moment, out);
-        } else {
-            out.send(staged.peer, self.header(staged), &self.replies);
+        match end {
+            Some(end) if end > self.reign.reservation() => self.hold(peer, facts, datagram, end),
+            _ => true,
         }
     }
 
-    /// Holds the replies of a datagram back, or says Busy where there is no room for that.
-    fn hold(
-        &mut self,
-        staged: &Staged<P>,
-        grants: &[Grant],
-        end: Position,
-        moment: Moment,
-        out: &mut impl Outbox<P>,
-    ) {
-        let (peer, header) = (staged.peer, self.header(staged));
-        let askers = grants
-            .iter()
-            .map(|grant| (Asker::of(&header, grant), grant.request));
-        let mut numbers = askers
-            .clone()
-            .map(|(asker, request)| self.memory.held(asker, request));
-        if let Some(number) = numbers.next().flatten()
-            && self.held.redirect(number, peer, header, &self.replies)
-        {
-            return;
-        }
-        if self.held.len() + self.replies.len() <= self.held.bound() {
-            let number = self.held.push(peer, header, &self.replies, end);
-            for (asker, request) in askers {
-                self.memory.hold(asker, request, number);
+    /// Every request is answered with the news that this reign may not speak.
+    fn refuse(&self, facts: Facts, datagram: &mut [u8]) {
+        for entry in place::entries_mut(datagram) {
+            self.counters.refused.add(1);
+            if facts.kind == Kind::Report {
+                place::clear_lane(entry);
             }
-            let count = self.replies.len() as u64;
-            return self.counters.held_total.add(count);
+            Answer::refusal(Status::NotReigning).write(entry);
         }
-        // Only repeated requests come here: new ones were granted nothing for want of room (S-10).
-        for index in 0..self.replies.len() {
-            if let Some(reply) = self.replies.get(index).copied()
-                && Token::new(reply.first.0, reply.count).end() > moment.reservation
+    }
+
+    /// Adds the tails to the refusals of the first pass.
+    fn complete_refusals(&self, tails: Tails, datagram: &mut [u8]) {
+        for entry in place::entries_mut(datagram) {
+            if let Ok(status) = Answer::status(entry)
+                && status != Status::Ok
             {
-                let busy = self.refusal(reply.request, reply.lane, Status::Busy, Some(moment));
-                if let Some(place) = self.replies.get_mut(index) {
-                    *place = busy;
-                }
-            }
-        }
-        out.send(peer, header, &self.replies);
-    }
-
-    /// Replies that grant nothing: tails, or a refusal where this reign may not speak.
-    fn tell(&mut self, requests: Requests<'_>, moment: Option<Moment>) {
-        match requests {
-            Requests::Reports(reports) => {
-                for report in reports {
-                    let sound = self.is_sound(report);
-                    let status = if sound { Status::Ok } else { Status::Invalid };
-                    let reply = self.told(report.request, Lane(0), status, moment);
-                    self.replies.push(reply);
-                }
-            }
-            Requests::Grants(asked) | Requests::GrantsAt(asked) | Requests::Tails(asked) => {
-                for request in asked {
-                    let reply = self.told(request.request, request.lane, Status::Ok, moment);
-                    self.replies.push(reply);
-                }
+                self.refusal(status, tails).write(entry);
             }
         }
     }
 
-    fn told(
-        &self,
-        request: RequestId,
-        lane: Lane,
-        status: Status,
-        moment: Option<Moment>,
-    ) -> Reply {
-        match (moment, status) {
-            (Some(moment), Status::Ok) => {
-                let tails = moment.tails;
-                Reply::new(request, lane, status, tails.issued, 0).with_durable(tails.durable)
-            }
-            (Some(_), _) => self.refusal(request, lane, status, moment),
-            (None, _) => self.refusal(request, lane, Status::NotReigning, None),
-        }
-    }
-
-    fn refusal(
-        &self,
-        request: RequestId,
-        lane: Lane,
-        status: Status,
-        moment: Option<Moment>,
-    ) -> Reply {
+    fn refusal(&self, status: Status, tails: Tails) -> Answer {
         match status {
             Status::Busy => self.counters.busy.add(1),
             _ => self.counters.refused.add(1),
         }
-        let tails = moment.map(|moment| moment.tails);
-        let issued = tails.map(|tails| tails.issued).unwrap_or_default();
-        let durable = tails.and_then(|tails| tails.durable);
-        Reply::new(request, lane, status, issued, 0).with_durable(durable)
+        match status {
+            Status::NotReigning => Answer::refusal(status),
+            _ => Answer {
+                status,
+                ..told(tails)
+            },
+        }
     }
 
-    fn header(&self, staged: &Staged<P>) -> Header {
-        staged.header.reply(self.reign.epoch())
+    /// Decides a datagram of conditional grants; false if one of its lanes has gone on.
+    fn grant_at(&mut self, batch: &mut Batch, facts: Facts, datagram: &mut [u8]) -> bool {
+        // [S-10] Room for all of its replies at once, if they have to wait.
+        let fits = self.held.fits(batch.holds + facts.count);
+        let mut waits = false;
+        for entry in place::entries_mut(datagram) {
+            let Some(answer) = self.grant_one_at(fits, facts, Ask::read(entry)) else {
+                return false;
+            };
+            answer.write(entry);
+            let end = answer.first.plus(u64::from(answer.count));
+            waits |= answer.count > 0 && end > batch.reservation;
+        }
+        if waits {
+            batch.holds += facts.count;
+        }
+        true
+    }
+
+    /// The answer to a conditional grant; nothing if its lane has gone on.
+    fn grant_one_at(&mut self, fits: bool, facts: Facts, ask: Ask) -> Option<Answer> {
+        // As after what the batch has taken so far.
+        let tails = self.reign.tails();
+        let refused = match self.decide_at(fits, facts, ask, tails) {
+            Ok((first, count)) => return Some(Answer::token(first, count)),
+            Err(refused) => refused?,
+        };
+        let told = tails.map(|tails| self.refusal(refused, tails));
+        Some(told.unwrap_or(Answer::refusal(Status::NotReigning)))
+    }
+
+    /// The token, or why there is none: nothing if the lane has gone on.
+    fn decide_at(
+        &mut self,
+        fits: bool,
+        facts: Facts,
+        ask: Ask,
+        tails: Option<Tails>,
+    ) -> Result<(Position, u32), Option<Status>> {
+        let (expected, count) = (ask.expected_tail.0, u64::from(ask.count));
+        if ask.count == 0 || ask.count > MAX_GRANT {
+            return Err(Some(Status::Invalid));
+        }
+        // [S-6]
+        let known = self.memory.get(facts.client, ask.lane);
+        match known.map_or(Recall::New, |known| known.recall(ask.request)) {
+            Recall::Stale => return Err(None),
+            // [S-8] Whatever the number was used for before: this request is for one token only.
+            Recall::Token(first, _) if first != ask.expected_tail => {
+                return Err(Some(Status::Invalid));
+            }
+            Recall::Token(first, count) => {
+                self.counters.retries.add(1);
+                return Ok((first, count));
+            }
+            Recall::New => {}
+        }
+        if expected.saturating_add(count) > MAX_POSITION {
+            return Err(Some(Status::Invalid));
+        }
+        if !fits {
+            return Err(Some(Status::Busy));
+        }
+        // [S-8]
+        match self.reign.counter().take_at(expected, count) {
+            Ok(()) => {}
+            Err(tail) if tail >= CLOSED => return Err(Some(Status::NotReigning)),
+            // The tail that is told stands where it was expected: it is held back by the reservation, while
+            // the counter has gone on.
+            Err(_) if tails.is_some_and(|tails| tails.issued == ask.expected_tail) => {
+                return Err(Some(Status::Busy));
+            }
+            Err(_) => return Err(Some(Status::TailMoved)),
+        }
+        self.counters.granted.add(1);
+        self.counters.tokens.add(count);
+        if let Some(known) = self.memory.room(facts.client, ask.lane) {
+            *known = Known {
+                request: ask.request,
+                first: ask.expected_tail,
+                count: ask.count,
+                batch: SETTLED,
+            };
+        }
+        Ok((ask.expected_tail, ask.count))
+    }
+
+    /// Takes the reports of a datagram, and tells the tails.
+    fn hear(&self, datagram: &mut [u8]) {
+        let frontiers = self.reign.frontiers();
+        let mut heard = false;
+        for entry in place::entries(datagram) {
+            if let Some((stripe, frontier)) = self.sound(entry) {
+                heard |= frontiers.report(stripe, frontier);
+            }
+        }
+        if heard {
+            frontiers.advance();
+        }
+        let tails = self.reign.tails();
+        for entry in place::entries_mut(datagram) {
+            let answer = match (tails, self.sound(entry)) {
+                (Some(tails), Some(_)) => told(tails),
+                (Some(tails), None) => self.refusal(Status::Invalid, tails),
+                (None, _) => Answer::refusal(Status::NotReigning),
+            };
+            place::clear_lane(entry);
+            answer.write(entry);
+        }
+    }
+    /// The stripe and frontier of a report on this segment, if it can be true.
+    fn sound(&self, entry: &Entry) -> Option<(StripeId, Position)> {
+        let report = Report::read(entry).ok()?;
+        let stripe = report.stripe().ok()?;
+        let sound = report.segment == self.reign.segment()
+            && report.frontier.0 < CLOSED
+            && usize::from(stripe.0) < self.reign.frontiers().stripes();
+        sound.then_some((stripe, report.frontier))
+    }
+
+    /// Holds a reply back until `end` is covered, or says Busy where there is no room for that; whether it
+    /// is sent now.
+    fn hold(&mut self, peer: P, facts: Facts, datagram: &mut [u8], end: Position) -> bool {
+        if self.held.redirect(peer, facts.client, datagram) {
+            return false;
+        }
+        if self.held.push(peer, facts.client, datagram, end) {
+            self.counters.held_total.add(facts.count as u64);
+            return false;
+        }
+        // Repeated requests come here, and what other shards have pushed behind the reservation: no other
+        // new one was granted anything for want of room (S-10). They are remembered.
+        let reservation = self.reign.reservation();
+        for entry in place::entries_mut(datagram) {
+            let granted = Answer::granted(entry);
+            let waits = |(first, count): (Position, u32)| first.plus(count.into()) > reservation;
+            if granted.is_some_and(waits)
+                && let Some(tails) = self.reign.tails()
+            {
+                self.refusal(Status::Busy, tails).write(entry);
+            }
+        }
+        true
+    }
+}
+
+/// The tails.
+fn told(tails: Tails) -> Answer {
+    Answer {
+        status: Status::Ok,
+        first: tails.issued,
+        count: 0,
+        durable: tails.durable,
     }
 }

@@ -52,6 +52,8 @@ pub struct ShardCounters {
     pub send_errors: Tally,
     /// Times that the shard went to sleep and woke.
     pub wakeups: Tally,
+    /// Times that a shard that polls found nothing.
+    pub idle_polls: Tally,
     /// Datagrams dropped unanswered.
     pub dropped: Dropped,
 }
@@ -61,7 +63,7 @@ pub struct ShardCounters {
 pub struct Dropped([Tally; REASONS.len()]);
 
 /// Reasons for a drop: those of `wire::WireError::reason`, and the shard's own.
-const REASONS: [&str; 12] = [
+const REASONS: [&str; 14] = [
     "short",
     "magic",
     "version",
@@ -71,6 +73,8 @@ const REASONS: [&str; 12] = [
     "length",
     "malformed",
     STALE,
+    FORGED,
+    LIMITED,
     TRUNCATED,
     UNANSWERABLE,
     OTHER,
@@ -78,6 +82,12 @@ const REASONS: [&str; 12] = [
 
 /// The lane has gone on to a later request (S-6).
 pub(super) const STALE: &str = "stale";
+
+/// Not signed with the key.
+pub(super) const FORGED: &str = "mac";
+
+/// Its sender asks too much.
+pub(super) const LIMITED: &str = "limited";
 
 /// The socket had more than the buffer could take.
 pub const TRUNCATED: &str = "truncated";

@@ -1,222 +1,164 @@
-//! How a shard decides a batch of requests.
-
-use std::sync::Arc;
+//! The first pass over a batch: every plain grant request is decided and answered.
 
 use wire::Position;
-use wire::datagram::{Grant, MAX_ENTRIES, Reply, Report, Status};
-use wire::limits::MAX_POSITION;
+use wire::datagram::place::{self, Answer, Ask, Facts};
+use wire::datagram::{Kind, Status};
+use wire::limits::{MAX_GRANT, MAX_POSITION};
 
-use super::counter::{CLOSED, Counter};
-use super::counters::ShardCounters;
-use super::held::Held;
-use super::memory::{Asker, Memory, Place, Recall, Token};
-use super::reign::{Reign, Tails};
-use super::shard::Limits;
-use super::staged::{Batch, Requests};
+use super::batch::Batch;
+use super::counter::Counter;
+use super::counters::{FORGED, LIMITED, STALE};
+use super::memory::{Known, Recall};
+use super::packets::{Packets, Peer, retain};
+use super::shard::Shard;
 
-/// Everything but the batch itself.
-#[derive(Debug)]
-pub(super) struct Core<P, C: Counter> {
-    pub(super) reign: Arc<Reign<C>>,
-    pub(super) counters: Arc<ShardCounters>,
-    pub(super) memory: Memory,
-    pub(super) held: Held<P>,
-    /// What becomes of the grant requests of the batch, in order.
-    pub(super) outcomes: Vec<Outcome>,
-    /// Where the memory has tokens of the batch.
-    fresh: Vec<Place>,
-    /// Replies of one datagram.
-    pub(super) replies: Vec<Reply>,
-    /// Positions that the batch wants.
-    sum: u64,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Outcome {
-    /// A token that was granted before, or by a condition that held.
-    Token(Token),
-    /// A token that starts so far into the batch.
-    Batch(Token),
-    /// The condition did not hold.
-    TailMoved,
+/// What becomes of a request in the first pass.
+enum Decision {
+    Token(Position, u32),
+    Refused(Status),
     /// The lane has gone on.
     Stale,
-    Refused(Status),
 }
 
-/// Moment at which a batch is answered.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Moment {
-    /// First position of the batch.
-    pub(super) base: Position,
-    pub(super) tails: Tails,
-    pub(super) reservation: Position,
-}
+/// Why a datagram is dropped, as it is counted.
+type Reason = &'static str;
 
-impl<P: Copy, C: Counter> Core<P, C> {
-    /// With room for batches of `batch` requests.
-    pub(super) fn new(
-        reign: Arc<Reign<C>>,
-        counters: Arc<ShardCounters>,
-        limits: Limits,
-        batch: usize,
-    ) -> Self {
-        Self {
-            reign,
-            counters,
-            memory: Memory::new(limits.retry_memory, limits.seed),
-            held: Held::new(limits.held_replies),
-            outcomes: Vec::with_capacity(batch),
-            fresh: Vec::with_capacity(batch),
-            replies: Vec::with_capacity(MAX_ENTRIES),
-            sum: 0,
+impl<P: Peer, C: Counter> Shard<P, C> {
+    /// Checks every datagram, drops the bad ones, and answers the grant requests as if the batch began at
+    /// the issued tail of its start. Everything else is left for the second pass.
+    pub(super) fn decide(&mut self, batch: &mut Batch, packets: &mut impl Packets<P>) {
+        let mut received = 0;
+        for index in 0..packets.count() {
+            let Some(packet) = packets.packet(index) else {
+                continue;
+            };
+            if packet.bytes.is_empty() {
+                received += 1;
+                self.counters.dropped.count("short");
+                continue;
+            }
+            let kept = retain(packet, |peer, datagram| {
+                received += 1;
+                let decided = self.decide_datagram(batch, peer, datagram);
+                decided
+                    .map_err(|reason| self.counters.dropped.count(reason))
+                    .is_ok()
+            });
+            packets.keep(index, kept);
+        }
+        self.counters.received.add(received);
+    }
+
+    fn decide_datagram(
+        &mut self,
+        batch: &mut Batch,
+        peer: P,
+        datagram: &mut [u8],
+    ) -> Result<(), Reason> {
+        let signer = self.signer.as_mut();
+        if signer.is_some_and(|signer| !signer.verify(datagram)) {
+            return Err(FORGED);
+        }
+        let facts = Facts::check(datagram, self.reign.log()).map_err(|error| error.reason())?;
+        if facts.reply {
+            // [S-9] Else two sequencers could be made to talk to each other.
+            return Err("malformed");
+        }
+        if let Some(limiter) = &mut self.limiter
+            && !limiter.admit(peer.address(), facts.count as u64, batch.now_ns)
+        {
+            return Err(LIMITED);
+        }
+        match facts.kind {
+            Kind::Grant if batch.reigns => self.decide_grants(batch, facts, datagram),
+            Kind::Grant | Kind::GrantAt | Kind::Tail | Kind::Report => {
+                batch.incomplete = true;
+                Ok(())
+            }
         }
     }
 
-    /// Takes the reports of a batch.
-    pub(super) fn hear(&mut self, batch: &Batch<P>) {
-        let mut heard = false;
-        for staged in batch.iter() {
-            if let Requests::Reports(reports) = batch.requests(&staged) {
-                for report in reports.iter().filter(|report| self.is_sound(report)) {
-                    let stripe = report.stripe().unwrap_or_default();
-                    heard |= self.reign.frontiers().report(stripe, report.frontier);
+    fn decide_grants(
+        &mut self,
+        batch: &mut Batch,
+        facts: Facts,
+        datagram: &mut [u8],
+    ) -> Result<(), Reason> {
+        let mut waits = false;
+        for entry in place::entries_mut(datagram) {
+            match self.decide_request(batch, facts, Ask::read(entry), &mut waits) {
+                Decision::Token(first, count) => Answer::token(first, count).write(entry),
+                Decision::Refused(status) => {
+                    batch.incomplete = true;
+                    Answer::refusal(status).write(entry);
+                }
+                Decision::Stale => {
+                    self.orphan(facts, datagram);
+                    return Err(STALE);
                 }
             }
         }
-        if heard {
-            self.reign.frontiers().advance();
-        }
+        place::turn(datagram, self.reign.epoch());
+        Ok(())
     }
 
-    pub(super) fn is_sound(&self, report: &Report) -> bool {
-        let stripes = self.reign.frontiers().stripes();
-        report.segment == self.reign.segment()
-            && report.frontier.0 < CLOSED
-            && report.stripe().is_ok_and(|s| usize::from(s.0) < stripes)
+    /// A datagram is dropped as a whole, but the tokens of its other requests stay remembered, should they
+    /// be asked for again.
+    fn orphan(&mut self, facts: Facts, datagram: &[u8]) {
+        let lanes = place::entries(datagram)
+            .iter()
+            .map(|entry| Ask::read(entry).lane);
+        self.orphans.extend(lanes.map(|lane| (facts.client, lane)));
     }
 
-    /// Decides the grant requests of a batch with one addition to the counter. Nothing is granted, and
-    /// nothing returned, if this reign may not speak.
-    pub(super) fn grant(&mut self, batch: &Batch<P>, now_ns: u64) -> Option<Moment> {
-        self.outcomes.clear();
-        self.fresh.clear();
-        self.sum = 0;
-        if !self.reign.reigns(now_ns) {
-            return None;
-        }
-        let tail = self.reign.counter().tail();
-        let mut admitted = self.held.len();
-        for staged in batch.iter() {
-            let (requests, conditional) = match batch.requests(&staged) {
-                Requests::Grants(requests) => (requests, false),
-                Requests::GrantsAt(requests) => (requests, true),
-                Requests::Tails(_) | Requests::Reports(_) => continue,
-            };
-            // [S-10] Held replies mean that there is no headroom. Where one more might not find room,
-            // nothing is taken from the counter.
-            let room = admitted + requests.len() <= self.held.bound();
-            if room {
-                admitted += requests.len();
-            }
-            for grant in requests {
-                let asker = Asker::of(&staged.header, grant);
-                let outcome = self.decide(asker, grant, conditional, room, tail);
-                self.outcomes.push(outcome);
-            }
-        }
-        self.take()
-    }
-
-    fn decide(
+    /// `waits` tells, for a datagram, whether its new tokens need room among the held replies, which is
+    /// set aside for all of its replies at once.
+    fn decide_request(
         &mut self,
-        asker: Asker,
-        grant: &Grant,
-        conditional: bool,
-        room: bool,
-        tail: u64,
-    ) -> Outcome {
-        if grant.check().is_err() {
-            return Outcome::Refused(Status::Invalid);
+        batch: &mut Batch,
+        facts: Facts,
+        ask: Ask,
+        waits: &mut bool,
+    ) -> Decision {
+        if ask.count == 0 || ask.count > MAX_GRANT {
+            return Decision::Refused(Status::Invalid);
         }
         // [S-6]
-        match self.memory.recall(asker, grant.request) {
-            Recall::Stale => return Outcome::Stale,
-            // [S-8] Whatever the number was used for before: this request is for one token only.
-            Recall::Token(token) if conditional && token.first != grant.expected_tail => {
-                return Outcome::Refused(Status::Invalid);
+        if let Some(known) = self.memory.get(facts.client, ask.lane) {
+            match known.recall(ask.request) {
+                Recall::Token(first, count) => {
+                    self.counters.retries.add(1);
+                    return Decision::Token(first, count);
+                }
+                Recall::Stale => return Decision::Stale,
+                Recall::New => {}
             }
-            Recall::Batch(_) if conditional => return Outcome::Refused(Status::Invalid),
-            Recall::Token(token) => {
-                self.counters.retries.add(1);
-                return Outcome::Token(token);
+        }
+        let (first, count) = (batch.end(), u64::from(ask.count));
+        if first.saturating_add(count) > MAX_POSITION {
+            // A closed counter looks like this as well; then nothing of the batch is granted.
+            return Decision::Refused(Status::Invalid);
+        }
+        if first + count > batch.reservation.0 && !*waits {
+            // [S-10] Where one more reply might not find room, nothing is taken from the counter.
+            if !self.held.fits(batch.holds + facts.count) {
+                return Decision::Refused(Status::Busy);
             }
-            Recall::Batch(token) => {
-                self.counters.retries.add(1);
-                return Outcome::Batch(token);
-            }
-            Recall::New => {}
+            batch.holds += facts.count;
+            *waits = true;
         }
-        if !room {
-            return Outcome::Refused(Status::Busy);
-        }
-        if conditional {
-            return self.take_at(asker, grant);
-        }
-        let (first, count) = (self.sum, u64::from(grant.count));
-        if tail.saturating_add(first + count) > MAX_POSITION {
-            return Outcome::Refused(Status::Invalid);
-        }
-        self.sum += count;
-        let token = Token::new(first, grant.count);
-        let place = self.memory.batched(asker, grant.request, token);
-        self.fresh.push(place);
-        Outcome::Batch(token)
-    }
-
-    fn take_at(&mut self, asker: Asker, grant: &Grant) -> Outcome {
-        let (expected, count) = (grant.expected_tail.0, u64::from(grant.count));
-        if expected.saturating_add(count) > MAX_POSITION {
-            return Outcome::Refused(Status::Invalid);
-        }
-        // [S-8]
-        match self.reign.counter().take_at(expected, count) {
-            Ok(()) => {
-                let token = Token::new(expected, grant.count);
-                self.memory.granted(asker, grant.request, token);
-                self.count_granted(1, count);
-                Outcome::Token(token)
-            }
-            Err(tail) if tail >= CLOSED => Outcome::Refused(Status::NotReigning),
-            Err(_) => Outcome::TailMoved,
-        }
-    }
-
-    /// Takes the positions of the batch in one step.
-    fn take(&mut self) -> Option<Moment> {
-        let mut base = 0;
-        if self.sum > 0 {
-            base = self.reign.counter().take(self.sum);
-            self.counters.fetch_adds.add(1);
-        }
-        let taken = base < CLOSED;
-        if taken {
-            self.count_granted(self.fresh.len() as u64, self.sum);
-        }
-        for place in self.fresh.drain(..) {
-            self.memory.settle(place, taken.then_some(Position(base)));
-        }
-        let reservation = self.reign.reservation();
-        let tails = self.reign.tails()?;
-        taken.then_some(Moment {
-            base: Position(base),
-            tails,
-            reservation,
-        })
-    }
-
-    fn count_granted(&self, requests: u64, tokens: u64) {
-        self.counters.granted.add(requests);
-        self.counters.tokens.add(tokens);
+        let token = Known {
+            request: ask.request,
+            first: Position(first),
+            count: ask.count,
+            batch: batch.number,
+        };
+        let Some(known) = self.memory.room(facts.client, ask.lane) else {
+            return Decision::Refused(Status::Busy);
+        };
+        *known = token;
+        batch.sum += count;
+        batch.fresh += 1;
+        Decision::Token(token.first, token.count)
     }
 }

@@ -1,9 +1,12 @@
 //! Replies that wait until the reservation covers them (S-2).
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
-use wire::Position;
-use wire::datagram::{Header, MAX_ENTRIES, Reply};
+use wire::datagram::place::{self, Ask, Entry};
+use wire::datagram::{HEADER_BYTES, MAX_DATAGRAM_BYTES, MAX_ENTRIES};
+use wire::{ClientId, Lane, Position, RequestId};
+
+use super::memory::Seeded;
 
 /// A bounded queue of reply datagrams, in the order in which their tokens were granted.
 ///
@@ -11,114 +14,136 @@ use wire::datagram::{Header, MAX_ENTRIES, Reply};
 #[derive(Debug)]
 pub(crate) struct Held<P> {
     datagrams: VecDeque<Datagram<P>>,
-    replies: VecDeque<Reply>,
+    entries: VecDeque<Entry>,
+    /// Which held datagram will answer the request of a lane.
+    numbers: HashMap<(ClientId, Lane), (RequestId, u64), Seeded>,
     /// Number of the first datagram that is still held.
     first: u64,
-    /// Number of the first reply that is still held.
-    first_reply: u64,
+    /// Number of the first entry that is still held.
+    first_entry: u64,
     bound: usize,
-    /// The replies of one datagram, side by side.
-    released: Vec<Reply>,
+    /// A datagram in one piece.
+    released: Vec<u8>,
 }
 
 #[derive(Debug)]
 struct Datagram<P> {
     peer: P,
-    header: Header,
+    client: ClientId,
+    header: [u8; HEADER_BYTES],
     end: Position,
-    first_reply: u64,
+    first_entry: u64,
     count: usize,
 }
 
 impl<P: Copy> Held<P> {
     /// A queue of at most `bound` replies.
-    pub(crate) fn new(bound: usize) -> Self {
+    pub(crate) fn new(bound: usize, seed: u64) -> Self {
         Self {
             datagrams: VecDeque::new(),
-            replies: VecDeque::with_capacity(bound),
+            entries: VecDeque::with_capacity(bound),
+            numbers: HashMap::with_hasher(Seeded(seed)),
             first: 0,
-            first_reply: 0,
+            first_entry: 0,
             bound,
-            released: Vec::with_capacity(MAX_ENTRIES),
+            released: Vec::with_capacity(MAX_DATAGRAM_BYTES),
         }
     }
 
     /// Replies that are held.
     pub(crate) fn len(&self) -> usize {
-        self.replies.len()
+        self.entries.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.replies.is_empty()
+        self.entries.is_empty()
     }
 
-    /// Most replies that are held.
-    pub(crate) fn bound(&self) -> usize {
-        self.bound
+    /// Whether so many replies may be held.
+    pub(crate) fn fits(&self, count: usize) -> bool {
+        count <= self.bound
     }
 
-    /// Holds a datagram until `end` is covered, and returns its number. The caller has seen to the bound.
-    pub(crate) fn push(
-        &mut self,
-        peer: P,
-        header: Header,
-        replies: &[Reply],
-        end: Position,
-    ) -> u64 {
+    /// Holds a reply datagram to `client` until `end` is covered; false if there is no room.
+    pub(crate) fn push(&mut self, peer: P, client: ClientId, reply: &[u8], end: Position) -> bool {
+        let entries = place::entries(reply);
+        let Some(header) = reply
+            .first_chunk()
+            .filter(|_| self.fits(self.len() + entries.len()))
+        else {
+            return false;
+        };
         let number = self.first + self.datagrams.len() as u64;
         self.datagrams.push_back(Datagram {
             peer,
-            header,
+            client,
+            header: *header,
             end,
-            first_reply: self.first_reply + self.replies.len() as u64,
-            count: replies.len(),
+            first_entry: self.first_entry + self.entries.len() as u64,
+            count: entries.len(),
         });
-        self.replies.extend(replies);
-        number
+        self.entries.extend(entries);
+        for ask in entries.iter().map(Ask::read) {
+            let held = (ask.request, number);
+            self.numbers.insert((client, ask.lane), held);
+        }
+        true
     }
 
-    /// Lets a repeated request be answered where and as it was sent last, if the held datagram with this
-    /// number has exactly these replies. A client that repeats itself while it waits thus takes no room.
-    pub(crate) fn redirect(
-        &mut self,
-        number: u64,
-        peer: P,
-        header: Header,
-        replies: &[Reply],
-    ) -> bool {
-        let index = number.checked_sub(self.first);
+    /// Lets repeated requests be answered where and as they were sent last, if a held datagram has exactly
+    /// these replies. A client that repeats itself while it waits thus takes no room.
+    pub(crate) fn redirect(&mut self, peer: P, client: ClientId, reply: &[u8]) -> bool {
+        let entries = place::entries(reply);
+        let first = entries.first().map(Ask::read);
+        let number = first.and_then(|ask| {
+            let (request, number) = *self.numbers.get(&(client, ask.lane))?;
+            (request == ask.request).then_some(number)
+        });
+        let index = number.and_then(|number| number.checked_sub(self.first));
         let index = index.and_then(|index| usize::try_from(index).ok());
         let Some(datagram) = index.and_then(|index| self.datagrams.get_mut(index)) else {
             return false;
         };
-        let start = usize::try_from(datagram.first_reply - self.first_reply);
-        let held = self.replies.iter().skip(start.unwrap_or(usize::MAX));
-        if !held.take(datagram.count).eq(replies) {
+        let start = usize::try_from(datagram.first_entry - self.first_entry);
+        let held = self.entries.iter().skip(start.unwrap_or(usize::MAX));
+        if !held.take(datagram.count).eq(entries) {
             return false;
         }
-        datagram.peer = peer;
-        datagram.header = header;
+        if let Some(header) = reply.first_chunk() {
+            datagram.header = *header;
+            datagram.peer = peer;
+        }
         true
     }
 
     /// Hands out, in order, what the reservation covers.
-    pub(crate) fn release(
-        &mut self,
-        reservation: Position,
-        mut send: impl FnMut(P, Header, &[Reply]),
-    ) {
+    pub(crate) fn release(&mut self, reservation: Position, mut send: impl FnMut(P, &mut [u8])) {
         // [S-2]
         let covered = |held: &Datagram<P>| held.end <= reservation;
         while self.datagrams.front().is_some_and(covered) {
             let Some(datagram) = self.datagrams.pop_front() else {
                 return;
             };
-            let count = datagram.count.min(self.replies.len());
+            let count = datagram.count.min(self.entries.len());
             self.released.clear();
-            self.released.extend(self.replies.drain(..count));
+            self.released.extend(datagram.header);
+            for entry in self.entries.drain(..count) {
+                let key = (datagram.client, Ask::read(&entry).lane);
+                if self
+                    .numbers
+                    .get(&key)
+                    .is_some_and(|(_, number)| *number == self.first)
+                {
+                    self.numbers.remove(&key);
+                }
+                self.released.extend(entry);
+            }
             self.first += 1;
-            self.first_reply += count as u64;
-            send(datagram.peer, datagram.header, &self.released);
+            self.first_entry += count as u64;
+            send(datagram.peer, &mut self.released);
         }
     }
 }
+
+// Every datagram fits into an empty queue.
+const _: () = assert!(HEADER_BYTES + MAX_ENTRIES * size_of::<Entry>() <= MAX_DATAGRAM_BYTES);

@@ -1,52 +1,27 @@
 //! The retry memory: which token a request got (S-6).
 //!
-//! Bounded: at the bound the lane that was remembered first is forgotten. Its owner may then get a second
-//! token for the same request, and one of the two stays a hole.
+//! Kept in blocks of neighbouring lanes of one client, as a datagram with many requests comes from many
+//! lanes: one look-up serves all of them. Bounded: at the bound the block that was remembered first is
+//! forgotten. Its owner may then get a second token for the same request, and one of the two stays a hole.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 
-use wire::datagram::{Grant, Header};
 use wire::{ClientId, Lane, Position, RequestId};
 
-/// Whose requests are counted together: of one lane, one request is under way at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Asker {
-    pub(crate) client: ClientId,
-    pub(crate) lane: Lane,
-}
+/// Lanes of a block.
+pub(crate) const BLOCK_LANES: usize = 32;
 
-/// The right to write `count` positions from `first` on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Token {
+/// The last request of a lane that was given a token.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) request: RequestId,
     pub(crate) first: Position,
+    /// Positions of the token; 0 if there is none.
     pub(crate) count: u32,
-}
-
-impl Asker {
-    /// Who asks in an entry of a datagram.
-    pub(crate) fn of(header: &Header, grant: &Grant) -> Self {
-        let (client, lane) = (header.client, grant.lane);
-        Self { client, lane }
-    }
-}
-
-impl Token {
-    pub(crate) fn new(first: u64, count: u32) -> Self {
-        let first = Position(first);
-        Self { first, count }
-    }
-
-    /// The token whose `first` counts from the start of the batch, once the batch starts at `base`.
-    pub(crate) fn starting_at(self, base: Position) -> Self {
-        let first = base.plus(self.first.0);
-        Self { first, ..self }
-    }
-
-    /// First position behind the token.
-    pub(crate) fn end(self) -> Position {
-        self.first.plus(u64::from(self.count))
-    }
+    /// Batch that gave the token, until that batch has taken its positions.
+    pub(crate) batch: u32,
 }
 
 /// What is known of a request.
@@ -54,150 +29,116 @@ impl Token {
 pub(crate) enum Recall {
     /// Not seen before.
     New,
-    /// Token of the same request.
-    Token(Token),
-    /// Repeats a request of this batch, whose token starts that far into the batch.
-    Batch(Token),
+    /// First position and length of its token.
+    Token(Position, u32),
     /// The lane has gone on to a later request.
     Stale,
 }
 
-/// Where something is remembered. Valid until the asker is forgotten or goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place(usize);
+impl Known {
+    /// Looks a request of the lane up.
+    pub(crate) fn recall(&self, request: RequestId) -> Recall {
+        match request.cmp(&self.request) {
+            Ordering::Less => Recall::Stale,
+            Ordering::Equal if self.count > 0 => Recall::Token(self.first, self.count),
+            Ordering::Equal | Ordering::Greater => Recall::New,
+        }
+    }
+}
+
+/// Whose lanes a block has: the client, and the lane divided by [`BLOCK_LANES`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Owner {
+    client: ClientId,
+    group: u32,
+}
+
+#[derive(Debug, Clone)]
+struct Block {
+    owner: Owner,
+    lanes: [Known; BLOCK_LANES],
+}
 
 /// Bounded map from lanes to their last request.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    places: HashMap<Asker, usize, Seeded>,
-    slots: Vec<Slot>,
+    places: HashMap<Owner, usize, Seeded>,
+    blocks: Vec<Block>,
     oldest: usize,
     bound: usize,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Slot {
-    asker: Asker,
-    request: RequestId,
-    state: State,
-    /// Number of the held datagram that will answer.
-    held: Option<u64>,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum State {
-    Granted(Token),
-    /// `first` counts from the start of the batch, which has not taken its positions yet.
-    Batch(Token),
-    /// The batch got no positions.
-    Nothing,
+    /// The block that was looked up last.
+    last: Option<(Owner, usize)>,
 }
 
 impl Memory {
-    /// A memory of `bound` lanes, all allocated now. `seed` keeps outsiders from choosing collisions.
+    /// A memory of `bound` blocks. `seed` keeps outsiders from choosing collisions.
     pub(crate) fn new(bound: usize, seed: u64) -> Self {
         let bound = bound.max(1);
         Self {
             places: HashMap::with_capacity_and_hasher(bound, Seeded(seed)),
-            slots: Vec::with_capacity(bound),
+            blocks: Vec::with_capacity(bound),
             oldest: 0,
             bound,
+            last: None,
         }
     }
 
-    /// Looks a request up.
-    pub(crate) fn recall(&self, asker: Asker, request: RequestId) -> Recall {
-        let Some(slot) = self.slot(asker) else {
-            return Recall::New;
+    /// What is known of a lane.
+    pub(crate) fn get(&mut self, client: ClientId, lane: Lane) -> Option<&mut Known> {
+        let (owner, index) = split(client, lane);
+        let place = match self.last {
+            Some((last, place)) if last == owner => place,
+            _ => {
+                let place = *self.places.get(&owner)?;
+                self.last = Some((owner, place));
+                place
+            }
         };
-        match slot.state {
-            _ if request < slot.request => Recall::Stale,
-            _ if request > slot.request => Recall::New,
-            State::Granted(token) => Recall::Token(token),
-            State::Batch(token) => Recall::Batch(token),
-            State::Nothing => Recall::New,
+        self.blocks.get_mut(place)?.lanes.get_mut(index)
+    }
+
+    /// What is known of a lane, with room for it made if there was none.
+    pub(crate) fn room(&mut self, client: ClientId, lane: Lane) -> Option<&mut Known> {
+        let (owner, _) = split(client, lane);
+        if self.last.is_none_or(|(last, _)| last != owner) && !self.places.contains_key(&owner) {
+            self.add(owner);
         }
+        self.get(client, lane)
     }
 
-    /// Remembers a token.
-    pub(crate) fn granted(&mut self, asker: Asker, request: RequestId, token: Token) -> Place {
-        self.put(asker, request, State::Granted(token))
-    }
-
-    /// Remembers a token whose `first` counts from the start of the batch.
-    pub(crate) fn batched(&mut self, asker: Asker, request: RequestId, token: Token) -> Place {
-        self.put(asker, request, State::Batch(token))
-    }
-
-    /// Turns what is remembered of a batch into a token from `base` on, or into nothing. What the memory
-    /// has forgotten again within the batch is left alone.
-    pub(crate) fn settle(&mut self, place: Place, base: Option<Position>) {
-        let Some(slot) = self.slots.get_mut(place.0) else {
-            return;
+    /// Adds an empty block, in the place of the oldest one at the bound.
+    fn add(&mut self, owner: Owner) {
+        let lanes = [Known::default(); BLOCK_LANES];
+        let block = Block { owner, lanes };
+        let place = if self.blocks.len() < self.bound {
+            self.blocks.push(block);
+            self.blocks.len() - 1
+        } else {
+            let place = self.oldest;
+            self.oldest = (self.oldest + 1) % self.bound;
+            if let Some(old) = self.blocks.get_mut(place) {
+                self.places.remove(&old.owner);
+                *old = block;
+            }
+            place
         };
-        if let State::Batch(token) = slot.state {
-            slot.state = base.map_or(State::Nothing, |base| {
-                State::Granted(token.starting_at(base))
-            });
-        }
-    }
-
-    /// Number of the held datagram that will answer this request.
-    pub(crate) fn held(&self, asker: Asker, request: RequestId) -> Option<u64> {
-        let slot = self.slot(asker)?;
-        slot.held.filter(|_| slot.request == request)
-    }
-
-    /// Notes which held datagram will answer this request.
-    pub(crate) fn hold(&mut self, asker: Asker, request: RequestId, number: u64) {
-        let place = self.places.get(&asker);
-        let slot = place.and_then(|place| self.slots.get_mut(*place));
-        if let Some(slot) = slot.filter(|slot| slot.request == request) {
-            slot.held = Some(number);
-        }
-    }
-
-    fn slot(&self, asker: Asker) -> Option<&Slot> {
-        self.slots.get(*self.places.get(&asker)?)
-    }
-
-    fn put(&mut self, asker: Asker, request: RequestId, state: State) -> Place {
-        let slot = Slot {
-            asker,
-            request,
-            state,
-            held: None,
-        };
-        let place = match self.places.get(&asker) {
-            Some(place) => *place,
-            None => self.room(),
-        };
-        self.places.insert(asker, place);
-        match self.slots.get_mut(place) {
-            Some(old) => *old = slot,
-            None => self.slots.push(slot),
-        }
-        Place(place)
-    }
-
-    /// A free place: a new one below the bound, else that of the lane that came first.
-    fn room(&mut self) -> usize {
-        if self.slots.len() < self.bound {
-            return self.slots.len();
-        }
-        let place = self.oldest;
-        self.oldest = (self.oldest + 1) % self.bound;
-        if let Some(old) = self.slots.get(place) {
-            self.places.remove(&old.asker);
-        }
-        place
+        self.places.insert(owner, place);
+        self.last = Some((owner, place));
     }
 }
 
-/// A few multiplications with a secret seed: lookups are the dearest part of a grant, and the map is
-/// bounded, so that collisions cost time, never memory.
+fn split(client: ClientId, lane: Lane) -> (Owner, usize) {
+    const LANES: u32 = 32;
+    const _: () = assert!(LANES as usize == BLOCK_LANES);
+    let group = lane.0 / LANES;
+    let index = usize::try_from(lane.0 % LANES).unwrap_or_default();
+    (Owner { client, group }, index)
+}
+
+/// A few multiplications with a secret seed: the map is bounded, so that collisions cost time, never
+/// memory.
 #[derive(Debug, Clone, Copy)]
-struct Seeded(u64);
+pub(super) struct Seeded(pub(super) u64);
 
 /// 2^64 divided by the golden ratio, odd.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -210,7 +151,7 @@ impl BuildHasher for Seeded {
     }
 }
 
-struct Mixer(u64);
+pub(super) struct Mixer(u64);
 
 impl Hasher for Mixer {
     fn finish(&self) -> u64 {
@@ -238,51 +179,63 @@ impl Hasher for Mixer {
 mod tests {
     use super::*;
 
-    fn asker(client: u64) -> Asker {
-        let (client, lane) = (ClientId(client), Lane(0));
-        Asker { client, lane }
-    }
-
-    fn token(first: u64) -> Token {
-        Token::new(first, 1)
+    fn known(request: u64) -> Known {
+        Known {
+            request: RequestId(request),
+            first: Position(request * 10),
+            count: 1,
+            batch: 0,
+        }
     }
 
     #[test]
     fn s6_memory_is_bounded_and_forgets_the_oldest() {
         let mut memory = Memory::new(3, 7);
         for client in 0..10 {
-            memory.granted(asker(client), RequestId(1), token(client));
-            // Going on does not make a lane younger.
-            memory.granted(asker(client), RequestId(2), token(100 + client));
+            *memory.room(ClientId(client), Lane(5)).expect("room") = known(client);
+            // Going on does not make a block younger.
+            *memory.room(ClientId(client), Lane(6)).expect("room") = known(100 + client);
         }
-        assert_eq!((memory.slots.len(), memory.places.len()), (3, 3));
+        assert_eq!((memory.blocks.len(), memory.places.len()), (3, 3));
         for client in 0..10 {
-            let recall = memory.recall(asker(client), RequestId(2));
-            match recall {
-                Recall::Token(found) => assert_eq!(found, token(100 + client)),
-                _ => assert_eq!(recall, Recall::New),
-            }
-            assert_eq!(recall == Recall::New, client < 7, "client={client}");
+            let found = memory.get(ClientId(client), Lane(6)).copied();
+            assert_eq!(found.is_some(), client >= 7, "client={client}");
+            assert!(found.is_none_or(|found| found == known(100 + client)));
         }
+        // What is remembered in the place of another has nothing of it.
+        let fresh = memory.room(ClientId(50), Lane(5)).copied();
+        assert_eq!(fresh, Some(Known::default()));
     }
 
     #[test]
     fn lower_request_is_stale_and_higher_is_new() {
-        let mut memory = Memory::new(3, 7);
-        memory.granted(asker(1), RequestId(5), token(0));
-        for (request, stale) in [(4, true), (6, false)] {
-            let recall = memory.recall(asker(1), RequestId(request));
-            assert_eq!(recall, if stale { Recall::Stale } else { Recall::New });
+        for (request, expected) in [
+            (4, Recall::Stale),
+            (5, Recall::Token(Position(50), 1)),
+            (6, Recall::New),
+        ] {
+            assert_eq!(known(5).recall(RequestId(request)), expected);
         }
+        assert_eq!(Known::default().recall(RequestId(0)), Recall::New);
     }
 
     #[test]
-    fn settling_leaves_alone_what_was_forgotten_within_the_batch() {
-        let mut memory = Memory::new(1, 7);
-        let first = memory.batched(asker(1), RequestId(1), token(0));
-        memory.granted(asker(2), RequestId(1), token(500));
-        memory.settle(first, Some(Position(40)));
-        let recall = memory.recall(asker(2), RequestId(1));
-        assert_eq!(recall, Recall::Token(token(500)));
+    fn lanes_and_clients_are_told_apart() {
+        let mut memory = Memory::new(1000, 7);
+        let lanes = [0, 1, 31, 32, 33, 63, 64, u32::MAX];
+        for client in 0..3 {
+            for (number, lane) in lanes.into_iter().enumerate() {
+                let number = 100 * client + number as u64;
+                *memory.room(ClientId(client), Lane(lane)).expect("room") = known(number);
+            }
+        }
+        for client in 0..3 {
+            for (number, lane) in lanes.into_iter().enumerate() {
+                let number = 100 * client + number as u64;
+                let found = memory.get(ClientId(client), Lane(lane)).copied();
+                assert_eq!(found, Some(known(number)), "client={client} lane={lane}");
+            }
+        }
+        assert_eq!(memory.get(ClientId(3), Lane(0)), None);
     }
 }

@@ -1,26 +1,31 @@
 //! Pure state machines: what a shard answers, and how far the reservation has to reach.
 //!
-//! Time comes in as nanoseconds of a monotonic clock, datagrams as bytes with a peer token, replies go
-//! out through [`Outbox`]. There are no sockets, clocks, threads or stores in here; what shards share
+//! Time comes in as nanoseconds of a monotonic clock, datagrams as bytes with a peer token in [`Packets`],
+//! where they are answered; what was held goes out through [`Outbox`]. There are no sockets, clocks, threads or stores in here; what shards share
 //! are the atomics of [`Reign`].
 
 mod answer;
+mod batch;
 mod chain;
 mod counter;
 mod counters;
 mod frontiers;
 mod grant;
 mod held;
+mod limit;
 mod memory;
+mod packets;
 mod reign;
 mod reservation;
 mod shard;
-mod staged;
+mod take;
 
 pub use chain::{begin, clean, extend, nothing_to_seal};
 pub use counter::{CLOSED, Counter};
 pub use counters::{Dropped, ShardCounters, TRUNCATED, Tally, UNANSWERABLE};
 pub use frontiers::Frontiers;
+pub use limit::Rate;
+pub use packets::{Outbox, Packet, Packets, Peer};
 pub use reign::{Reign, Tails};
 pub use reservation::Window;
-pub use shard::{Limits, Outbox, Shard};
+pub use shard::{Limits, Shard};

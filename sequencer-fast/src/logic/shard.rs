@@ -1,121 +1,139 @@
 //! A shard: requests in, replies out, one addition to the shared counter a batch.
 //!
-//! Owned by one thread. Datagrams are [received](Shard::receive) into a batch, then the batch is
-//! [settled](Shard::settle): all decisions are made at that one moment of time.
+//! Owned by one thread. What was received in one go is a batch, decided at one moment of time and answered
+//! in place: a first pass reads every request once and writes its reply, as if the positions that the batch
+//! wants began at the issued tail that was seen at its start. Then they are taken, in one step. Where other
+//! shards took some in between, the tokens are moved; where replies have to wait for the reservation, or
+//! need the tails as they are after the step, a second pass sees to that. Mostly there is none.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use wire::datagram::{Header, MAX_ENTRIES, Reply};
+use wire::datagram::MAX_ENTRIES;
+use wire::mac::{Key, Signer};
+use wire::{ClientId, Lane};
 
+use super::batch::Batch;
 use super::counter::Counter;
 use super::counters::ShardCounters;
-use super::grant::Core;
+use super::held::Held;
+use super::limit::{Limiter, Rate};
+use super::memory::Memory;
+use super::packets::{Outbox, Packets, Peer, retain};
 use super::reign::Reign;
-use super::staged::Batch;
-
-/// Most requests that are settled together.
-const MAX_BATCH: usize = 4096;
-
-/// Where replies go.
-pub trait Outbox<P> {
-    /// Sends one reply datagram to `peer`.
-    fn send(&mut self, peer: P, header: Header, replies: &[Reply]);
-}
 
 /// Bounds of a shard.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Limits {
-    /// Lanes whose last request is remembered.
+    /// Blocks of 32 lanes whose last requests are remembered.
     pub retry_memory: usize,
     /// Replies that may wait for the reservation.
     pub held_replies: usize,
-    /// Secret of the retry memory's hash.
+    /// Requests of one address; none: no limit.
+    pub rate: Option<Rate>,
+    /// Key that datagrams are authenticated with; none: they are not.
+    pub key: Option<Key>,
+    /// Secret of the hashes.
     pub seed: u64,
 }
 
 /// State machine of a shard. `P` tells where a reply goes.
 #[derive(Debug)]
 pub struct Shard<P, C: Counter = AtomicU64> {
-    batch: Batch<P>,
-    core: Core<P, C>,
-    batch_max: usize,
+    pub(super) reign: Arc<Reign<C>>,
+    pub(super) counters: Arc<ShardCounters>,
+    pub(super) memory: Memory,
+    pub(super) held: Held<P>,
+    pub(super) limiter: Option<Limiter>,
+    pub(super) signer: Option<Signer>,
+    /// Number of the batch; never that of a lane that was settled.
+    pub(super) number: u32,
+    /// Lanes that the batch may have given tokens whose datagrams are dropped.
+    pub(super) orphans: Vec<(ClientId, Lane)>,
 }
 
-impl<P: Copy, C: Counter> Shard<P, C> {
+impl<P: Peer, C: Counter> Shard<P, C> {
     /// A shard of `reign`.
     #[must_use]
     pub fn new(reign: Arc<Reign<C>>, counters: Arc<ShardCounters>, limits: Limits) -> Self {
-        // Whatever a batch grants must find room among the held replies.
+        // Any datagram finds room in the empty queue.
         let held_replies = limits.held_replies.max(MAX_ENTRIES);
-        let limits = Limits {
-            held_replies,
-            ..limits
-        };
-        let batch = MAX_BATCH.min(held_replies);
         Self {
-            batch: Batch::new(batch),
-            core: Core::new(reign, counters, limits, batch),
-            batch_max: batch,
+            reign,
+            counters,
+            memory: Memory::new(limits.retry_memory, limits.seed),
+            held: Held::new(held_replies, limits.seed),
+            limiter: limits.rate.map(|rate| Limiter::new(rate, limits.seed)),
+            signer: limits.key.as_ref().map(Key::signer),
+            number: SETTLED,
+            orphans: Vec::new(),
         }
     }
 
     /// The counters of this shard.
     #[must_use]
     pub fn counters(&self) -> &ShardCounters {
-        &self.core.counters
-    }
-
-    /// The counters of this shard, to keep.
-    #[must_use]
-    pub fn shared_counters(&self) -> Arc<ShardCounters> {
-        Arc::clone(&self.core.counters)
+        &self.counters
     }
 
     /// The reign that this shard serves.
     #[must_use]
     pub fn reign(&self) -> &Reign<C> {
-        &self.core.reign
-    }
-
-    /// Takes a datagram into the batch. One that fails validation is counted and forgotten (S-9).
-    pub fn receive(&mut self, peer: P, bytes: &[u8]) {
-        let counters = &self.core.counters;
-        counters.received.add(1);
-        if let Err(error) = self.batch.stage(peer, bytes, self.core.reign.log()) {
-            counters.dropped.count(error.reason());
-        }
-    }
-
-    /// Whether the batch has to be settled before more is received.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.batch.len() + MAX_ENTRIES > self.batch_max
+        &self.reign
     }
 
     /// Whether replies wait for the reservation.
     #[must_use]
     pub fn holds(&self) -> bool {
-        !self.core.held.is_empty()
+        !self.held.is_empty()
     }
 
-    /// Decides the batch and sends what may be sent.
-    pub fn settle(&mut self, now_ns: u64, out: &mut impl Outbox<P>) {
-        let Self { batch, core, .. } = self;
-        core.release(out);
-        if batch.datagrams() == 0 {
+    /// Decides a batch and answers it in place; what was held before and is covered by now is sent first.
+    pub fn serve(&mut self, packets: &mut impl Packets<P>, now_ns: u64, out: &mut impl Outbox<P>) {
+        self.release(out);
+        if packets.count() == 0 {
             return;
         }
-        core.counters.batches.add(1);
-        core.hear(batch);
-        let tails = core.grant(batch, now_ns);
-        core.answer(batch, tails, out);
-        core.counters.held.set(core.held.len() as u64);
-        batch.clear();
+        self.counters.batches.add(1);
+        self.orphans.clear();
+        let mut batch = Batch::begin(self, now_ns);
+        self.decide(&mut batch, packets);
+        self.take(&mut batch, packets);
+        if batch.needs_second_pass(self.reign.reservation()) {
+            self.finish(&mut batch, packets);
+            self.counters.held.set(self.held.len() as u64);
+        }
+        if self.signer.is_some() {
+            self.sign(packets);
+        }
+    }
+
+    fn sign(&mut self, packets: &mut impl Packets<P>) {
+        for index in 0..packets.count() {
+            if let (Some(signer), Some(packet)) = (&mut self.signer, packets.packet(index)) {
+                retain(packet, |_, datagram| {
+                    signer.sign(datagram);
+                    true
+                });
+            }
+        }
     }
 
     /// Sends the held replies that the reservation covers by now.
     pub fn release(&mut self, out: &mut impl Outbox<P>) {
-        self.core.release(out);
+        if self.held.is_empty() {
+            return;
+        }
+        let (reservation, signer) = (self.reign.reservation(), &mut self.signer);
+        self.held.release(reservation, |peer, datagram| {
+            if let Some(signer) = signer {
+                signer.sign(datagram);
+            }
+            out.send(peer, datagram);
+        });
+        self.counters.held.set(self.held.len() as u64);
     }
 }
+
+/// Batch number of what has been settled.
+pub(super) const SETTLED: u32 = 0;

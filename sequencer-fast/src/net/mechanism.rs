@@ -5,8 +5,8 @@ use std::io;
 
 use super::poll;
 use super::uring;
-use super::worker::Worker;
-use crate::config::Backend;
+use super::worker::{Handler, Worker};
+use crate::config::{Backend, Wait};
 
 /// How datagrams are received and sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,11 +27,11 @@ impl fmt::Display for Mechanism {
 }
 
 impl Mechanism {
-    /// Serves a shard until it is told to quit.
+    /// Serves a handler until it is told to quit.
     ///
     /// # Errors
     /// What makes it impossible to go on; a failure to receive or send one datagram does not.
-    pub(crate) fn serve(self, worker: Worker) -> io::Result<()> {
+    pub(crate) fn serve<H: Handler>(self, worker: Worker<H>) -> io::Result<()> {
         match self {
             Self::Poll => poll::serve(worker),
             Self::Uring => uring::serve(worker),
@@ -39,15 +39,20 @@ impl Mechanism {
     }
 }
 
-/// Chooses a mechanism that this system allows.
+/// Chooses a mechanism that this system allows, and that can wait like this.
 ///
 /// # Errors
-/// If io_uring was asked for and is refused.
-pub(crate) fn choose(backend: Backend) -> io::Result<Mechanism> {
-    match backend {
-        Backend::Poll => Ok(Mechanism::Poll),
-        Backend::IoUring => uring::probe().map(|()| Mechanism::Uring),
-        Backend::Auto => Ok(uring::probe().map_or_else(fall_back, |()| Mechanism::Uring)),
+/// If io_uring was asked for, or is needed, and is refused.
+pub(crate) fn choose(backend: Backend, wait: Wait) -> io::Result<Mechanism> {
+    let probed = || uring::probe(wait).map(|()| Mechanism::Uring);
+    match (backend, wait) {
+        (Backend::Poll, Wait::SqPoll { .. }) => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "wait = sqpoll needs the io_uring backend",
+        )),
+        (Backend::Poll, _) => Ok(Mechanism::Poll),
+        (Backend::IoUring, _) | (Backend::Auto, Wait::SqPoll { .. }) => probed(),
+        (Backend::Auto, _) => Ok(probed().unwrap_or_else(fall_back)),
     }
 }
 

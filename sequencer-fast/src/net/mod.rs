@@ -1,9 +1,12 @@
 //! Sockets of the shards, and the mechanisms that serve them.
 //!
-//! A mechanism is a module that receives into a [`worker::Worker`], lets it settle, and sends what comes
-//! out: [`poll`] with recvmmsg and sendmmsg, [`uring`] with io_uring.
+//! A mechanism is a module that receives packets, hands them to the [`worker::Handler`] of a
+//! [`worker::Worker`], and sends back what is kept of them: [`poll`] with recvmmsg and sendmmsg, [`uring`]
+//! with io_uring.
 
+pub(crate) mod echo;
 pub(crate) mod mechanism;
+mod outbox;
 mod poll;
 mod run;
 pub(crate) mod sleeper;
@@ -13,3 +16,11 @@ pub(crate) mod worker;
 
 #[cfg(test)]
 mod tests;
+
+/// Bytes of a buffer where datagrams are merged: the most that the kernel merges into one.
+const MERGED_BYTES: usize = 65_536;
+
+/// Bytes of a buffer where they are not: more than any datagram of the protocol.
+const SINGLE_BYTES: usize = 2048;
+
+const _: () = assert!(SINGLE_BYTES > wire::datagram::MAX_DATAGRAM_BYTES);

@@ -1,64 +1,66 @@
 //! The mechanism that works everywhere: poll, recvmmsg and sendmmsg.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
-use wire::datagram::{Header, Reply};
 
-use crate::logic::{Outbox, ShardCounters};
-use crate::sys::mmsg::{Receiver, Sender};
+use crate::config::Wait;
+use crate::logic::{Packet, Packets};
+use crate::sys::receive::Receiver;
 
-use super::run::{self, Run};
-use super::worker::{BUFFER_BYTES, Worker};
+use super::outbox::{Runs, cannot_cut, is_passing};
+use super::worker::{Handler, Worker, is_usable};
+use super::{MERGED_BYTES, SINGLE_BYTES};
 
 /// Buffers that one call may fill.
-const RECEIVE_BUFFERS: usize = 32;
+const RECEIVE_BUFFERS: usize = 64;
 
-/// Runs of replies that one call sends.
-const SEND_RUNS: usize = 32;
-
-/// Serves a shard until it is told to quit.
-pub(crate) fn serve(mut worker: Worker) -> io::Result<()> {
-    let mut receiver = Receiver::new(RECEIVE_BUFFERS, BUFFER_BYTES);
-    let mut out = Runs {
-        socket: worker.socket.try_clone()?,
-        counters: worker.shard.shared_counters(),
-        runs: (0..SEND_RUNS).map(|_| Run::new()).collect(),
-        open: 0,
-        sender: Sender::new(SEND_RUNS),
-        cuts: true,
+/// Serves a handler until it is told to quit.
+pub(crate) fn serve<H: Handler>(mut worker: Worker<H>) -> io::Result<()> {
+    let bytes = if worker.merges {
+        MERGED_BYTES
+    } else {
+        SINGLE_BYTES
     };
+    let mut batch = Batch {
+        receiver: Receiver::new(RECEIVE_BUFFERS, bytes),
+        kept: Vec::with_capacity(RECEIVE_BUFFERS),
+    };
+    let mut out = Runs::new(&worker.socket, &worker.counters)?;
     loop {
-        let received = match receiver.receive(worker.socket.as_fd()) {
+        let received = match batch.receiver.receive(worker.socket.as_fd()) {
             Ok(received) => received,
             Err(error) if is_passing(&error) => 0,
             Err(error) => return Err(error),
         };
-        for index in 0..received {
-            if let Some(received) = receiver.get(index) {
-                worker.receive(&received, &mut out);
-            }
-        }
-        worker.settle(&mut out);
+        batch.admit(received, &worker);
+        worker.handler.serve(&mut batch, &mut out);
         out.flush();
+        batch.reply(&worker, &mut out);
         if worker.sleeper.quits() {
             return Ok(());
         }
         // A call that filled all buffers has probably left something behind.
-        if received < receiver.len() {
-            worker.before_sleep(&mut out);
+        if received == batch.receiver.capacity() {
+            continue;
+        }
+        if worker.wait == Wait::Block {
+            worker.counters.wakeups.add(1);
+            worker.handler.before_sleep(&mut out);
             out.flush();
             sleep(&worker)?;
+        } else if received == 0 {
+            worker.counters.idle_polls.add(1);
+            std::hint::spin_loop();
         }
     }
 }
 
 /// Waits for a datagram or a wake-up.
-fn sleep(worker: &Worker) -> io::Result<()> {
+fn sleep<H>(worker: &Worker<H>) -> io::Result<()> {
     let event = worker.sleeper.event();
     let mut watched = [
         PollFd::new(&worker.socket, PollFlags::IN),
@@ -75,94 +77,72 @@ fn sleep(worker: &Worker) -> io::Result<()> {
     Ok(())
 }
 
-/// Errors after which receiving goes on: nothing there, a signal, or the news that something that was
-/// sent earlier did not arrive.
-pub(super) fn is_passing(error: &io::Error) -> bool {
-    let passing = [
-        Errno::AGAIN,
-        Errno::INTR,
-        Errno::CONNREFUSED,
-        Errno::HOSTUNREACH,
-        Errno::NETUNREACH,
-        Errno::NOBUFS,
-        Errno::NOMEM,
-    ];
-    let code = error.raw_os_error();
-    passing
-        .iter()
-        .any(|errno| Some(errno.raw_os_error()) == code)
-}
-
-/// Replies on their way out.
+/// What one call has received.
 #[derive(Debug)]
-struct Runs {
-    socket: UdpSocket,
-    counters: Arc<ShardCounters>,
-    runs: Vec<Run>,
-    /// The run that grows; those before it are complete.
-    open: usize,
-    sender: Sender,
-    /// Whether the path can cut a run into datagrams.
-    cuts: bool,
+struct Batch {
+    receiver: Receiver,
+    /// Bytes of each buffer that are kept.
+    kept: Vec<usize>,
 }
 
-impl Outbox<SocketAddr> for Runs {
-    fn send(&mut self, peer: SocketAddr, header: Header, replies: &[Reply]) {
-        loop {
-            let open = self.runs.get_mut(self.open);
-            match open.map(|run| run.push(peer, header, replies)) {
-                Some(true) => return,
-                Some(false) => self.open += 1,
-                None => self.flush(),
-            }
+impl Packets<SocketAddr> for Batch {
+    fn count(&self) -> usize {
+        self.kept.len()
+    }
+
+    fn packet(&mut self, index: usize) -> Option<Packet<'_, SocketAddr>> {
+        let kept = *self.kept.get(index)?;
+        let received = self.receiver.get(index)?;
+        let bytes = received.bytes.get_mut(..kept)?;
+        Some(Packet {
+            peer: received.peer?,
+            segment: received.segment.unwrap_or(bytes.len()),
+            bytes,
+        })
+    }
+
+    fn keep(&mut self, index: usize, len: usize) {
+        if let Some(kept) = self.kept.get_mut(index) {
+            *kept = (*kept).min(len);
         }
     }
 }
 
-impl Runs {
-    fn flush(&mut self) {
-        let mut first = 0;
-        while let Some(run) = self.runs.get(first).filter(|run| !run.is_empty()) {
-            if !self.cuts {
-                run::send_singly(&self.socket, &self.counters, run.datagrams());
-                first += 1;
-                continue;
-            }
-            let messages = self.runs.iter().skip(first).map_while(Run::message);
-            match self.sender.send(self.socket.as_fd(), messages) {
-                Ok(sent) => first += sent.max(1),
+impl Batch {
+    /// Keeps everything that can be answered.
+    fn admit<H>(&mut self, received: usize, worker: &Worker<H>) {
+        self.kept.clear();
+        for index in 0..received {
+            let received = self.receiver.get(index);
+            let usable = received.filter(|received| is_usable(received, &worker.counters));
+            self.kept
+                .push(usable.map_or(0, |received| received.bytes.len()));
+        }
+    }
+
+    /// Sends back what is kept.
+    fn reply<H>(&mut self, worker: &Worker<H>, out: &mut Runs) {
+        let messages = self.receiver.prepare_replies(&self.kept);
+        let mut next = 0;
+        while next < messages {
+            let lost = self.receiver.datagrams(next) as u64;
+            match self.receiver.send_replies(worker.socket.as_fd(), next) {
+                Ok(sent) => next += sent.max(1),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.lose(first);
-                    break;
+                Err(error) if lost > 1 && cannot_cut(&error) => {
+                    out.warn_of_cuts(&error);
+                    for message in next..messages {
+                        let send = |peer, datagram: &[u8]| out.send_singly(peer, datagram);
+                        self.receiver.singly(message, &self.kept, send);
+                    }
+                    return;
                 }
-                Err(error) if run.count() > 1 && cannot_cut(&error) => {
-                    tracing::warn!(%error, "segmentation offload refused: replies go out one by one");
-                    self.cuts = false;
-                }
+                // Also where the socket is full: clients ask again and get the same tokens (S-6).
                 Err(_) => {
-                    self.counters.send_errors.add(run.count() as u64);
-                    first += 1;
+                    worker.counters.send_errors.add(lost);
+                    next += 1;
                 }
             }
         }
-        for run in &mut self.runs {
-            run.clear();
-        }
-        self.open = 0;
     }
-
-    /// The socket is full. Clients ask again and get the same tokens (S-6).
-    fn lose(&self, first: usize) {
-        let lost: usize = self.runs.iter().skip(first).map(Run::count).sum();
-        self.counters.send_errors.add(lost as u64);
-    }
-}
-
-/// Whether the device cannot cut what is sent (EIO), or the path is too narrow for the pieces (EINVAL,
-/// EMSGSIZE).
-pub(super) fn cannot_cut(error: &io::Error) -> bool {
-    [Errno::IO, Errno::INVAL, Errno::MSGSIZE]
-        .iter()
-        .any(|errno| Some(errno.raw_os_error()) == error.raw_os_error())
 }

@@ -1,12 +1,8 @@
 //! Replies to one peer, equal in size, side by side: what one send with UDP_SEGMENT carries.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 
-use wire::datagram::{self, Header, Reply};
-
-use crate::logic::ShardCounters;
-use crate::sys::mmsg::Outgoing;
-use crate::sys::parcel::Parcel;
+use crate::sys::send::Outgoing;
 
 /// Most datagrams in one send: what kernels before 6.9 take. Newer ones take twice as many.
 const MAX_SEGMENTS: usize = 64;
@@ -17,8 +13,7 @@ const RUN_BYTES: usize = 65_507;
 /// A buffer that gathers replies.
 #[derive(Debug)]
 pub(crate) struct Run {
-    buffer: Box<[u8]>,
-    len: usize,
+    buffer: Vec<u8>,
     segment: usize,
     peer: Option<SocketAddr>,
 }
@@ -26,37 +21,37 @@ pub(crate) struct Run {
 impl Run {
     /// An empty run.
     pub(crate) fn new() -> Self {
-        Self::reuse(vec![0; RUN_BYTES].into())
+        Self {
+            buffer: Vec::with_capacity(RUN_BYTES),
+            segment: 0,
+            peer: None,
+        }
     }
 
     pub(crate) fn clear(&mut self) {
-        self.len = 0;
+        self.buffer.clear();
         self.peer = None;
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
+        self.buffer.is_empty()
     }
 
     /// Appends a reply datagram; false if it does not fit to what is there.
-    pub(crate) fn push(&mut self, peer: SocketAddr, header: Header, replies: &[Reply]) -> bool {
-        let size = datagram::HEADER_BYTES + replies.len() * datagram::ENTRY_BYTES;
+    pub(crate) fn push(&mut self, peer: SocketAddr, datagram: &[u8]) -> bool {
+        let (len, size) = (self.buffer.len(), datagram.len());
         if !self.is_empty() {
             let fits = self.peer == Some(peer)
                 && self.segment == size
-                && self.len < size * MAX_SEGMENTS
-                && self.len + size <= self.buffer.len();
+                && len < size * MAX_SEGMENTS
+                && len + size <= RUN_BYTES;
             if !fits {
                 return false;
             }
         }
-        let place = self.buffer.get_mut(self.len..).unwrap_or_default();
-        // Replies have the bounds of the requests that they answer.
-        if datagram::write(header, replies, place).is_ok() {
-            self.peer = Some(peer);
-            self.segment = size;
-            self.len += size;
-        }
+        self.buffer.extend_from_slice(datagram);
+        self.peer = Some(peer);
+        self.segment = size;
         true
     }
 
@@ -65,107 +60,56 @@ impl Run {
         let segment = u16::try_from(self.segment).ok();
         Some(Outgoing {
             peer: self.peer?,
-            bytes: self.buffer.get(..self.len)?,
-            segment: segment.filter(|_| self.len > self.segment),
+            bytes: &self.buffer,
+            segment: segment.filter(|_| self.buffer.len() > self.segment),
         })
     }
 
     /// The datagrams of the run, for a path that cannot cut them.
     pub(crate) fn datagrams(&self) -> impl Iterator<Item = Outgoing<'_>> {
         let peer = self.peer.unwrap_or(([0, 0, 0, 0], 0).into());
-        let segment = u16::try_from(self.segment).ok();
-        pieces(peer, &self.buffer, self.len, segment)
-    }
-
-    /// The run as a message that owns its bytes, unless it is empty.
-    pub(crate) fn into_parcel(self) -> Option<Parcel> {
-        let segment = self.message()?.segment;
-        Some(Parcel {
-            peer: self.peer?,
-            bytes: self.buffer,
-            len: self.len,
-            segment,
+        let pieces = self.buffer.chunks(self.segment.max(1));
+        pieces.map(move |bytes| Outgoing {
+            peer,
+            bytes,
+            segment: None,
         })
-    }
-
-    /// An empty run in the bytes of a parcel.
-    pub(crate) fn reuse(buffer: Box<[u8]>) -> Self {
-        Self {
-            buffer,
-            len: 0,
-            segment: 0,
-            peer: None,
-        }
     }
 
     /// Number of datagrams.
     pub(crate) fn count(&self) -> usize {
-        self.len.div_ceil(self.segment.max(1))
-    }
-}
-
-/// The first `len` bytes, cut into datagrams of `segment` bytes.
-pub(crate) fn pieces(
-    peer: SocketAddr,
-    bytes: &[u8],
-    len: usize,
-    segment: Option<u16>,
-) -> impl Iterator<Item = Outgoing<'_>> {
-    let size = segment.map_or(len, usize::from).max(1);
-    let pieces = bytes.get(..len).unwrap_or_default().chunks(size);
-    pieces.map(move |bytes| Outgoing {
-        peer,
-        bytes,
-        segment: None,
-    })
-}
-
-/// Sends datagrams one by one.
-pub(crate) fn send_singly<'a>(
-    socket: &UdpSocket,
-    counters: &ShardCounters,
-    datagrams: impl Iterator<Item = Outgoing<'a>>,
-) {
-    for datagram in datagrams {
-        if socket.send_to(datagram.bytes, datagram.peer).is_err() {
-            counters.send_errors.add(1);
-        }
+        self.buffer.len().div_ceil(self.segment.max(1))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use wire::datagram::{Kind, Status};
-    use wire::{ClientId, Lane, LogId, Position, RequestId};
-
     use super::*;
 
-    fn push(run: &mut Run, peer: u16, count: usize) -> bool {
-        let header = Header::request(Kind::Grant, LogId::default(), ClientId(1), count);
-        let reply = Reply::new(RequestId(1), Lane(0), Status::Ok, Position(0), 1);
-        run.push(([127, 0, 0, 1], peer).into(), header, &vec![reply; count])
+    fn push(run: &mut Run, peer: u16, size: usize) -> bool {
+        run.push(([127, 0, 0, 1], peer).into(), &vec![1; size])
     }
 
     #[test]
     fn gathers_equal_replies_to_one_peer() {
         let mut run = Run::new();
-        assert!(push(&mut run, 1, 2));
+        assert!(push(&mut run, 1, 160));
         assert_eq!(run.message().and_then(|message| message.segment), None);
-        assert!(push(&mut run, 1, 2));
-        assert!(!push(&mut run, 2, 2), "another peer");
-        assert!(!push(&mut run, 1, 1), "another size");
+        assert!(push(&mut run, 1, 160));
+        assert!(!push(&mut run, 2, 160), "another peer");
+        assert!(!push(&mut run, 1, 112), "another size");
         assert_eq!(run.count(), 2);
         assert_eq!(run.message().and_then(|message| message.segment), Some(160));
         assert_eq!(run.datagrams().count(), 2);
         run.clear();
-        assert!(push(&mut run, 2, 1));
+        assert!(push(&mut run, 2, 112));
     }
 
     #[test]
     fn is_bounded_by_segments_and_bytes() {
-        for (entries, expected) in [(1, MAX_SEGMENTS), (29, RUN_BYTES / 1456)] {
+        for (size, expected) in [(112, MAX_SEGMENTS), (1456, RUN_BYTES / 1456)] {
             let mut run = Run::new();
-            let taken = (0..1000).take_while(|_| push(&mut run, 1, entries)).count();
+            let taken = (0..1000).take_while(|_| push(&mut run, 1, size)).count();
             assert_eq!(taken, expected);
         }
     }

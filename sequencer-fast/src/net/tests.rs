@@ -13,13 +13,15 @@ use wire::{
     ClientId, Epoch, Lane, Layout, LogId, Position, RequestId, Segment, SegmentId, WriterId,
 };
 
+use super::echo::{Echo, Io};
 use super::mechanism::Mechanism;
 use super::sleeper::Sleeper;
-use super::worker::Worker;
-use super::{poll, socket, uring};
+use super::worker::{Granter, Worker};
+use super::{outbox, socket, uring};
+use crate::config::{Backend, Wait};
 use crate::demand::Demand;
 use crate::logic::{Limits, Reign, Shard, ShardCounters};
-use crate::sys::mmsg::{Outgoing, Sender};
+use crate::sys::send::{Outgoing, Sender};
 
 const LOG: LogId = LogId([7; 16]);
 
@@ -33,7 +35,7 @@ struct Served {
 }
 
 impl Served {
-    fn start(mechanism: Mechanism, reservation: u64) -> Self {
+    fn start(how: How, reservation: u64) -> Self {
         let entry = ControlEntry {
             log: LOG,
             number: 1,
@@ -55,21 +57,32 @@ impl Served {
         reign.grant();
         let counters = Arc::new(ShardCounters::default());
         let limits = Limits {
-            retry_memory: 1 << 16,
+            retry_memory: 1 << 10,
             held_replies: 1 << 16,
+            rate: None,
+            key: None,
             seed: 5,
         };
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let socket = socket::open(any, 1).expect("free port").remove(0);
+        let socket = socket::open(any, 1, how.merge)
+            .expect("free port")
+            .remove(0);
         let address = socket.local_addr().expect("bound");
         let sleeper = Arc::new(Sleeper::new().expect("eventfd"));
-        let worker = Worker {
-            socket,
+        let handler = Granter {
             shard: Shard::new(Arc::clone(&reign), Arc::clone(&counters), limits),
             sleeper: Arc::clone(&sleeper),
             demand: Arc::new(Demand::new()),
         };
-        let thread = thread::spawn(move || mechanism.serve(worker));
+        let worker = Worker {
+            socket,
+            handler,
+            counters: Arc::clone(&counters),
+            sleeper: Arc::clone(&sleeper),
+            wait: how.wait,
+            merges: how.merge,
+        };
+        let thread = thread::spawn(move || how.mechanism.serve(worker));
         Self {
             address,
             reign,
@@ -135,22 +148,45 @@ fn positions(replies: &[Reply]) -> Vec<u64> {
     positions
 }
 
-const BOTH: [Mechanism; 2] = [Mechanism::Poll, Mechanism::Uring];
+/// A way to serve.
+#[derive(Debug, Clone, Copy)]
+struct How {
+    mechanism: Mechanism,
+    wait: Wait,
+    merge: bool,
+}
+
+const WAYS: [(Mechanism, Wait); 5] = [
+    (Mechanism::Poll, Wait::Block),
+    (Mechanism::Poll, Wait::BusyPoll),
+    (Mechanism::Uring, Wait::Block),
+    (Mechanism::Uring, Wait::BusyPoll),
+    (Mechanism::Uring, Wait::SqPoll { core: None }),
+];
+
+/// Every mechanism in every way to wait, with merging or without.
+fn ways(merge: bool) -> impl Iterator<Item = How> {
+    WAYS.into_iter().map(move |(mechanism, wait)| How {
+        mechanism,
+        wait,
+        merge,
+    })
+}
 
 #[test]
 fn merged_datagrams_are_told_apart_and_answered_with_one_addition() {
-    for mechanism in BOTH {
+    for how in ways(true) {
         for (datagrams, entries) in [(1, 1), (40, 2), (64, 1), (44, 29)] {
-            let served = Served::start(mechanism, 1 << 20);
+            let served = Served::start(how, 1 << 20);
             let client = UdpSocket::bind("127.0.0.1:0").expect("free port");
             let (bytes, segment) = run(datagrams, entries, 0);
             send(&client, served.address, &bytes, segment);
             let replies = replies(&client, datagrams);
             let expected: Vec<_> = (0..u64::from(datagrams * entries)).collect();
-            assert_eq!(positions(&replies), expected, "{mechanism}");
+            assert_eq!(positions(&replies), expected, "{how:?}");
             assert_eq!(served.counters.received.get(), u64::from(datagrams));
-            assert_eq!(served.counters.fetch_adds.get(), 1, "{mechanism}");
-            assert_eq!(served.counters.send_errors.get(), 0, "{mechanism}");
+            assert_eq!(served.counters.fetch_adds.get(), 1, "{how:?}");
+            assert_eq!(served.counters.send_errors.get(), 0, "{how:?}");
             served.stop();
         }
     }
@@ -159,8 +195,8 @@ fn merged_datagrams_are_told_apart_and_answered_with_one_addition() {
 /// The last datagram of a merged buffer may be shorter than the others, and others bad.
 #[test]
 fn a_short_or_bad_datagram_does_not_spoil_its_run() {
-    for mechanism in BOTH {
-        let served = Served::start(mechanism, 1 << 20);
+    for how in ways(true) {
+        let served = Served::start(how, 1 << 20);
         let client = UdpSocket::bind("127.0.0.1:0").expect("free port");
         let (mut bytes, segment) = run(6, 3, 0);
         bytes[usize::from(segment) * 2] ^= 1;
@@ -176,8 +212,8 @@ fn a_short_or_bad_datagram_does_not_spoil_its_run() {
 /// More replies at once than runs of them can be under way, to many peers, all of them held before.
 #[test]
 fn held_replies_to_many_peers_leave_when_the_shard_is_woken() {
-    for mechanism in BOTH {
-        let served = Served::start(mechanism, 0);
+    for how in ways(true) {
+        let served = Served::start(how, 0);
         let clients: Vec<_> = (0..150)
             .map(|_| UdpSocket::bind("127.0.0.1:0").expect("free port"))
             .collect();
@@ -191,22 +227,73 @@ fn held_replies_to_many_peers_leave_when_the_shard_is_woken() {
             }
             thread::park_timeout(Duration::from_millis(1));
         }
-        assert_eq!(served.counters.held.get(), 900, "{mechanism}");
+        assert_eq!(served.counters.held.get(), 900, "{how:?}");
         served.reign.reserve(Position(900));
         served.sleeper.wake_if_waits();
         let all: Vec<_> = clients.iter().flat_map(|c| replies(c, 3)).collect();
-        assert_eq!(positions(&all), (0..900).collect::<Vec<_>>(), "{mechanism}");
+        assert_eq!(positions(&all), (0..900).collect::<Vec<_>>(), "{how:?}");
         served.stop();
     }
 }
 
 #[test]
 fn the_probe_finds_what_this_system_allows() {
-    uring::probe().expect("the tests need a kernel that allows io_uring");
-    assert!(poll::cannot_cut(&io::Error::from_raw_os_error(
+    uring::probe(Wait::Block).expect("the tests need a kernel that allows io_uring");
+    assert!(outbox::cannot_cut(&io::Error::from_raw_os_error(
         libc::EINVAL
     )));
-    assert!(!poll::cannot_cut(&io::Error::from_raw_os_error(
+    assert!(!outbox::cannot_cut(&io::Error::from_raw_os_error(
         libc::EPERM
     )));
+}
+
+/// Single datagrams of one client are answered in one send where they came in one go, and every one of
+/// them is answered whether they are merged or not.
+#[test]
+fn datagrams_that_are_not_merged_are_all_answered() {
+    for how in ways(false) {
+        let served = Served::start(how, 1 << 20);
+        let client = UdpSocket::bind("127.0.0.1:0").expect("free port");
+        let (bytes, segment) = run(64, 2, 0);
+        send(&client, served.address, &bytes, segment);
+        let replies = replies(&client, 64);
+        let expected: Vec<_> = (0..128).collect();
+        assert_eq!(positions(&replies), expected, "{how:?}");
+        assert_eq!(served.counters.received.get(), 64, "{how:?}");
+        served.stop();
+    }
+}
+
+/// An echo gives back what it was sent.
+#[test]
+fn an_echo_sends_everything_back() {
+    for how in ways(true).chain(ways(false)) {
+        let io = Io {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            backend: match how.mechanism {
+                Mechanism::Poll => Backend::Poll,
+                Mechanism::Uring => Backend::IoUring,
+            },
+            wait: how.wait,
+            merge: how.merge,
+            core: None,
+        };
+        let echo = Echo::start(io).expect("starts");
+        let client = UdpSocket::bind("127.0.0.1:0").expect("free port");
+        client
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .expect("valid");
+        let (bytes, segment) = run(20, 3, 0);
+        send(&client, echo.address(), &bytes, segment);
+        let mut back: Vec<u8> = Vec::new();
+        while back.len() < bytes.len() {
+            let mut buffer = [0; 2048];
+            match client.recv(&mut buffer) {
+                Ok(len) => back.extend(&buffer[..len]),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::Interrupted),
+            }
+        }
+        assert_eq!(back, bytes, "{how:?}");
+        echo.stop().expect("no error");
+    }
 }

@@ -2,49 +2,129 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
 
-use wire::datagram::{Header, Reply};
-
-use super::poll::cannot_cut;
-use super::run::{self, Run};
+use super::outbox::{Runs, cannot_cut};
 use super::sleeper::Sleeper;
-use super::worker::Worker;
-use crate::logic::{Outbox, ShardCounters};
-use crate::sys::parcel::Parcel;
-use crate::sys::ring::{Event, Ring, SENDS};
+use super::worker::{Handler, Worker, is_usable};
+use super::{MERGED_BYTES, SINGLE_BYTES};
+use crate::config::Wait;
+use crate::logic::{Packet, Packets};
+use crate::sys::region::{Buffer, Shape};
+use crate::sys::ring::{Failure, Ring, Waiting};
 
-/// Serves a shard until it is told to quit.
-pub(crate) fn serve(mut worker: Worker) -> io::Result<()> {
+/// Buffers where datagrams are merged, and where they are not.
+const MERGED_BUFFERS: u16 = 64;
+const SINGLE_BUFFERS: u16 = 512;
+
+/// Serves a handler until it is told to quit.
+pub(crate) fn serve<H: Handler>(mut worker: Worker<H>) -> io::Result<()> {
     let event = worker.sleeper.event().try_clone_to_owned()?;
-    let mut out = Sends {
-        ring: Ring::new(worker.socket.try_clone()?, event)?,
-        socket: worker.socket.try_clone()?,
-        counters: worker.shard.shared_counters(),
-        open: Run::new(),
-        free: (1..SENDS).map(|_| Run::new()).collect(),
-        cuts: true,
+    let waiting = match worker.wait {
+        Wait::Block => Waiting::Blocked,
+        Wait::BusyPoll => Waiting::Polling,
+        Wait::SqPoll { core } => Waiting::Submitted { core },
+    };
+    let shape = shape(worker.merges);
+    let mut ring = Ring::new(worker.socket.try_clone()?, event, shape, waiting)?;
+    let mut out = Runs::new(&worker.socket, &worker.counters)?;
+    let mut batch = Batch {
+        buffers: Vec::with_capacity(usize::from(shape.count())),
     };
     loop {
-        worker.before_sleep(&mut out);
+        worker.handler.before_sleep(&mut out);
         out.flush();
-        out.ring.wait()?;
-        while let Some(event) = out.ring.next() {
-            match event {
-                Event::Received(buffer) => {
-                    if let Some(received) = buffer.received() {
-                        worker.receive(&received, &mut out);
-                    }
-                    out.ring.give_back(buffer);
+        ring.wait()?;
+        worker.counters.wakeups.add(1);
+        worker.counters.idle_polls.add(ring.idle_spins());
+        if ring.woken() {
+            worker.sleeper.reset();
+        }
+        ring.received(&mut batch.buffers);
+        batch.admit(&worker);
+        worker.handler.serve(&mut batch, &mut out);
+        out.flush();
+        ring.reply(&mut batch.buffers)?;
+        for failure in ring.failures() {
+            failed(failure, &mut ring, &worker, &mut out);
+        }
+        if worker.sleeper.quits() {
+            return finish(ring);
+        }
+    }
+}
+
+fn shape(merges: bool) -> Shape {
+    if merges {
+        Shape::new(MERGED_BUFFERS, MERGED_BYTES)
+    } else {
+        Shape::new(SINGLE_BUFFERS, SINGLE_BYTES)
+    }
+}
+
+/// What becomes of replies that could not be sent: lost, or sent one by one where they cannot be cut.
+fn failed<H>(failure: Failure, ring: &mut Ring, worker: &Worker<H>, out: &mut Runs) {
+    let cut = cannot_cut(&failure.error);
+    if cut {
+        out.warn_of_cuts(&failure.error);
+    }
+    for mut buffer in failure.buffers {
+        let segment = buffer.segment().max(1);
+        if let Some(received) = buffer.received() {
+            for datagram in received.bytes.chunks(segment) {
+                match received.peer {
+                    Some(peer) if cut => out.send_singly(peer, datagram),
+                    // Clients ask again and get the same tokens (S-6).
+                    _ => worker.counters.send_errors.add(1),
                 }
-                Event::Woken => worker.sleeper.reset(),
             }
         }
-        out.recycle();
-        worker.settle(&mut out);
-        out.flush();
-        if worker.sleeper.quits() {
-            return out.finish();
+        ring.give_back(buffer);
+    }
+}
+
+/// Lets what is under way go out.
+fn finish(mut ring: Ring) -> io::Result<()> {
+    while ring.in_flight() > 0 {
+        ring.wait()?;
+    }
+    Ok(())
+}
+
+/// What was received since the last system call.
+#[derive(Debug)]
+struct Batch {
+    buffers: Vec<Buffer>,
+}
+
+impl Packets<SocketAddr> for Batch {
+    fn count(&self) -> usize {
+        self.buffers.len()
+    }
+
+    fn packet(&mut self, index: usize) -> Option<Packet<'_, SocketAddr>> {
+        let received = self.buffers.get_mut(index)?.received()?;
+        Some(Packet {
+            peer: received.peer?,
+            segment: received.segment.unwrap_or(received.bytes.len()),
+            bytes: received.bytes,
+        })
+    }
+
+    fn keep(&mut self, index: usize, len: usize) {
+        if let Some(buffer) = self.buffers.get_mut(index) {
+            buffer.keep(len);
+        }
+    }
+}
+
+impl Batch {
+    /// Keeps everything that can be answered.
+    fn admit<H>(&mut self, worker: &Worker<H>) {
+        for buffer in &mut self.buffers {
+            let received = buffer.received();
+            if !received.is_some_and(|received| is_usable(&received, &worker.counters)) {
+                buffer.keep(0);
+            }
         }
     }
 }
@@ -53,124 +133,32 @@ pub(crate) fn serve(mut worker: Worker) -> io::Result<()> {
 ///
 /// # Errors
 /// What does not work.
-pub(crate) fn probe() -> io::Result<()> {
+pub(crate) fn probe(wait: Wait) -> io::Result<()> {
     let socket = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-    let address = socket.local_addr()?;
+    let (address, sender) = (socket.local_addr()?, socket.try_clone()?);
     let sleeper = Sleeper::new()?;
     let event = sleeper.event().try_clone_to_owned()?;
-    let mut ring = Ring::new(socket, event)?;
-    let parcel = Parcel {
-        bytes: vec![0; 2].into(),
-        len: 2,
-        peer: address,
-        segment: None,
+    let waiting = match wait {
+        Wait::SqPoll { core } => Waiting::Submitted { core },
+        Wait::Block | Wait::BusyPoll => Waiting::Blocked,
     };
+    let mut ring = Ring::new(socket, event, Shape::new(4, SINGLE_BYTES), waiting)?;
+    sender.send_to(&[0; 2], address)?;
+    let mut buffers = Vec::new();
     // Whatever becomes of the datagram, the probe ends.
-    sleeper.wake();
-    let _ = ring.send(parcel);
     for _ in 0..PROBE_WAITS {
-        ring.wait()?;
-        while let Some(event) = ring.next() {
-            if let Event::Received(buffer) = event
-                && buffer.received().is_some_and(|r| r.bytes.len() == 2)
-            {
-                return Ok(());
-            }
-        }
-        if let Some((_, Err(error))) = ring.done() {
-            return Err(error);
-        }
         sleeper.wake();
+        ring.wait()?;
+        ring.received(&mut buffers);
+        let arrived = buffers.iter().any(|buffer| buffer.kept() == 2);
+        ring.reply(&mut buffers)?;
+        if arrived {
+            finish(ring)?;
+            return Ok(());
+        }
     }
     Err(io::Error::other("io_uring does not receive from a socket"))
 }
 
 /// Rounds in which the datagram of the probe has to arrive.
 const PROBE_WAITS: u32 = 1000;
-
-/// Replies on their way out. Runs are open, free or under way, [`SENDS`] in all.
-#[derive(Debug)]
-struct Sends {
-    ring: Ring,
-    socket: UdpSocket,
-    counters: Arc<ShardCounters>,
-    open: Run,
-    free: Vec<Run>,
-    /// Whether the path can cut a run into datagrams.
-    cuts: bool,
-}
-
-impl Outbox<SocketAddr> for Sends {
-    fn send(&mut self, peer: SocketAddr, header: Header, replies: &[Reply]) {
-        if !self.open.push(peer, header, replies) {
-            self.flush();
-            self.open.push(peer, header, replies);
-        }
-    }
-}
-
-impl Sends {
-    /// Puts the open run on its way, to leave with the next wait.
-    fn flush(&mut self) {
-        let Some(message) = self.open.message() else {
-            return;
-        };
-        if !self.cuts && message.segment.is_some() {
-            run::send_singly(&self.socket, &self.counters, self.open.datagrams());
-            return self.open.clear();
-        }
-        let Some(next) = self.free_run() else {
-            // Nothing comes back from the kernel. Clients ask again (S-6).
-            let lost = self.open.count() as u64;
-            self.counters.send_errors.add(lost);
-            return self.open.clear();
-        };
-        let run = std::mem::replace(&mut self.open, next);
-        if let Some(parcel) = run.into_parcel()
-            && let Err(parcel) = self.ring.send(parcel)
-        {
-            self.counters.send_errors.add(1);
-            self.free.push(Run::reuse(parcel.bytes));
-        }
-    }
-
-    /// A free run; waits for one if all are under way.
-    fn free_run(&mut self) -> Option<Run> {
-        while self.free.is_empty() && self.ring.in_flight() > 0 {
-            self.ring.wait().ok()?;
-            self.recycle();
-        }
-        self.free.pop()
-    }
-
-    /// Takes the runs back whose sends have ended.
-    fn recycle(&mut self) {
-        while let Some((parcel, sent)) = self.ring.done() {
-            if let Err(error) = sent {
-                self.failed(&parcel, &error);
-            }
-            self.free.push(Run::reuse(parcel.bytes));
-        }
-    }
-
-    fn failed(&mut self, parcel: &Parcel, error: &io::Error) {
-        let datagrams = run::pieces(parcel.peer, &parcel.bytes, parcel.len, parcel.segment);
-        if parcel.segment.is_none() || !cannot_cut(error) {
-            self.counters.send_errors.add(datagrams.count() as u64);
-            return;
-        }
-        if std::mem::replace(&mut self.cuts, false) {
-            tracing::warn!(%error, "segmentation offload refused: replies go out one by one");
-        }
-        run::send_singly(&self.socket, &self.counters, datagrams);
-    }
-
-    /// Lets what is under way go out.
-    fn finish(mut self) -> io::Result<()> {
-        while self.ring.in_flight() > 0 {
-            self.ring.wait()?;
-            self.recycle();
-        }
-        Ok(())
-    }
-}

@@ -1,68 +1,79 @@
-//! What every mechanism does with what it received.
+//! What every mechanism serves: a socket with a handler behind it.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use crate::clock;
+use crate::config::Wait;
 use crate::demand::Demand;
-use crate::logic::{Outbox, Shard, TRUNCATED, UNANSWERABLE};
-use crate::sys::mmsg::Received;
+use crate::logic::{Outbox, Packets, Peer, Shard, ShardCounters, TRUNCATED, UNANSWERABLE};
+use crate::sys::receive::Received;
 
 use super::sleeper::Sleeper;
 
-/// Bytes of a receive buffer: the most that the kernel merges into one.
-pub(crate) const BUFFER_BYTES: usize = 65_536;
+/// What is done with datagrams between receiving and sending back.
+pub(crate) trait Handler {
+    /// Answers a batch in place. There may be nothing in it.
+    fn serve(&mut self, packets: &mut impl Packets<SocketAddr>, out: &mut impl Outbox<SocketAddr>);
 
-/// A shard with its socket, owned by its thread.
+    /// To be called before the thread sleeps: sends what could be sent since, and makes sure that whoever
+    /// has something to send wakes it.
+    fn before_sleep(&mut self, out: &mut impl Outbox<SocketAddr>);
+}
+
+/// A handler with its socket, owned by its thread.
 #[derive(Debug)]
-pub(crate) struct Worker {
+pub(crate) struct Worker<H> {
     pub(crate) socket: UdpSocket,
+    pub(crate) handler: H,
+    pub(crate) counters: Arc<ShardCounters>,
+    pub(crate) sleeper: Arc<Sleeper>,
+    pub(crate) wait: Wait,
+    /// Whether the socket merges what it receives.
+    pub(crate) merges: bool,
+}
+
+/// Grants positions.
+#[derive(Debug)]
+pub(crate) struct Granter {
     pub(crate) shard: Shard<SocketAddr>,
     pub(crate) sleeper: Arc<Sleeper>,
     pub(crate) demand: Arc<Demand>,
 }
 
-impl Worker {
-    /// Takes what was received into one buffer. May settle in between where the batch is full.
-    pub(crate) fn receive(&mut self, received: &Received<'_>, out: &mut impl Outbox<SocketAddr>) {
-        let bytes = received.bytes;
-        let Some(peer) = received.peer.filter(|_| !received.truncated) else {
-            let reason = if received.truncated {
-                TRUNCATED
-            } else {
-                UNANSWERABLE
-            };
-            let counters = self.shard.counters();
-            counters.received.add(1);
-            return counters.dropped.count(reason);
-        };
-        if bytes.is_empty() {
-            return self.shard.receive(peer, bytes);
-        }
-        for datagram in bytes.chunks(received.segment.unwrap_or(bytes.len())) {
-            if self.shard.is_full() {
-                self.settle(out);
-            }
-            self.shard.receive(peer, datagram);
-        }
-    }
-
-    /// Decides what was received and sends what may be sent.
-    pub(crate) fn settle(&mut self, out: &mut impl Outbox<SocketAddr>) {
-        // [S-5] One reading of the clock decides for a batch.
-        self.shard.settle(clock::now_ns(), out);
+impl Handler for Granter {
+    fn serve(&mut self, packets: &mut impl Packets<SocketAddr>, out: &mut impl Outbox<SocketAddr>) {
+        let now_ns = clock::now_ns();
+        self.shard.serve(packets, now_ns, out);
         if self.shard.reign().claim_low_water() {
-            self.demand.raise(clock::now_ns());
+            self.demand.raise(now_ns);
         }
     }
 
-    /// To be called before the shard sleeps: sends what was covered at the last moment, and makes sure
-    /// that a reservation that moves later wakes it.
-    pub(crate) fn before_sleep(&mut self, out: &mut impl Outbox<SocketAddr>) {
-        self.shard.counters().wakeups.add(1);
+    fn before_sleep(&mut self, out: &mut impl Outbox<SocketAddr>) {
         self.sleeper.set_waits(self.shard.holds());
-        if self.shard.holds() {
-            self.shard.release(out);
+        self.shard.release(out);
+    }
+}
+
+impl Peer for SocketAddr {
+    fn address(&self) -> u128 {
+        match self.ip() {
+            IpAddr::V4(ip) => u128::from(ip.to_bits()),
+            // The network part: a host may choose the rest as it likes.
+            IpAddr::V6(ip) => ip.to_bits() >> 64,
         }
     }
+}
+
+/// Whether what was received can be answered. What cannot is counted.
+pub(crate) fn is_usable(received: &Received<'_>, counters: &ShardCounters) -> bool {
+    let reason = match received.peer {
+        _ if received.truncated => TRUNCATED,
+        None => UNANSWERABLE,
+        Some(_) => return true,
+    };
+    counters.received.add(1);
+    counters.dropped.count(reason);
+    false
 }

@@ -2,8 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
-use super::mmsg::Received;
-
 /// Bytes of the largest socket address that is used, `sockaddr_in6`.
 pub(crate) const NAME_BYTES: usize = 28;
 
@@ -12,7 +10,7 @@ pub(crate) const CONTROL_BYTES: usize = HEADER_BYTES + 8;
 
 /// Bytes before the payload in a buffer of a multishot receive: four numbers of 32 bits, then as much room
 /// for name and control message as the request had.
-pub(crate) const MESSAGE_HEAD_BYTES: usize = 16 + NAME_BYTES + CONTROL_BYTES;
+pub(crate) const MESSAGE_HEAD_BYTES: usize = NAME_AT + NAME_BYTES + CONTROL_BYTES;
 
 /// A `cmsghdr`: length of a word, level and type.
 const HEADER_BYTES: usize = size_of::<usize>() + 2 * size_of::<libc::c_int>();
@@ -101,19 +99,35 @@ pub(crate) fn read_gro(mut control: &[u8]) -> Option<usize> {
     }
 }
 
-/// What a multishot receive has put into a buffer.
-pub(crate) fn read_message(bytes: &[u8]) -> Option<Received<'_>> {
+/// What a multishot receive has put before the payload of a buffer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MessageHead {
+    /// Bytes of the sender's name.
+    pub(crate) name_len: usize,
+    /// The sender, if it can be answered.
+    pub(crate) peer: Option<SocketAddr>,
+    /// Size of the datagrams, if several were merged.
+    pub(crate) segment: Option<usize>,
+    /// Whether the buffer was too small.
+    pub(crate) truncated: bool,
+}
+
+/// Offset of the sender's name in a buffer of a multishot receive.
+pub(crate) const NAME_AT: usize = 16;
+
+/// Reads the bytes before the payload.
+pub(crate) fn read_head(bytes: &[u8]) -> Option<MessageHead> {
     let number = |at| Some(u32::from_ne_bytes(take(bytes, at)?));
     let (name_len, control_len) = (number(0)? as usize, number(4)? as usize);
     let flags = number(12)?;
-    let name = bytes.get(16..16 + name_len.min(NAME_BYTES))?;
-    let control = bytes.get(16 + NAME_BYTES..MESSAGE_HEAD_BYTES)?;
-    let truncated = u32::try_from(libc::MSG_TRUNC).is_ok_and(|bit| flags & bit != 0);
-    Some(Received {
+    let name_len = name_len.min(NAME_BYTES);
+    let name = bytes.get(NAME_AT..NAME_AT + name_len)?;
+    let control = bytes.get(NAME_AT + NAME_BYTES..MESSAGE_HEAD_BYTES)?;
+    Some(MessageHead {
+        name_len,
         peer: read_name(name),
-        bytes: bytes.get(MESSAGE_HEAD_BYTES..)?,
         segment: read_gro(control.get(..control_len.min(CONTROL_BYTES))?),
-        truncated,
+        truncated: u32::try_from(libc::MSG_TRUNC).is_ok_and(|bit| flags & bit != 0),
     })
 }
 

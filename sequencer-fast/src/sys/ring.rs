@@ -1,11 +1,10 @@
 //! An io_uring that receives from one socket and sends on it.
 //!
-//! One multishot receive into provided buffers, one multishot poll on an eventfd, and a bounded number of
-//! sends. Created and used by one thread. Whatever the kernel was given stays where it is until the
-//! kernel has given it back: a send owns its bytes while it is under way, and if the end finds something
-//! that the kernel does not give back, its memory is never freed.
+//! One multishot receive into provided buffers, one multishot poll on an eventfd, and sends of the buffers
+//! that were received, at most one for each. Created and used by one thread. Whatever the kernel was given
+//! stays where it is until the kernel has given it back: a send owns its buffers while it is under way, and
+//! if the end finds something that the kernel does not give back, its memory is never freed.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::mem::ManuallyDrop;
@@ -14,20 +13,23 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
+use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 
 use super::abi::CONTROL_BYTES;
-use super::mmsg::{NAME_LEN, empty};
-use super::parcel::{Parcel, Slot};
-use super::region::{BUFFERS, Buffer, Region};
+use super::gather::Gather;
+use super::region::{Buffer, Region, Shape};
+use super::send::{NAME_LEN, empty};
+use super::slot::Slot;
 
-/// Sends that may be under way.
-pub(crate) const SENDS: usize = 64;
-
-/// Submission entries: all sends, the receive and the poll fit in at once.
+/// Submission entries. What does not fit is submitted before the others.
 const ENTRIES: u32 = 128;
-const _: () = assert!(SENDS + 2 < ENTRIES as usize);
+
+/// How long the kernel's thread looks for submissions before it sleeps, in milliseconds.
+const SQPOLL_IDLE_MS: u32 = 100;
+
+/// Turns of a ring that polls before it comes back without anything.
+const SPINS: u64 = 4096;
 
 /// Completion entries; what does not fit is kept by the kernel.
 const COMPLETIONS: u32 = 1024;
@@ -37,25 +39,46 @@ const RECEIVE: u64 = 1 << 32;
 const WAKE: u64 = 2 << 32;
 const CANCELLED: i32 = -libc::ECANCELED;
 
-/// What the kernel has told.
+/// The registered files.
+const SOCKET: Fixed = Fixed(0);
+const EVENT: Fixed = Fixed(1);
+
+/// How a ring waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// Asleep in the kernel.
+    Blocked,
+    /// Polling its own memory, without system calls as long as nothing comes.
+    Polling,
+    /// Asleep in the kernel, while a thread of the kernel polls for submissions, on a core of its own.
+    Submitted {
+        /// That core; nothing: any.
+        core: Option<u32>,
+    },
+}
+
+/// A send that failed, with its buffers.
 #[derive(Debug)]
-pub(crate) enum Event {
-    /// A buffer with datagrams. To be given back with [`Ring::give_back`].
-    Received(Buffer),
-    /// The eventfd has become readable.
-    Woken,
+pub(crate) struct Failure {
+    pub(crate) buffers: Vec<Buffer>,
+    pub(crate) error: io::Error,
 }
 
 /// The ring with everything that the kernel may touch.
 pub(crate) struct Ring {
     ring: IoUring,
     memory: ManuallyDrop<Memory>,
+    waiting: Waiting,
     given: u16,
     receives: bool,
     watches: bool,
+    woken: bool,
     in_flight: usize,
-    events: VecDeque<Event>,
-    done: Vec<(Parcel, io::Result<()>)>,
+    received: Vec<Buffer>,
+    /// The run that is gathered, empty in between.
+    run: Vec<Buffer>,
+    failures: Vec<Failure>,
+    idle_spins: u64,
 }
 
 /// What the kernel has pointers to.
@@ -64,8 +87,8 @@ struct Memory {
     template: Box<libc::msghdr>,
     slots: Box<[Slot]>,
     free: Vec<usize>,
-    socket: UdpSocket,
-    event: OwnedFd,
+    _socket: UdpSocket,
+    _event: OwnedFd,
 }
 
 impl Ring {
@@ -73,15 +96,17 @@ impl Ring {
     ///
     /// # Errors
     /// What the kernel does not have or does not allow.
-    pub(crate) fn new(socket: UdpSocket, event: OwnedFd) -> io::Result<Self> {
-        let ring = IoUring::builder()
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_cqsize(COMPLETIONS)
-            .dontfork()
-            .build(ENTRIES)?;
+    pub(crate) fn new(
+        socket: UdpSocket,
+        event: OwnedFd,
+        shape: Shape,
+        waiting: Waiting,
+    ) -> io::Result<Self> {
+        let ring = build(waiting)?;
         check(&ring)?;
-        let region = Region::new()?;
+        let files = [socket.as_raw_fd(), event.as_raw_fd()];
+        ring.submitter().register_files(&files)?;
+        let region = Region::new(shape)?;
         let mut template = Box::new(empty());
         template.msg_namelen = NAME_LEN;
         template.msg_controllen = CONTROL_BYTES;
@@ -92,34 +117,43 @@ impl Ring {
         unsafe {
             ring.submitter().register_buf_ring_with_flags(
                 region.ring_address(),
-                BUFFERS,
+                shape.count(),
                 GROUP,
                 0,
             )?;
         }
+        let sends = usize::from(shape.count());
         Ok(Self {
             ring,
             memory: ManuallyDrop::new(Memory {
                 region,
                 template,
-                slots: (0..SENDS).map(|_| Slot::new()).collect(),
-                free: (0..SENDS).rev().collect(),
-                socket,
-                event,
+                slots: (0..sends).map(|_| Slot::new()).collect(),
+                free: (0..sends).rev().collect(),
+                _socket: socket,
+                _event: event,
             }),
+            waiting,
             given,
             receives: false,
             watches: false,
+            woken: false,
             in_flight: 0,
-            events: VecDeque::with_capacity(usize::from(BUFFERS) + 1),
-            done: Vec::with_capacity(SENDS),
+            received: Vec::with_capacity(sends),
+            run: Vec::with_capacity(sends),
+            failures: Vec::new(),
+            idle_spins: 0,
         })
     }
 
-    /// Submits everything, and waits until something has happened.
+    /// Submits everything, and waits until something has happened, or comes back after a while if it polls.
     pub(crate) fn wait(&mut self) -> io::Result<()> {
         self.arm()?;
-        match self.ring.submit_and_wait(1) {
+        let want = usize::from(self.waiting != Waiting::Polling);
+        if want == 0 {
+            self.spin();
+        }
+        match self.ring.submit_and_wait(want) {
             Ok(_) => {}
             Err(error) if is_passing(&error) => {}
             Err(error) => return Err(error),
@@ -127,14 +161,38 @@ impl Ring {
         self.harvest()
     }
 
-    /// What has happened, in order.
-    pub(crate) fn next(&mut self) -> Option<Event> {
-        self.events.pop_front()
+    /// Waits in user space until the kernel has something to tell, unless there is something to submit.
+    fn spin(&mut self) {
+        for _ in 0..SPINS {
+            let submission = self.ring.submission();
+            let busy = !submission.is_empty() || submission.taskrun();
+            drop(submission);
+            if busy || !self.ring.completion().is_empty() {
+                return;
+            }
+            self.idle_spins += 1;
+            std::hint::spin_loop();
+        }
     }
 
-    /// A send that has ended, with its bytes.
-    pub(crate) fn done(&mut self) -> Option<(Parcel, io::Result<()>)> {
-        self.done.pop()
+    /// Buffers that were received, in order. Each is to be sent back or given back.
+    pub(crate) fn received(&mut self, to: &mut Vec<Buffer>) {
+        to.append(&mut self.received);
+    }
+
+    /// Whether the eventfd has become readable since the last call.
+    pub(crate) fn woken(&mut self) -> bool {
+        std::mem::take(&mut self.woken)
+    }
+
+    /// Sends that have failed since the last call, with their buffers.
+    pub(crate) fn failures(&mut self) -> Vec<Failure> {
+        std::mem::take(&mut self.failures)
+    }
+
+    /// Turns without anything since the last call.
+    pub(crate) fn idle_spins(&mut self) -> u64 {
+        std::mem::take(&mut self.idle_spins)
     }
 
     /// Sends under way.
@@ -147,40 +205,59 @@ impl Ring {
         self.memory.region.give(buffer, &mut self.given);
     }
 
-    /// Sends a parcel with the next [`Self::wait`], or gives it back if too many are under way.
-    pub(crate) fn send(&mut self, parcel: Parcel) -> Result<(), Parcel> {
+    /// Sends the kept bytes of buffers back to where they came from with the next [`Self::wait`], neighbours
+    /// with one peer in one call, and gives back those of which nothing is kept.
+    pub(crate) fn reply(&mut self, buffers: &mut Vec<Buffer>) -> io::Result<()> {
+        let mut run = std::mem::take(&mut self.run);
+        let mut gather = Gather::default();
+        for mut buffer in buffers.drain(..) {
+            let (kept, segment) = (buffer.kept(), buffer.segment());
+            if kept == 0 {
+                self.give_back(buffer);
+                continue;
+            }
+            let joins = run.last_mut().is_some_and(|last| buffer.same_peer(last));
+            if !joins || !gather.take(kept, segment) {
+                self.send(&mut run, gather)?;
+                gather = Gather::begin(kept, segment);
+            }
+            run.push(buffer);
+        }
+        self.send(&mut run, gather)?;
+        self.run = run;
+        Ok(())
+    }
+
+    fn send(&mut self, run: &mut Vec<Buffer>, gather: Gather) -> io::Result<()> {
+        if run.is_empty() {
+            return Ok(());
+        }
         let memory = &mut *self.memory;
+        // There are as many slots as buffers, so that there is one.
         let Some(index) = memory.free.pop() else {
-            return Err(parcel);
+            return Err(io::Error::other("more sends than buffers"));
         };
         let Some(slot) = memory.slots.get_mut(index) else {
-            return Err(parcel);
+            return Err(io::Error::other("no such slot"));
         };
-        slot.fill(parcel);
-        let socket = Fd(memory.socket.as_raw_fd());
+        slot.fill(run.drain(..), gather);
         let flags = u32::try_from(libc::MSG_DONTWAIT).unwrap_or_default();
-        let entry = opcode::SendMsg::new(socket, &raw const slot.header).flags(flags);
+        let entry = opcode::SendMsg::new(SOCKET, &raw const slot.header).flags(flags);
         self.in_flight += 1;
-        let pushed = self.push(&entry.build().user_data(index as u64));
-        pushed.map_err(|_| {
-            self.in_flight -= 1;
-            self.take_back(index)
-        })
+        self.push(&entry.build().user_data(index as u64))
     }
 
     /// Starts the receive and the poll, where they are not under way.
     fn arm(&mut self) -> io::Result<()> {
         if !self.receives {
-            let socket = Fd(self.memory.socket.as_raw_fd());
             let template: *const libc::msghdr = &raw const *self.memory.template;
-            let entry = opcode::RecvMsgMulti::new(socket, template, GROUP).build();
+            let entry = opcode::RecvMsgMulti::new(SOCKET, template, GROUP).build();
             self.push(&entry.user_data(RECEIVE))?;
             self.receives = true;
         }
         if !self.watches {
-            let event = Fd(self.memory.event.as_raw_fd());
             let readable = u32::try_from(libc::POLLIN).unwrap_or_default();
-            let entry = opcode::PollAdd::new(event, readable).multi(true).build();
+            let entry = opcode::PollAdd::new(EVENT, readable).multi(true).build();
             self.push(&entry.user_data(WAKE))?;
             self.watches = true;
         }
@@ -210,7 +287,7 @@ impl Ring {
                     match (usize::try_from(result), buffer) {
                         (Ok(len), Some(id)) => {
                             let buffer = self.memory.region.buffer(id, len);
-                            self.events.push_back(Event::Received(buffer));
+                            self.received.push(buffer);
                         }
                         (Ok(_), None) => {}
                         (Err(_), _) => passing(result)?,
@@ -218,33 +295,39 @@ impl Ring {
                 }
                 WAKE => {
                     self.watches &= cqueue::more(flags);
-                    self.events.push_back(Event::Woken);
+                    self.woken = true;
                 }
                 slot => {
                     self.in_flight -= 1;
                     let index = usize::try_from(slot).unwrap_or(usize::MAX);
-                    let parcel = self.take_back(index);
-                    let sent = if result < 0 {
-                        Err(io::Error::from_raw_os_error(-result))
-                    } else {
-                        Ok(())
-                    };
-                    self.done.push((parcel, sent));
+                    self.sent(index, result);
                 }
             }
         }
         Ok(())
     }
 
-    fn complete(&mut self) -> Option<cqueue::Entry> {
-        self.ring.completion().next()
+    /// A send has ended: its buffers are free, unless it has failed.
+    fn sent(&mut self, index: usize, result: i32) {
+        let memory = &mut *self.memory;
+        memory.free.push(index);
+        let Some(slot) = memory.slots.get_mut(index) else {
+            return;
+        };
+        if result < 0 {
+            self.failures.push(Failure {
+                buffers: std::mem::take(&mut slot.buffers),
+                error: io::Error::from_raw_os_error(-result),
+            });
+            return;
+        }
+        for buffer in slot.buffers.drain(..) {
+            memory.region.give(buffer, &mut self.given);
+        }
     }
 
-    fn take_back(&mut self, index: usize) -> Parcel {
-        let slot = self.memory.slots.get_mut(index);
-        let parcel = slot.and_then(|slot| slot.parcel.take());
-        self.memory.free.push(index);
-        parcel.unwrap_or_else(Parcel::nothing)
+    fn complete(&mut self) -> Option<cqueue::Entry> {
+        self.ring.completion().next()
     }
 
     /// Ends everything that is under way; whether all of it has ended.
@@ -256,7 +339,7 @@ impl Ring {
             .register_sync_cancel(limit, CancelBuilder::any());
         for _ in 0..COMPLETIONS {
             let _ = self.harvest();
-            self.events.clear();
+            self.received.clear();
             if !self.receives && !self.watches && self.in_flight == 0 {
                 return true;
             }
@@ -291,6 +374,27 @@ impl fmt::Debug for Ring {
             .field("in_flight", &self.in_flight)
             .finish_non_exhaustive()
     }
+}
+
+fn build(waiting: Waiting) -> io::Result<IoUring> {
+    let mut builder = IoUring::builder();
+    builder
+        .setup_single_issuer()
+        .setup_cqsize(COMPLETIONS)
+        .dontfork();
+    match waiting {
+        Waiting::Blocked => builder.setup_defer_taskrun(),
+        // The flag tells without a system call that there is something to do.
+        Waiting::Polling => builder.setup_defer_taskrun().setup_taskrun_flag(),
+        Waiting::Submitted { core } => {
+            builder.setup_sqpoll(SQPOLL_IDLE_MS);
+            match core {
+                Some(core) => builder.setup_sqpoll_cpu(core),
+                None => &mut builder,
+            }
+        }
+    };
+    builder.build(ENTRIES)
 }
 
 /// Checks that the kernel has what is used.

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sequencer_fast::logic::{Counter, Limits, Outbox, Reign, Shard, ShardCounters};
-use wire::datagram::{Grant, Header, Kind, Reply, Status};
+use sequencer_fast::logic::{
+    Counter, Limits, Outbox, Packet, Packets, Reign, Shard, ShardCounters,
+};
+use wire::datagram::{Datagram, Grant, Header, Kind, Reply, Status};
 use wire::{ClientId, Epoch, Fixed, Position};
 
 use super::{Chain, LOG, encode};
@@ -49,24 +51,95 @@ pub(crate) struct Sent {
     pub(crate) replies: Vec<Reply>,
 }
 
+/// A peer is its number, and so is its address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Peer(pub(crate) u16);
+
+impl sequencer_fast::logic::Peer for Peer {
+    fn address(&self) -> u128 {
+        u128::from(self.0)
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Out(pub(crate) Vec<Sent>);
 
-impl Outbox<u16> for Out {
-    fn send(&mut self, peer: u16, header: Header, replies: &[Reply]) {
-        let replies = replies.to_vec();
+impl Outbox<Peer> for Out {
+    fn send(&mut self, Peer(peer): Peer, datagram: &[u8]) {
+        let datagram = Datagram::parse(datagram, LOG).expect("a reply is well formed");
+        assert!(datagram.header.is_reply());
         self.0.push(Sent {
             peer,
-            header,
-            replies,
+            header: datagram.header,
+            replies: datagram
+                .entries()
+                .map(|reply| reply.expect("valid"))
+                .collect(),
         });
+    }
+}
+
+/// Packets that were received and not served yet: peer, bytes, size of a datagram.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox(Vec<(u16, Vec<u8>, usize)>);
+
+impl Packets<Peer> for Inbox {
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn packet(&mut self, index: usize) -> Option<Packet<'_, Peer>> {
+        let (peer, bytes, segment) = self.0.get_mut(index)?;
+        Some(Packet {
+            peer: Peer(*peer),
+            bytes,
+            segment: *segment,
+        })
+    }
+
+    fn keep(&mut self, index: usize, len: usize) {
+        self.0[index].1.truncate(len);
+    }
+}
+
+impl Inbox {
+    /// Adds a datagram to the last packet if it may stand there, else in a packet of its own.
+    pub(crate) fn put(&mut self, peer: u16, datagram: &[u8]) {
+        match self.0.last_mut() {
+            Some((last, bytes, segment))
+                if *last == peer
+                    && *segment > 0
+                    && bytes.len().is_multiple_of(*segment)
+                    && (1..=*segment).contains(&datagram.len()) =>
+            {
+                bytes.extend(datagram);
+            }
+            _ => self.0.push((peer, datagram.to_vec(), datagram.len())),
+        }
+    }
+
+    /// Has everything served, and what is left of it sent back.
+    pub(crate) fn serve<C: Counter>(
+        &mut self,
+        shard: &mut Shard<Peer, C>,
+        now_ns: u64,
+    ) -> Vec<Sent> {
+        let mut out = Out::default();
+        shard.serve(self, now_ns, &mut out);
+        for (peer, bytes, segment) in self.0.drain(..) {
+            for datagram in bytes.chunks(segment.max(1)) {
+                out.send(Peer(peer), datagram);
+            }
+        }
+        out.0
     }
 }
 
 /// Shards of one reign.
 pub(crate) struct Desk {
     pub(crate) reign: Arc<Reign<Counting>>,
-    pub(crate) shards: Vec<Shard<u16, Counting>>,
+    pub(crate) shards: Vec<Shard<Peer, Counting>>,
+    pub(crate) inboxes: Vec<Inbox>,
     pub(crate) now_ns: u64,
 }
 
@@ -84,11 +157,12 @@ impl Desk {
             Shard::new(
                 Arc::clone(&reign),
                 Arc::new(ShardCounters::default()),
-                limits,
+                limits.clone(),
             )
         };
         Self {
             shards: (0..shards).map(shard).collect(),
+            inboxes: (0..shards).map(|_| Inbox::default()).collect(),
             reign,
             now_ns: 0,
         }
@@ -100,7 +174,7 @@ impl Desk {
     }
 
     pub(crate) fn receive(&mut self, peer: u16, bytes: &[u8]) {
-        self.shards[0].receive(peer, bytes);
+        self.inboxes[0].put(peer, bytes);
     }
 
     /// Puts a request of client 1 into the batch.
@@ -109,9 +183,11 @@ impl Desk {
     }
 
     pub(crate) fn settle(&mut self) -> Vec<Sent> {
-        let mut out = Out::default();
-        self.shards[0].settle(self.now_ns, &mut out);
-        out.0
+        self.settle_shard(0)
+    }
+
+    pub(crate) fn settle_shard(&mut self, index: usize) -> Vec<Sent> {
+        self.inboxes[index].serve(&mut self.shards[index], self.now_ns)
     }
 
     /// One request of client 1, and what comes at once.
@@ -133,6 +209,8 @@ pub(crate) fn limits(retry_memory: usize, held_replies: usize) -> Limits {
     Limits {
         retry_memory,
         held_replies,
+        rate: None,
+        key: None,
         seed: 11,
     }
 }

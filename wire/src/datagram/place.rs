@@ -176,6 +176,17 @@ impl Answer {
         }
     }
 
+    /// A refusal that tells no tail.
+    #[must_use]
+    pub fn refusal(status: Status) -> Self {
+        Self {
+            status,
+            first: Position(0),
+            count: 0,
+            durable: None,
+        }
+    }
+
     /// Writes the answer over the request; its number and lane stay.
     pub fn write(&self, entry: &mut Entry) {
         let known = u32::from(self.durable.is_some());

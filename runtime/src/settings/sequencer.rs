@@ -1,0 +1,116 @@
+//! Settings of the sequencer.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::SettingsError;
+use super::reader::Reader;
+
+/// How the sequencer's sockets are driven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// `io_uring` if a probe at start succeeds, or else `poll`.
+    Auto,
+    /// Only `io_uring`.
+    IoUring,
+    /// `recvmmsg` and `sendmmsg`.
+    Poll,
+}
+
+/// How shards wait for datagrams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Asleep.
+    Block,
+    /// Awake, on a core of their own.
+    BusyPoll,
+    /// Asleep, with a thread of the kernel that submits, on a core of its own.
+    SqPoll,
+}
+
+/// Settings of the sequencer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SequencerSettings {
+    /// UDP address to bind.
+    pub listen: SocketAddr,
+    /// Threads that grant.
+    pub shards: usize,
+    /// Cores to pin the shards to and then the checkpoint thread: none, one a shard, or one more.
+    pub cores: Vec<usize>,
+    /// How the sockets are driven.
+    pub backend: Backend,
+    /// How shards wait for datagrams.
+    pub wait: Wait,
+    /// Core of the kernel's submitting thread, with [`Wait::SqPoll`].
+    pub sqpoll_core: Option<usize>,
+    /// Whether the kernel merges received datagrams.
+    pub merge: bool,
+    /// Requests a second and source address; 0: no limit.
+    pub client_rate: u64,
+    /// Requests of one address that may come at once.
+    pub client_burst: u64,
+    /// Least positions that one checkpoint reserves.
+    pub reservation_min: u64,
+    /// Most positions that one checkpoint reserves, not below the least.
+    pub reservation_max: u64,
+    /// How long it may grant without a renewal.
+    pub reign_ttl: Duration,
+    /// Blocks of lanes whose grants are remembered for repeated requests, per shard.
+    pub retry_memory: usize,
+    /// Replies that may wait for the reservation, per shard.
+    pub held_replies: usize,
+    /// TCP address for metrics and health.
+    pub admin: Option<SocketAddr>,
+}
+
+impl SequencerSettings {
+    pub(super) fn read(reader: &Reader) -> Result<Self, SettingsError> {
+        let backend = match reader.word("sequencer.backend")? {
+            "io_uring" => Backend::IoUring,
+            "poll" => Backend::Poll,
+            _ => Backend::Auto,
+        };
+        let wait = match reader.word("sequencer.wait")? {
+            "busy_poll" => Wait::BusyPoll,
+            "sqpoll" => Wait::SqPoll,
+            _ => Wait::Block,
+        };
+        let sqpoll = reader.cores("sequencer.sqpoll_core")?;
+        let settings = Self {
+            listen: reader.address("sequencer.listen")?,
+            shards: reader.size("sequencer.shards")?,
+            cores: reader.cores("sequencer.cores")?,
+            backend,
+            wait,
+            sqpoll_core: sqpoll.first().copied(),
+            merge: reader.word("sequencer.merge")? == "on",
+            client_rate: reader.number("sequencer.client_rate")?,
+            client_burst: reader.number("sequencer.client_burst")?,
+            reservation_min: reader.number("sequencer.reservation_min")?,
+            reservation_max: reader.number("sequencer.reservation_max")?,
+            reign_ttl: reader.millis("sequencer.reign_ttl_ms")?,
+            retry_memory: reader.size("sequencer.retry_memory")?,
+            held_replies: reader.size("sequencer.held_replies")?,
+            admin: reader.optional_address("sequencer.admin")?,
+        };
+        let (shards, least) = (settings.shards, settings.reservation_min);
+        let pinned = settings.cores.len();
+        if pinned != 0 && pinned != shards && pinned != shards + 1 {
+            let allowed = format!("nothing, {shards} cores (one a shard), or one core more");
+            return Err(reader.refuse("sequencer.cores", allowed));
+        }
+        if settings.reservation_max < least {
+            let allowed = format!("at least sequencer.reservation_min={least}");
+            return Err(reader.refuse("sequencer.reservation_max", allowed));
+        }
+        if sqpoll.len() > 1 {
+            let allowed = "nothing, or one core".to_owned();
+            return Err(reader.refuse("sequencer.sqpoll_core", allowed));
+        }
+        if settings.wait == Wait::SqPoll && settings.backend == Backend::Poll {
+            let allowed = "block or busy_poll with sequencer.backend=poll".to_owned();
+            return Err(reader.refuse("sequencer.wait", allowed));
+        }
+        Ok(settings)
+    }
+}
