@@ -27,3 +27,9 @@ pub use metrics::Status;
 pub use server::{Ended, Sequencer};
 pub use stop::Stop;
 pub use store::{Control, Opened};
+
+/// Many datagrams in one system call.
+pub mod udp {
+    pub use crate::sys::mmsg::{Outgoing, Received, Receiver, Sender};
+    pub use crate::sys::offload::merge_received;
+}

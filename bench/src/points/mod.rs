@@ -5,3 +5,4 @@ pub(crate) mod faults;
 pub(crate) mod hole;
 pub(crate) mod input;
 pub(crate) mod rounds;
+pub(crate) mod tokens;

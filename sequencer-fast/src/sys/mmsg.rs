@@ -13,28 +13,30 @@ use super::abi::{self, CONTROL_BYTES, Control, NAME_BYTES, Name};
 
 /// What the kernel received into one buffer: datagrams of one sender.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Received<'a> {
+pub struct Received<'a> {
     /// The sender, if it can be answered.
-    pub(crate) peer: Option<SocketAddr>,
+    pub peer: Option<SocketAddr>,
     /// One datagram, or several.
-    pub(crate) bytes: &'a [u8],
+    pub bytes: &'a [u8],
     /// Size of each of them but the last, if there are several.
-    pub(crate) segment: Option<usize>,
+    pub segment: Option<usize>,
     /// Whether the buffer was too small.
-    pub(crate) truncated: bool,
+    pub truncated: bool,
 }
 
 /// Datagrams to one peer.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Outgoing<'a> {
-    pub(crate) peer: SocketAddr,
-    pub(crate) bytes: &'a [u8],
+pub struct Outgoing<'a> {
+    /// Whom they go to.
+    pub peer: SocketAddr,
+    /// All of them, one behind the other.
+    pub bytes: &'a [u8],
     /// Size into which the kernel cuts the bytes, if they are several datagrams.
-    pub(crate) segment: Option<u16>,
+    pub segment: Option<u16>,
 }
 
 /// Buffers to receive into.
-pub(crate) struct Receiver {
+pub struct Receiver {
     buffers: Vec<Box<[u8]>>,
     names: Vec<Name>,
     controls: Vec<Control>,
@@ -44,7 +46,8 @@ pub(crate) struct Receiver {
 
 impl Receiver {
     /// `count` buffers of `size` bytes.
-    pub(crate) fn new(count: usize, size: usize) -> Self {
+    #[must_use]
+    pub fn new(count: usize, size: usize) -> Self {
         Self {
             buffers: (0..count).map(|_| vec![0; size].into()).collect(),
             names: vec![Name::default(); count],
@@ -55,12 +58,22 @@ impl Receiver {
     }
 
     /// Number of buffers.
-    pub(crate) fn len(&self) -> usize {
+    #[must_use]
+    pub fn len(&self) -> usize {
         self.buffers.len()
     }
 
+    /// Whether there are no buffers.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.buffers.is_empty()
+    }
+
     /// Receives what is there, without waiting, and returns how many buffers were used.
-    pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+    ///
+    /// # Errors
+    /// What the system says; `WouldBlock` if nothing is there.
+    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         self.iovecs.clear();
         self.headers.clear();
         let buffers = self.buffers.iter_mut();
@@ -94,7 +107,8 @@ impl Receiver {
     }
 
     /// What the last call received into a buffer.
-    pub(crate) fn get(&self, index: usize) -> Option<Received<'_>> {
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<Received<'_>> {
         let message = self.headers.get(index)?;
         let (header, len) = (&message.msg_hdr, usize::try_from(message.msg_len).ok()?);
         let name_len = usize::try_from(header.msg_namelen).ok()?;
@@ -119,7 +133,7 @@ impl fmt::Debug for Receiver {
 }
 
 /// Room for the structures of sendmmsg.
-pub(crate) struct Sender {
+pub struct Sender {
     names: Vec<Name>,
     controls: Vec<Control>,
     iovecs: Vec<libc::iovec>,
@@ -128,7 +142,8 @@ pub(crate) struct Sender {
 
 impl Sender {
     /// Room for `count` messages in one call.
-    pub(crate) fn new(count: usize) -> Self {
+    #[must_use]
+    pub fn new(count: usize) -> Self {
         Self {
             names: vec![Name::default(); count],
             controls: vec![Control::default(); count],
@@ -139,7 +154,10 @@ impl Sender {
 
     /// Sends messages in order, without waiting, and returns how many were taken: fewer if there was no
     /// room for all, or if the next one failed. An error is the first one's.
-    pub(crate) fn send<'a>(
+    ///
+    /// # Errors
+    /// What the system says of the first message.
+    pub fn send<'a>(
         &mut self,
         socket: BorrowedFd<'_>,
         messages: impl Iterator<Item = Outgoing<'a>>,

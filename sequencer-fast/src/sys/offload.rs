@@ -4,7 +4,10 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Lets the kernel hand out several datagrams of one sender, equal in size, as one buffer.
-pub(crate) fn merge_received(socket: BorrowedFd<'_>) -> io::Result<()> {
+///
+/// # Errors
+/// What the system says.
+pub fn merge_received(socket: BorrowedFd<'_>) -> io::Result<()> {
     let on: libc::c_int = 1;
     // SAFETY: `on` outlives the call, and the length is that of an int, which UDP_GRO takes.
     let result = unsafe {
