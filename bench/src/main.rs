@@ -42,6 +42,8 @@ enum Point {
     Tokens(points::tokens::Args),
     /// The same load on an echo: what the machine allows
     Floor(points::tokens::Args),
+    /// Holds the sequencer against the floor: datagrams large and small, merged or not, of few and many clients
+    Wire(points::wire::Args),
     /// Serves the echo
     #[command(hide = true)]
     Echo(net::echo::Args),
@@ -67,6 +69,7 @@ async fn run(point: Point) -> Result<bool> {
         Point::Faults(args) => points::faults::run(args).await?,
         Point::Tokens(args) => points::tokens::run(args, false).await?,
         Point::Floor(args) => points::tokens::run(args, true).await?,
+        Point::Wire(args) => points::wire::run(args).await?,
         Point::Echo(args) => return net::echo::serve(&args).map(|()| true),
     };
     Ok(report.print()?)

@@ -4,18 +4,18 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use rand::Rng;
 use serde::Serialize;
 use wire::LogId;
 
 use crate::logic::batch::Shape;
-use crate::measure::WARM_UP;
+use crate::measure::{Measured, WARM_UP, measure};
 use crate::net::bed::{End, Place};
 use crate::net::flow::Wire;
 use crate::net::generator::Load;
-use crate::server::Spec;
+use crate::server::{Server, Spec};
 
 /// Bytes under way in a closed loop that sockets hold without loss, and most in one send.
 const UNDER_WAY_BYTES: usize = 256 << 10;
@@ -113,6 +113,31 @@ pub(crate) struct LoadArgs {
 }
 
 impl LoadArgs {
+    /// A closed loop with one client, with the defaults of the command line.
+    #[must_use]
+    pub(crate) fn closed(packed: usize, seconds: f64) -> Self {
+        Self {
+            open: false,
+            closed: true,
+            rate: None,
+            packed,
+            tokens: 1,
+            flows: 1,
+            run: None,
+            window: None,
+            seconds,
+            cores: vec![1],
+            server_core: 0,
+            backend: Backend::Auto,
+            wait: Wait::Block,
+            merge: Switch::On,
+            shards: 1,
+            key_file: None,
+            retry_ms: 50,
+            check: false,
+        }
+    }
+
     /// Whether datagrams are cut and merged by the kernel.
     #[must_use]
     pub(crate) fn merges(&self) -> bool {
@@ -159,11 +184,21 @@ impl LoadArgs {
         }
     }
 
+    /// Runs the load on a server that this program has started.
+    ///
+    /// # Errors
+    /// If the arguments contradict each other, or the load cannot send or receive.
+    pub(crate) fn measure(&self, server: &Server, echo: bool) -> Result<Measured> {
+        let load = self.load_on(server.address(), server.log(), echo)?;
+        let measured = measure(&load, Some(server.process()));
+        measured.with_context(|| format!("the server said: {}", server.said()))
+    }
+
     /// The load on a server.
     ///
     /// # Errors
     /// If the arguments contradict each other.
-    pub(crate) fn load(&self, server: SocketAddr, log: LogId, echo: bool) -> Result<Load> {
+    pub(crate) fn load_on(&self, server: SocketAddr, log: LogId, echo: bool) -> Result<Load> {
         let (run, batches) = self.window()?;
         let shape = Shape {
             log,

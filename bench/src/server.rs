@@ -16,9 +16,10 @@ use crate::cluster::binary;
 use crate::net::bed::{Place, SERVER_IP};
 use crate::net::metrics::Metrics;
 
-/// Ports, both free: nobody else is in the namespace.
+/// Ports, all free: nobody else is in the namespace. Sequencer and echo may run side by side.
 const PORT: u16 = 7400;
 const ADMIN_PORT: u16 = 7401;
+const ECHO_PORT: u16 = 7402;
 
 /// Longest wait for a server to be ready.
 const READY: Duration = Duration::from_secs(20);
@@ -54,6 +55,7 @@ pub(crate) struct Spec {
 pub(crate) struct Server {
     child: Child,
     place: Place,
+    address: SocketAddr,
     log: LogId,
     log_file: PathBuf,
     /// Removed behind the process.
@@ -81,6 +83,7 @@ impl Server {
         let mut server = Self {
             child,
             place: spec.place.clone(),
+            address: address(spec.echo),
             log,
             log_file,
             _directory: directory,
@@ -92,7 +95,7 @@ impl Server {
     /// Where it serves.
     #[must_use]
     pub(crate) fn address(&self) -> SocketAddr {
-        SocketAddr::new(SERVER_IP, PORT)
+        self.address
     }
 
     /// Log that it serves.
@@ -146,6 +149,10 @@ impl Drop for Server {
     }
 }
 
+fn address(echo: bool) -> SocketAddr {
+    SocketAddr::new(SERVER_IP, if echo { ECHO_PORT } else { PORT })
+}
+
 fn admin() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN_PORT))
 }
@@ -163,7 +170,7 @@ fn directory() -> Result<TempDir> {
 
 fn echo(spec: &Spec) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
-    let listen = SocketAddr::new(SERVER_IP, PORT).to_string();
+    let listen = address(true).to_string();
     let merge = spec.merge.to_string();
     command.args(["echo", "--listen", &listen, "--merge", &merge]);
     command.args(["--backend", &spec.backend, "--wait", &spec.wait]);
@@ -182,7 +189,7 @@ async fn sequencer(spec: &Spec, directory: &Path) -> Result<(LogId, Command)> {
     };
     let log = Log::create(Store::open(&url)?, Layout::new(4, 1024)?).await?;
     let mut command = Command::new(binary("sequencer-fast")?);
-    let listen = SocketAddr::new(SERVER_IP, PORT);
+    let listen = address(false);
     let cores: Vec<_> = spec.cores.iter().map(usize::to_string).collect();
     let mut settings = vec![
         format!("sequencer.listen={listen}"),

@@ -6,3 +6,4 @@ pub(crate) mod hole;
 pub(crate) mod input;
 pub(crate) mod rounds;
 pub(crate) mod tokens;
+pub(crate) mod wire;

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use catalog::{Log, Store};
 use serde_json::json;
 
@@ -49,13 +49,11 @@ pub(crate) async fn run(args: Args, echo: bool) -> Result<Report> {
     let measured = match (&args.server, &args.store) {
         (Some(server), Some(store)) if !echo => {
             let log = Log::open(Store::open(store)?).await?.id();
-            measure(&load.load(*server, log, false)?, None)?
+            measure(&load.load_on(*server, log, false)?, None)?
         }
         _ => {
             let server = Server::start(&load.server(echo)).await?;
-            let load = load.load(server.address(), server.log(), echo)?;
-            measure(&load, Some(server.process()))
-                .with_context(|| format!("the server said: {}", server.said()))?
+            load.measure(&server, echo)?
         }
     };
     let figures = measured.figures(load.wait != Wait::Block);
