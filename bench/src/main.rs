@@ -2,12 +2,17 @@
 
 #![forbid(unsafe_code)]
 
+mod chart;
 mod cluster;
+mod host;
 mod load;
 mod logic;
+mod measure;
 mod net;
+mod options;
 mod points;
 mod report;
+mod server;
 
 use std::process::ExitCode;
 
@@ -33,6 +38,15 @@ enum Point {
     Input(points::input::Args),
     /// Runs a log on an S3 server whose answers are late, lost or wrong
     Faults(points::faults::Args),
+    /// Loads a sequencer: requests and tokens a second, cost of a request, latencies
+    Tokens(points::tokens::Args),
+    /// The same load on an echo: what the machine allows
+    Floor(points::tokens::Args),
+    /// Holds the sequencer against the floor: datagrams large and small, merged or not, of few and many clients
+    Wire(points::wire::Args),
+    /// Serves the echo
+    #[command(hide = true)]
+    Echo(net::echo::Args),
 }
 
 #[tokio::main]
@@ -53,6 +67,10 @@ async fn run(point: Point) -> Result<bool> {
         Point::Hole(args) => points::hole::run(args).await?,
         Point::Input(args) => points::input::run(args).await?,
         Point::Faults(args) => points::faults::run(args).await?,
+        Point::Tokens(args) => points::tokens::run(args, false).await?,
+        Point::Floor(args) => points::tokens::run(args, true).await?,
+        Point::Wire(args) => points::wire::run(args).await?,
+        Point::Echo(args) => return net::echo::serve(&args).map(|()| true),
     };
     Ok(report.print()?)
 }

@@ -30,6 +30,13 @@ impl Report {
         self.figures.insert(name.to_owned(), value);
     }
 
+    /// The fields of a structure, each a figure without a bar.
+    pub(crate) fn figures(&mut self, all: &impl Serialize) {
+        if let Ok(Value::Object(fields)) = serde_json::to_value(all) {
+            self.figures.extend(fields);
+        }
+    }
+
     /// A figure that has to be exactly `bar`.
     pub(crate) fn exactly(&mut self, name: &str, value: impl Serialize, bar: impl Serialize) {
         let value = serde_json::to_value(value).unwrap_or(Value::Null);
@@ -50,19 +57,33 @@ impl Report {
         self.figures.insert(name.to_owned(), figure);
     }
 
+    /// A figure that has to be at most `bar`.
+    pub(crate) fn at_most(&mut self, name: &str, value: f64, bar: f64) {
+        // Not the other way round: what is no number misses every bar.
+        if !(value <= bar) {
+            self.missed.push(name.to_owned());
+        }
+        let figure = json!({ "value": value, "bar": format!("<= {bar}") });
+        self.figures.insert(name.to_owned(), figure);
+    }
+
+    /// The line.
+    #[must_use]
+    pub(crate) fn line(&self) -> Value {
+        json!({
+            "point": self.point,
+            "figures": self.figures,
+            "missed": self.missed,
+            "ok": self.missed.is_empty(),
+        })
+    }
+
     /// Prints the line. Gives whether every bar was met.
     ///
     /// # Errors
     /// What standard output says.
     pub(crate) fn print(self) -> std::io::Result<bool> {
-        let ok = self.missed.is_empty();
-        let line = json!({
-            "point": self.point,
-            "figures": self.figures,
-            "missed": self.missed,
-            "ok": ok,
-        });
-        writeln!(std::io::stdout().lock(), "{line}")?;
-        Ok(ok)
+        writeln!(std::io::stdout().lock(), "{}", self.line())?;
+        Ok(self.missed.is_empty())
     }
 }

@@ -1,3 +1,6 @@
-//! Pure parts: what a history of appends promises, and whether a log keeps it.
+//! Pure parts: what is sent and what the answers mean, and whether a log keeps its promises.
 
+pub(crate) mod batch;
 pub(crate) mod history;
+pub(crate) mod ranges;
+pub(crate) mod tally;

@@ -1,5 +1,10 @@
-//! Sockets: raw requests for tokens, and a proxy that makes a store fail.
+//! Sockets: the load, the bed that it runs in, raw requests for tokens, and a proxy that makes a store fail.
 
+pub(crate) mod bed;
+pub(crate) mod echo;
+pub(crate) mod flow;
+pub(crate) mod generator;
+pub(crate) mod metrics;
 pub(crate) mod probe;
 pub(crate) mod proxy;
 pub(crate) mod stall;

@@ -5,3 +5,5 @@ pub(crate) mod faults;
 pub(crate) mod hole;
 pub(crate) mod input;
 pub(crate) mod rounds;
+pub(crate) mod tokens;
+pub(crate) mod wire;

@@ -106,6 +106,14 @@ impl Echo {
     /// Why it ended before.
     pub fn stop(self) -> io::Result<()> {
         self.sleeper.quit();
+        self.join()
+    }
+
+    /// Waits until it has ended by itself. Blocks the thread.
+    ///
+    /// # Errors
+    /// Why it has ended.
+    pub fn join(self) -> io::Result<()> {
         let ended = self.thread.join();
         ended.unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
     }

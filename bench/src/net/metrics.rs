@@ -1,0 +1,84 @@
+//! What a sequencer shows of itself, read from its admin endpoint.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+/// Longest wait for an answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Counters and gauges by name, those of all shards added up.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Metrics(HashMap<String, f64>);
+
+impl Metrics {
+    /// Asks once. To be called where the address is reached.
+    ///
+    /// # Errors
+    /// If nobody answers.
+    pub(crate) fn ask(address: SocketAddr) -> Result<Self> {
+        let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        write!(
+            stream,
+            "GET /metrics HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n"
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no answer of HTTP")?;
+        ensure!(head.contains(" 200 "), "no metrics: {head}");
+        Ok(Self::parse(body))
+    }
+
+    /// A value, 0 if there is none of that name.
+    #[must_use]
+    pub(crate) fn get(&self, name: &str) -> f64 {
+        self.find(name).unwrap_or(0.0)
+    }
+
+    /// A value, if there is one of that name.
+    #[must_use]
+    pub(crate) fn find(&self, name: &str) -> Option<f64> {
+        self.0.get(name).copied()
+    }
+
+    /// How much a counter has grown since.
+    #[must_use]
+    pub(crate) fn since(&self, before: &Self, name: &str) -> f64 {
+        self.get(name) - before.get(name)
+    }
+
+    fn parse(body: &str) -> Self {
+        let mut values = HashMap::new();
+        for line in body.lines().filter(|line| !line.starts_with('#')) {
+            let Some((name, value)) = line.rsplit_once(' ') else {
+                continue;
+            };
+            let name = name.split('{').next().unwrap_or(name);
+            if let Ok(value) = value.parse::<f64>() {
+                *values.entry(name.to_owned()).or_default() += value;
+            }
+        }
+        Self(values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_add_up() {
+        let text =
+            "# HELP a b\na_total{shard=\"0\"} 3\na_total{shard=\"1\"} 4\nheadroom 12\n# EOF\n";
+        let metrics = Metrics::parse(text);
+        assert_eq!(
+            (metrics.get("a_total"), metrics.get("headroom")),
+            (7.0, 12.0)
+        );
+        assert_eq!(metrics.find("b"), None);
+    }
+}
