@@ -2,6 +2,7 @@
 
 pub(crate) mod bed;
 pub(crate) mod echo;
+pub(crate) mod emulator;
 pub(crate) mod flow;
 pub(crate) mod generator;
 pub(crate) mod metrics;

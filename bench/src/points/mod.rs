@@ -4,6 +4,7 @@ pub(crate) mod check;
 pub(crate) mod faults;
 pub(crate) mod hole;
 pub(crate) mod input;
+pub(crate) mod lossy;
 pub(crate) mod rounds;
 pub(crate) mod tokens;
 pub(crate) mod wire;
