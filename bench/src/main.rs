@@ -46,6 +46,12 @@ enum Point {
     Wire(points::wire::Args),
     /// Sends requests through a path that loses, doubles and reorders datagrams
     Lossy(points::lossy::Args),
+    /// Two shards against one, and what the counter that they share costs
+    Shards(points::shards::Args),
+    /// A billion tokens a second while every answer of the store is late
+    Headroom(points::headroom::Args),
+    /// What a client that floods does to a polite one
+    Flood(points::flood::Args),
     /// Serves the echo
     #[command(hide = true)]
     Echo(net::echo::Args),
@@ -73,6 +79,9 @@ async fn run(point: Point) -> Result<bool> {
         Point::Floor(args) => points::tokens::run(args, true).await?,
         Point::Wire(args) => points::wire::run(args).await?,
         Point::Lossy(args) => points::lossy::run(args).await?,
+        Point::Shards(args) => points::shards::run(args).await?,
+        Point::Headroom(args) => points::headroom::run(args).await?,
+        Point::Flood(args) => points::flood::run(args).await?,
         Point::Echo(args) => return net::echo::serve(&args).map(|()| true),
     };
     Ok(report.print()?)

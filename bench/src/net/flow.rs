@@ -82,6 +82,15 @@ impl Flow {
         !self.free.is_empty()
     }
 
+    /// Gives up everything that is under way.
+    pub(crate) fn abandon(&mut self) {
+        self.free.clear();
+        for (number, batch) in self.batches.iter_mut().enumerate() {
+            batch.abandon();
+            self.free.push(number);
+        }
+    }
+
     /// Datagrams without an answer.
     #[must_use]
     pub(crate) fn open(&self) -> usize {
