@@ -52,6 +52,8 @@ enum Point {
     Headroom(points::headroom::Args),
     /// What a client that floods does to a polite one
     Flood(points::flood::Args),
+    /// The sequencer beside Redis, memcached and PostgreSQL
+    Peers(points::peers::Args),
     /// Serves the echo
     #[command(hide = true)]
     Echo(net::echo::Args),
@@ -82,6 +84,7 @@ async fn run(point: Point) -> Result<bool> {
         Point::Shards(args) => points::shards::run(args).await?,
         Point::Headroom(args) => points::headroom::run(args).await?,
         Point::Flood(args) => points::flood::run(args).await?,
+        Point::Peers(args) => points::peers::run(args).await?,
         Point::Echo(args) => return net::echo::serve(&args).map(|()| true),
     };
     Ok(report.print()?)

@@ -7,6 +7,7 @@ pub(crate) mod headroom;
 pub(crate) mod hole;
 pub(crate) mod input;
 pub(crate) mod lossy;
+pub(crate) mod peers;
 pub(crate) mod rounds;
 pub(crate) mod shards;
 pub(crate) mod tokens;
