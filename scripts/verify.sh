@@ -29,6 +29,8 @@ points() {
     point store-check "a log is not created on, or opened from, a store that ignores conditions" \
         "scripts/services.sh run rclone -- scripts/points/refused.sh" \
         "scripts/services.sh run rclone -- scripts/points/refused.sh && scripts/services.sh run s3s-fs -- scripts/points/refused.sh"
+    point tune-host "a host is tuned, checked and put back, and nothing stays half done" \
+        "scripts/points/tune-host.sh"
     point rules "every rule that is built has tests named after it, and they pass" \
         "scripts/points/rules.sh"
 }

@@ -109,7 +109,7 @@ pub static KEYS: &[Key] = &[
         "sequencer.cores",
         Kind::Cores,
         "",
-        "cores to pin the shards to, in order, and then the checkpoint thread; empty: nothing is pinned",
+        "cores to pin the shards to, in order, and then the checkpoint thread: one a shard, or one more; empty: nothing is pinned",
     ),
     other(
         "sequencer.backend",
@@ -248,7 +248,7 @@ pub static KEYS: &[Key] = &[
         (1, HOUR_MS),
         "30000",
         "ms",
-        "an append that has no answer after so long ends with an unknown outcome",
+        "an append that is not acknowledged after so long ends, with an outcome that is unknown if any of it was sent",
     ),
     count(
         "client.grant_timeout_ms",
