@@ -44,6 +44,8 @@ enum Point {
     Floor(points::tokens::Args),
     /// Holds the sequencer against the floor: datagrams large and small, merged or not, of few and many clients
     Wire(points::wire::Args),
+    /// Measures the logic of a grant without sockets
+    Grants(points::grants::Args),
     /// Serves the echo
     #[command(hide = true)]
     Echo(net::echo::Args),
@@ -70,6 +72,7 @@ async fn run(point: Point) -> Result<bool> {
         Point::Tokens(args) => points::tokens::run(args, false).await?,
         Point::Floor(args) => points::tokens::run(args, true).await?,
         Point::Wire(args) => points::wire::run(args).await?,
+        Point::Grants(args) => points::grants::run(&args)?,
         Point::Echo(args) => return net::echo::serve(&args).map(|()| true),
     };
     Ok(report.print()?)

@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod faults;
+pub(crate) mod grants;
 pub(crate) mod hole;
 pub(crate) mod input;
 pub(crate) mod rounds;

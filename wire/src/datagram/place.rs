@@ -67,6 +67,8 @@ const _: () = assert!(offset_of!(ArchivedGrant, request) == REQUEST);
 const _: () = assert!(offset_of!(ArchivedGrant, lane) == LANE);
 const _: () = assert!(offset_of!(ArchivedGrant, count) == COUNT);
 const _: () = assert!(offset_of!(ArchivedGrant, expected_tail) == FIRST);
+// What a granted request sets to zero is the end of the entry.
+const _: () = assert!(DURABLE < STATUS && STATUS < DURABLE_KNOWN && FIRST < DURABLE);
 
 impl Facts {
     /// Checks the header of a datagram for `log`, and its length. Nothing of its entries has been looked
@@ -74,6 +76,7 @@ impl Facts {
     ///
     /// # Errors
     /// The first check that fails, by reason.
+    #[inline]
     pub fn check(bytes: &[u8], log: LogId) -> Result<Self, WireError> {
         let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else {
             let (got, need) = (bytes.len(), HEADER_BYTES);
@@ -128,17 +131,20 @@ impl Facts {
 
 /// The entries of a checked datagram.
 #[must_use]
+#[inline]
 pub fn entries(datagram: &[u8]) -> &[Entry] {
     datagram.get(HEADER_BYTES..).unwrap_or(&[]).as_chunks().0
 }
 
 /// The entries of a checked datagram, to be answered.
+#[inline]
 pub fn entries_mut(datagram: &mut [u8]) -> &mut [Entry] {
     let entries = datagram.get_mut(HEADER_BYTES..).unwrap_or_default();
     entries.as_chunks_mut().0
 }
 
 /// Makes the header of a checked request that of its reply, given in the reign of `epoch`.
+#[inline]
 pub fn turn(datagram: &mut [u8], epoch: Epoch) {
     if let Some(header) = datagram.first_chunk_mut::<HEADER_BYTES>() {
         header[offset_of!(ArchivedHeader, kind)] |= REPLY_BIT;
@@ -154,6 +160,7 @@ pub fn turn(datagram: &mut [u8], epoch: Epoch) {
 impl Ask {
     /// What is asked for in an entry of a grant or tail request.
     #[must_use]
+    #[inline]
     pub fn read(entry: &Entry) -> Self {
         Self {
             request: RequestId(u64::from_le_bytes(take(entry, REQUEST))),
@@ -167,6 +174,7 @@ impl Ask {
 impl Answer {
     /// A token that was granted.
     #[must_use]
+    #[inline]
     pub fn token(first: Position, count: u32) -> Self {
         Self {
             status: Status::Ok,
@@ -188,6 +196,7 @@ impl Answer {
     }
 
     /// Writes the answer over the request; its number and lane stay.
+    #[inline]
     pub fn write(&self, entry: &mut Entry) {
         let known = u32::from(self.durable.is_some());
         let durable = self.durable.unwrap_or_default();
@@ -199,8 +208,16 @@ impl Answer {
         put(entry, offset_of!(ArchivedReply, reserved), [0; 8]);
     }
 
+    /// Writes over a request that all the positions that it asks for were granted, from `first` on.
+    #[inline]
+    pub fn grant(entry: &mut Entry, first: Position) {
+        put(entry, FIRST, first.0.to_le_bytes());
+        put(entry, DURABLE, [0; ENTRY_BYTES - DURABLE]);
+    }
+
     /// The token that an answered entry holds: its first position and how many there are, if there are.
     #[must_use]
+    #[inline]
     pub fn granted(entry: &Entry) -> Option<(Position, u32)> {
         let count = u32::from_le_bytes(take(entry, COUNT));
         let first = u64::from_le_bytes(take(entry, FIRST));
@@ -317,6 +334,11 @@ mod tests {
         assert_eq!(Answer::granted(entry), Some((Position(100), 5)));
         Answer::shift(entry, 11);
         assert_eq!(Answer::granted(entry), Some((Position(111), 5)));
+        let mut other = *entry;
+        Answer::token(Position(60), 5).write(entry);
+        other[DURABLE..].fill(9);
+        Answer::grant(&mut other, Position(60));
+        assert_eq!(*entry, other);
         Answer::token(Position(7), 0).write(entry);
         assert_eq!(Answer::granted(entry), None);
     }
