@@ -55,6 +55,10 @@ pub struct Answer {
     pub durable: Option<Position>,
 }
 
+const MAGIC_AT: usize = offset_of!(ArchivedHeader, magic);
+const VERSION_AT: usize = offset_of!(ArchivedHeader, version);
+const LOG_AT: usize = offset_of!(ArchivedHeader, log);
+
 const REQUEST: usize = offset_of!(ArchivedReply, request);
 const LANE: usize = offset_of!(ArchivedReply, lane);
 const COUNT: usize = offset_of!(ArchivedReply, count);
@@ -82,50 +86,64 @@ impl Facts {
             let (got, need) = (bytes.len(), HEADER_BYTES);
             return Err(WireError::Short { got, need });
         };
-        let magic = u32::from_le_bytes(take(header, offset_of!(ArchivedHeader, magic)));
-        let [version] = take(header, offset_of!(ArchivedHeader, version));
-        let [kind] = take(header, offset_of!(ArchivedHeader, kind));
+        let [code] = take(header, offset_of!(ArchivedHeader, kind));
         let [count] = take(header, offset_of!(ArchivedHeader, count));
-        let got = LogId(take(header, offset_of!(ArchivedHeader, log)));
-        if magic != MAGIC {
-            let got = u64::from(magic);
-            return Err(WireError::Magic { got });
-        }
-        if version != VERSION {
-            let (got, supported) = (u32::from(version), u32::from(VERSION));
-            return Err(WireError::Version { got, supported });
-        }
-        if got != log {
-            let expected = log;
-            return Err(WireError::Log { got, expected });
-        }
-        let reply = kind & REPLY_BIT != 0;
-        let kind = Kind::from_code(kind & !REPLY_BIT).ok_or(WireError::Kind {
-            got: u32::from(kind),
-        })?;
         let client = u64::from_le_bytes(take(header, offset_of!(ArchivedHeader, client)));
-        let facts = Self {
-            kind,
-            reply,
-            count: usize::from(count),
-            client: ClientId(client),
+        let kind = Kind::from_code(code & !REPLY_BIT);
+        let count = usize::from(count);
+        let sound = take(header, MAGIC_AT) == MAGIC.to_le_bytes()
+            && take(header, VERSION_AT) == [VERSION]
+            && take(header, LOG_AT) == log.0
+            && bytes.len() == HEADER_BYTES + count * ENTRY_BYTES
+            && (1..=MAX_ENTRIES).contains(&count);
+        match kind {
+            Some(kind) if sound => Ok(Self {
+                kind,
+                reply: code & REPLY_BIT != 0,
+                count,
+                client: ClientId(client),
+            }),
+            _ => Err(reason(header, log, bytes.len())),
+        }
+    }
+}
+
+/// Which check a datagram fails that is not sound.
+#[cold]
+fn reason(header: &[u8; HEADER_BYTES], log: LogId, len: usize) -> WireError {
+    let magic = u32::from_le_bytes(take(header, MAGIC_AT));
+    let [version] = take(header, VERSION_AT);
+    let [code] = take(header, offset_of!(ArchivedHeader, kind));
+    let [count] = take(header, offset_of!(ArchivedHeader, count));
+    let got = LogId(take(header, LOG_AT));
+    if magic != MAGIC {
+        let got = u64::from(magic);
+        return WireError::Magic { got };
+    }
+    if version != VERSION {
+        let (got, supported) = (u32::from(version), u32::from(VERSION));
+        return WireError::Version { got, supported };
+    }
+    if got != log {
+        let expected = log;
+        return WireError::Log { got, expected };
+    }
+    if Kind::from_code(code & !REPLY_BIT).is_none() {
+        let got = u32::from(code);
+        return WireError::Kind { got };
+    }
+    let count = usize::from(count);
+    if !(1..=MAX_ENTRIES).contains(&count) {
+        return WireError::Bound {
+            what: "entries",
+            got: count as u64,
+            limit: MAX_ENTRIES as u64,
         };
-        if facts.count == 0 || facts.count > MAX_ENTRIES {
-            return Err(WireError::Bound {
-                what: "entries",
-                got: u64::from(count),
-                limit: MAX_ENTRIES as u64,
-            });
-        }
-        let expected = HEADER_BYTES + facts.count * ENTRY_BYTES;
-        if bytes.len() != expected {
-            return Err(WireError::Length {
-                what: "datagram",
-                got: bytes.len() as u64,
-                expected: expected as u64,
-            });
-        }
-        Ok(facts)
+    }
+    WireError::Length {
+        what: "datagram",
+        got: len as u64,
+        expected: (HEADER_BYTES + count * ENTRY_BYTES) as u64,
     }
 }
 
