@@ -166,7 +166,8 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
     if let Command::Create(_) = cli.command {
         return create::run(&settings, json).await;
     }
-    let log = Log::open(Options::from_settings(&settings)).await?;
+    let options = Options::from_settings(&settings).map_err(Failure::usage)?;
+    let log = Log::open(options).await?;
     match cli.command {
         Command::Create(_) => Ok(()),
         Command::Append(args) => append::run(&log, args.file, json).await,
