@@ -17,7 +17,7 @@ const FENCED: u8 = 3;
 
 /// Grants ranges of positions of a Stripelog to whoever asks over UDP.
 ///
-/// Exit codes: 0 stopped by SIGTERM or SIGINT, 1 an error (one line on standard error), 2 bad usage,
+/// Exit codes: 0 stopped by SIGTERM or SIGINT, 1 an error (one line on standard error), 2 bad usage or settings,
 /// 3 another sequencer has taken over.
 #[derive(Debug, Parser)]
 #[command(version)]
