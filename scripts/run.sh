@@ -7,7 +7,7 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
 usage() {
     cat <<'END'
-Usage: scripts/run.sh [--records FILE] [--dir DIR] [--store URL] [--bin DIR] [--keep]
+Usage: scripts/run.sh [--records FILE] [--dir DIR] [--store URL] [--bin DIR] [--key] [--keep]
        scripts/run.sh --stop DIR
 
 Needs a Rust toolchain and a C compiler, nothing else.
@@ -18,6 +18,7 @@ Needs a Rust toolchain and a C compiler, nothing else.
   --store URL     object store of the log instead of DIR/store: s3://bucket/prefix, with the
                   credentials in the environment
   --bin DIR       take the programs from there and build nothing
+  --key           authenticate datagrams with a new key
   --keep          leave the log running and print how to use and stop it
   --stop DIR      stop the log that was left running in DIR
 
@@ -25,7 +26,7 @@ The last line of the output is one line of JSON. Exit code 0: every record came 
 END
 }
 
-records=$ROOT/data/flights.csv dir='' store='' bin='' keep=no temporary=no
+records=$ROOT/data/flights.csv dir='' store='' bin='' key=no keep=no temporary=no
 pids=()
 
 parse_arguments() {
@@ -42,6 +43,7 @@ parse_arguments() {
             esac
             shift 2
             ;;
+        --key) key=yes && shift ;;
         --keep) keep=yes && shift ;;
         -h | --help) usage && exit 0 ;;
         *) die "unknown argument '$1', see --help" ;;
@@ -109,12 +111,18 @@ prepare() {
     sequencer_admin=$(free_port "$sequencer_port")
     writer_port=$(free_port "$sequencer_port" "$sequencer_admin")
     writer_admin=$(free_port "$sequencer_port" "$sequencer_admin" "$writer_port")
+    local key_file=''
+    if [[ $key == yes ]]; then
+        key_file=$dir/stripelog.key
+        "$bin/stripelog" key "$key_file" >&2
+    fi
     cat >"$dir/stripelog.toml" <<END
 store = "$store"
 
 [membership]
 sequencer = "127.0.0.1:$sequencer_port"
 writers = [{ address = "127.0.0.1:$writer_port" }]
+key_file = "$key_file"
 
 [sequencer]
 listen = "127.0.0.1:$sequencer_port"

@@ -8,7 +8,7 @@ usage() {
     cat <<'END'
 Usage: scripts/test.sh
 
-Installs what the tests need where it is missing (a C compiler, Python's venv and strace from the distribution, two
+Installs what the tests need where it is missing (a C compiler, Python's venv, strace and ip from the distribution, two
 object stores below target/services), runs the tests of all crates, then the short form of every point of
 docs/verification.md. Everything is built in the release profile, so that the parts share what they build.
 END
@@ -19,6 +19,7 @@ missing_packages() {
     command -v cc >/dev/null || echo gcc libc6-dev
     python3 -c 'import venv, ensurepip' 2>/dev/null || echo python3 python3-venv
     command -v strace >/dev/null || echo strace
+    command -v ip >/dev/null || echo iproute2
 }
 
 install_packages() {

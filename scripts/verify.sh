@@ -29,6 +29,10 @@ points() {
     point store-check "a log is not created on, or opened from, a store that ignores conditions" \
         "scripts/services.sh run rclone -- scripts/points/refused.sh" \
         "scripts/services.sh run rclone -- scripts/points/refused.sh && scripts/services.sh run s3s-fs -- scripts/points/refused.sh"
+    point tune-host "a host is tuned, checked and put back, and nothing stays half done" \
+        "scripts/points/tune-host.sh"
+    point key "with a key everything goes on, and who does not have it gets nothing and is told so" \
+        "scripts/points/key.sh"
     point rules "every rule that is built has tests named after it, and they pass" \
         "scripts/points/rules.sh"
 }

@@ -54,6 +54,8 @@ enum Point {
     Flood(points::flood::Args),
     /// The sequencer beside Redis, memcached and PostgreSQL
     Peers(points::peers::Args),
+    /// Measures the logic of a grant without sockets
+    Grants(points::grants::Args),
     /// Serves the echo
     #[command(hide = true)]
     Echo(net::echo::Args),
@@ -85,6 +87,7 @@ async fn run(point: Point) -> Result<bool> {
         Point::Headroom(args) => points::headroom::run(args).await?,
         Point::Flood(args) => points::flood::run(args).await?,
         Point::Peers(args) => points::peers::run(args).await?,
+        Point::Grants(args) => points::grants::run(&args)?,
         Point::Echo(args) => return net::echo::serve(&args).map(|()| true),
     };
     Ok(report.print()?)

@@ -19,7 +19,7 @@ struct Args {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let settings = Settings::load(&Args::parse().common, Vec::new())?;
-    let log = Log::open(Options::from_settings(&settings)).await?;
+    let log = Log::open(Options::from_settings(&settings)?).await?;
 
     let positions = log
         .append(vec![Bytes::from("first"), Bytes::from("second")])

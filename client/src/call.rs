@@ -130,11 +130,11 @@ impl Queue {
         self.arrived.notify_one();
     }
 
-    /// Waits for records and takes up to `limit` of them, in order. Pieces of calls that are not open are
-    /// dropped.
-    pub(crate) async fn take(&self, limit: usize) -> Vec<Piece> {
+    /// Waits for records and takes up to `limit` of them, in order, what is in `rest` before all others.
+    /// What does not fit of a piece becomes the `rest`. Pieces of calls that are not open are dropped.
+    pub(crate) async fn take(&self, limit: usize, rest: &mut Option<Piece>) -> Vec<Piece> {
         loop {
-            let batch = self.take_now(limit);
+            let batch = self.take_now(limit, rest);
             if !batch.is_empty() {
                 return batch;
             }
@@ -142,22 +142,22 @@ impl Queue {
         }
     }
 
-    fn take_now(&self, limit: usize) -> Vec<Piece> {
+    fn take_now(&self, limit: usize, rest: &mut Option<Piece>) -> Vec<Piece> {
         let mut pieces = self.lock();
         let (mut batch, mut room) = (Vec::new(), limit);
         while room > 0 {
-            let Some(mut piece) = pieces.pop_front() else {
+            let Some(mut piece) = rest.take().or_else(|| pieces.pop_front()) else {
                 break;
             };
             if !piece.call.is_open() {
                 continue;
             }
             if piece.records.len() > room {
-                let rest = piece.records.split_off(room);
-                pieces.push_front(Piece {
+                let records = piece.records.split_off(room);
+                *rest = Some(Piece {
                     call: piece.call.clone(),
                     first: piece.first + room,
-                    records: rest,
+                    records,
                 });
             }
             room -= piece.records.len();
@@ -195,10 +195,11 @@ mod tests {
         let (queue, (call, _answer)) = (Queue::default(), call(5).await);
         queue.push(piece(&call, 3));
         queue.push(piece(&call, 2));
-        let first = queue.take(4).await;
+        let mut left = None;
+        let first = queue.take(4, &mut left).await;
         let taken: Vec<_> = first.iter().map(|p| (p.first, p.records.len())).collect();
         assert_eq!(taken, [(0, 3), (0, 1)]);
-        let rest = queue.take(4).await;
+        let rest = queue.take(4, &mut left).await;
         assert_eq!((rest[0].first, &rest[0].records[0][..]), (1, &b"1"[..]));
     }
 
@@ -208,7 +209,7 @@ mod tests {
         queue.push(piece(&gone, 1));
         queue.push(piece(&open, 1));
         assert!(gone.close());
-        assert_eq!(queue.take(9).await.len(), 1);
+        assert_eq!(queue.take(9, &mut None).await.len(), 1);
     }
 
     #[tokio::test]

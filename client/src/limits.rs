@@ -30,6 +30,12 @@ pub const GRANT_TIMEOUT_MAX: Duration = Duration::from_secs(1);
 /// Requests to the sequencer that may wait for an answer at once. At the bound a caller waits.
 pub const REQUESTS_WAITING: usize = 64;
 
+/// Default of the requests that share a datagram: a path with an MTU of 1,500 carries so many.
+pub const REQUESTS_PER_DATAGRAM: usize = wire::datagram::MAX_ENTRIES;
+
+/// Most grants that are asked for at once. The sequencer remembers neighbouring lanes together, by so many.
+pub const GRANT_LANES_MAX: u32 = 32;
+
 /// First and longest pause before something that failed is tried again.
 pub const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 

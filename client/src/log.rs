@@ -6,7 +6,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use wire::limits::MAX_RECORD_BYTES;
-use wire::{LogId, Position};
+use wire::{Lane, LogId, Position};
 
 use crate::call::{Call, Piece, Queue};
 use crate::limits::{PERMIT_BYTES, RECORD_OVERHEAD_BYTES};
@@ -51,14 +51,8 @@ impl Log {
         let view = View::open(catalog).await?;
         let stripes = view.known().last_segment()?.layout.stripes();
         let membership = options.membership.clone().checked(stripes)?;
-        let sequencer = Sequencer::open(
-            membership.sequencer,
-            view.log().id(),
-            client,
-            options.grant_timeout,
-            counters.clone(),
-        )
-        .await?;
+        let log = view.log().id();
+        let sequencer = Sequencer::open(&options, log, client, counters.clone()).await?;
         let shared = Arc::new(Shared {
             view,
             client,
@@ -192,7 +186,11 @@ fn spawn_all(shared: &Arc<Shared>) -> JoinSet<()> {
     let of = shared.clone();
     tasks.spawn(async move { of.sequencer.receive().await });
     let of = shared.clone();
-    tasks.spawn(async move { granter::run(&of).await });
+    tasks.spawn(async move { of.sequencer.send().await });
+    for lane in (0..shared.options.grant_lanes).map(Lane) {
+        let of = shared.clone();
+        tasks.spawn(async move { granter::run(&of, lane).await });
+    }
     for address in shared.writers.keys() {
         let address = *address;
         let of = shared.clone();

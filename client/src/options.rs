@@ -1,10 +1,14 @@
 use std::time::Duration;
 
 use catalog::Membership;
+use runtime::settings::{Settings, SettingsError};
+use wire::datagram::MAX_ENTRIES;
 use wire::limits::MAX_RUN_BYTES;
+use wire::mac::Key;
 
 use crate::limits::{
-    APPEND_TIMEOUT, FRAME_BYTES, GRANT_TIMEOUT, IN_FLIGHT_BYTES, IN_FLIGHT_BYTES_MAX,
+    APPEND_TIMEOUT, FRAME_BYTES, GRANT_LANES_MAX, GRANT_TIMEOUT, IN_FLIGHT_BYTES,
+    IN_FLIGHT_BYTES_MAX, REQUESTS_PER_DATAGRAM,
 };
 use crate::{Error, Result};
 
@@ -17,6 +21,9 @@ pub struct Options {
     pub(crate) grant_timeout: Duration,
     pub(crate) frame_bytes: usize,
     pub(crate) in_flight_bytes: usize,
+    pub(crate) key: Option<Key>,
+    pub(crate) requests_per_datagram: usize,
+    pub(crate) grant_lanes: u32,
 }
 
 impl Options {
@@ -30,17 +37,28 @@ impl Options {
             grant_timeout: GRANT_TIMEOUT,
             frame_bytes: FRAME_BYTES,
             in_flight_bytes: IN_FLIGHT_BYTES,
+            key: None,
+            requests_per_datagram: REQUESTS_PER_DATAGRAM,
+            grant_lanes: 1,
         }
     }
 
     /// What the settings of all programs say.
-    #[must_use]
-    pub fn from_settings(settings: &runtime::settings::Settings) -> Self {
-        Self::new(settings.store.clone(), settings.membership.clone())
+    ///
+    /// # Errors
+    /// What is wrong with the key file.
+    pub fn from_settings(settings: &Settings) -> std::result::Result<Self, SettingsError> {
+        let options = Self::new(settings.store.clone(), settings.membership.clone())
             .append_timeout(settings.client.append_timeout)
             .grant_timeout(settings.client.grant_timeout)
             .max_batch_bytes(settings.client.max_batch_bytes)
             .max_in_flight_bytes(settings.client.max_in_flight_bytes)
+            .requests_per_datagram(settings.client.requests_per_datagram)
+            .grant_lanes(settings.client.grant_lanes);
+        Ok(match settings.key()? {
+            Some(key) => options.key(key),
+            None => options,
+        })
     }
 
     /// Longest time for an append, from the call to its outcome; 30 s by default.
@@ -71,6 +89,30 @@ impl Options {
         self
     }
 
+    /// The key of the log: requests to the sequencer are signed with it, and answers that are not are
+    /// ignored. A log has one or it has none, and everybody uses it then.
+    #[must_use]
+    pub fn key(mut self, key: Key) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// Most requests in one datagram; 29 by default, for paths with an MTU of 1,500. 28 fit 1,400.
+    #[must_use]
+    pub fn requests_per_datagram(mut self, requests: usize) -> Self {
+        self.requests_per_datagram = requests;
+        self
+    }
+
+    /// Grants that are asked for at once, 32 at most; 1 by default. With more than one, appends that are under
+    /// way at the same time may be ordered in any way, also those of one caller. The promises of
+    /// [`Log::append`](crate::Log::append) hold.
+    #[must_use]
+    pub fn grant_lanes(mut self, lanes: u32) -> Self {
+        self.grant_lanes = lanes;
+        self
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         let sound = [
             (!self.append_timeout.is_zero(), "append timeout: zero"),
@@ -82,6 +124,14 @@ impl Options {
             (
                 (1..=IN_FLIGHT_BYTES_MAX).contains(&self.in_flight_bytes),
                 "bytes in flight: not 1 byte to 64 GiB",
+            ),
+            (
+                (1..=MAX_ENTRIES).contains(&self.requests_per_datagram),
+                "requests a datagram: not 1 to 29",
+            ),
+            (
+                (1..=GRANT_LANES_MAX).contains(&self.grant_lanes),
+                "grant lanes: not 1 to 32",
             ),
         ];
         match sound.into_iter().find(|(ok, _)| !ok) {

@@ -7,6 +7,10 @@ pub struct Stats {
     pub grants: u64,
     /// Requests to the sequencer that were sent again because no answer came in time.
     pub requests_resent: u64,
+    /// Datagrams to the sequencer, each with one request or more.
+    pub datagrams_sent: u64,
+    /// Datagrams that failed the check of the key, and were ignored.
+    pub wrong_macs: u64,
     /// Datagrams that were ignored: malformed, late, repeated, or answers of a former reign.
     pub datagrams_ignored: u64,
     /// Append frames that were sent, each copy counted.
@@ -37,6 +41,8 @@ macro_rules! counters {
 counters!(
     grants,
     requests_resent,
+    datagrams_sent,
+    wrong_macs,
     datagrams_ignored,
     frames_sent,
     connections,

@@ -265,8 +265,11 @@ async fn a_writer_that_restarts_in_mid_batch_gets_what_it_has_not_answered() {
         }
         acked
     });
-    for _ in 0..3 {
-        sleep(30 * MS).await;
+    for connections in 1..4 {
+        while log.stats().connections < connections {
+            sleep(MS).await;
+        }
+        sleep(20 * MS).await;
         fixture.writer.stop().await;
         sleep(10 * MS).await;
         fixture.writer.listen().await;

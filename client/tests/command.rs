@@ -237,6 +237,7 @@ async fn a_server_that_does_not_answer_is_told_in_time() {
     assert!(output.status.success(), "{output:?}");
     let status = setup.run(&["status"], b"").await;
     assert!(String::from_utf8_lossy(&status.stdout).contains("problem: "));
+    assert_eq!(status.status.code(), Some(1), "something does not answer");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -283,26 +284,6 @@ async fn nobody_who_reads_the_output_is_no_error() {
     let output = output.await.expect("runs").expect("ends");
     assert!(output.status.success(), "{output:?}");
     assert!(output.stderr.is_empty(), "{output:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn follow_ends_with_success_at_sigint() {
-    let setup = Setup::new().await;
-    setup.run(&["append"], b"one\n").await;
-    let child = Command::new(env!("CARGO_BIN_EXE_stripelog"))
-        .args(setup.arguments())
-        .arg("follow")
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("starts");
-    tokio::time::sleep(std::time::Duration::from_millis(700)).await;
-    let pid = child.id().to_string();
-    let sent = Command::new("kill").args(["-INT", &pid]).status();
-    assert!(sent.expect("kill is there").success());
-    let output = tokio::task::spawn_blocking(move || child.wait_with_output());
-    let output = output.await.expect("runs").expect("ends");
-    assert!(output.status.success(), "{output:?}");
-    assert_eq!(output.stdout, b"one\n");
 }
 
 #[test]
@@ -394,4 +375,51 @@ fn a_log_is_created_once() {
         log.last().await.expect("reads")
     });
     assert_eq!(entry.segments[0].layout, layout);
+}
+
+#[test]
+fn a_key_is_written_to_a_new_file_of_its_owner_and_is_one() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let directory = TempDir::new().expect("makes a directory");
+    let file = directory.path().join("key");
+    let name = file.to_str().expect("text");
+    let made = stripelog(&["key", name], b"");
+    assert!(made.status.success(), "{made:?}");
+    assert_eq!(made.stdout, format!("key_file={name}\n").into_bytes());
+    let mode = std::fs::metadata(&file)
+        .expect("there")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let text = std::fs::read_to_string(&file).expect("read");
+    assert!(text.ends_with('\n') && wire::mac::Key::parse(&text).is_ok());
+    assert_refused(&stripelog(&["key", name], b""), 1, &[name, "exists"]);
+    assert_eq!(std::fs::read_to_string(&file).expect("read"), text);
+
+    let shown = stripelog(&["key"], b"");
+    let shown = String::from_utf8(shown.stdout).expect("text");
+    assert!(wire::mac::Key::parse(&shown).is_ok());
+    assert_ne!(shown, text, "drawn anew");
+    let refused = stripelog(&["--key-file=/nowhere/key", "tail"], b"");
+    assert_refused(&refused, 2, &["bad key file", "/nowhere/key"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_key_file_of_the_sequencer_everything_goes_on() {
+    let setup = Setup::new().await;
+    let file = setup.directory.path().join("key");
+    let flag = format!("--key-file={}", file.display());
+    stripelog(&["key", file.to_str().expect("text")], b"");
+    let text = std::fs::read_to_string(&file).expect("read");
+    let key = wire::mac::Key::parse(&text).expect("a key");
+    let state = &setup.fixture.sequencer.state;
+    state.lock().expect("not poisoned").key = Some(key);
+    let appended = setup.run(&[&flag, "append"], b"one\n").await;
+    assert!(appended.status.success(), "{appended:?}");
+    let short = "--set=client.append_timeout_ms=300";
+    let refused = setup.run(&[short, "append"], b"two\n").await;
+    assert_refused(&refused, 1, &["no answer; if it has a key file"]);
+    let status = setup.run(&[&flag, "status"], b"").await;
+    assert!(status.status.success(), "{status:?}");
 }

@@ -3,7 +3,13 @@
 use std::error::Error;
 use std::process::ExitCode;
 
-/// Ends a program: success, or one line on standard error and exit code 1.
+use crate::settings::SettingsError;
+
+/// Exit code of a program that was used wrongly: its arguments, or its settings.
+pub const USAGE: u8 = 2;
+
+/// Ends a program: success, or one line on standard error and exit code 1, or [`USAGE`] if it is the
+/// settings that are wrong.
 ///
 /// ```
 /// let outcome: Result<(), std::io::Error> = Ok(());
@@ -16,10 +22,19 @@ where
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{program}: {}", line(error.into().as_ref()));
-            ExitCode::FAILURE
+            let error = error.into();
+            eprintln!("{program}: {}", line(error.as_ref()));
+            if is_usage(error.as_ref()) {
+                ExitCode::from(USAGE)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
+}
+
+fn is_usage(error: &(dyn Error + 'static)) -> bool {
+    error.is::<SettingsError>() || error.source().is_some_and(is_usage)
 }
 
 /// An error and its causes as one line. A cause that the text before it already quotes is left out.
@@ -62,4 +77,18 @@ mod tests {
         let outcome = Err(std::io::Error::other("no"));
         assert_eq!(with("test", outcome), ExitCode::FAILURE);
     }
+
+    #[test]
+    fn wrong_settings_are_exit_code_2_wherever_they_were_met() {
+        let bad = || SettingsError::Table { key: "k" };
+        assert_eq!(with("test", Err::<(), _>(bad())), ExitCode::from(USAGE));
+        let boxed: Box<dyn Error> = Box::new(bad());
+        assert_eq!(with("test", Err::<(), _>(boxed)), ExitCode::from(USAGE));
+        let outer = std::io::Error::other(Wrapped(bad()));
+        assert_eq!(with("test", Err::<(), _>(outer)), ExitCode::from(USAGE));
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("starting")]
+    struct Wrapped(#[source] SettingsError);
 }

@@ -10,13 +10,14 @@ use runtime::settings::{self, CommonArgs, SequencerSettings, Settings};
 use runtime::{admin, exit, logging, stop};
 use sequencer_fast::logic::Rate;
 use sequencer_fast::{Backend, Config, Ended, Opened, Sequencer, Wait};
+use wire::mac::Key;
 
 /// Exit code of a sequencer that found another one in its place.
 const FENCED: u8 = 3;
 
 /// Grants ranges of positions of a Stripelog to whoever asks over UDP.
 ///
-/// Exit codes: 0 stopped by SIGTERM or SIGINT, 1 an error (one line on standard error), 2 bad usage,
+/// Exit codes: 0 stopped by SIGTERM or SIGINT, 1 an error (one line on standard error), 2 bad usage or settings,
 /// 3 another sequencer has taken over.
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -100,7 +101,8 @@ fn run(args: &Args) -> Result<Ended, Failure> {
 /// Serves until a signal comes or the sequencer ends by itself.
 async fn serve(settings: Settings) -> Result<Ended, Failure> {
     let signal = stop::signal()?;
-    let config = config(&settings.sequencer);
+    let key = settings.key()?;
+    let config = config(&settings.sequencer, key);
     let admin_address = settings.sequencer.admin;
     let sequencer = Sequencer::start(config, move || open(settings))?;
     let status = Arc::clone(sequencer.status());
@@ -137,7 +139,7 @@ async fn open(settings: Settings) -> Result<Opened<Log>, CatalogError> {
     })
 }
 
-fn config(settings: &SequencerSettings) -> Config {
+fn config(settings: &SequencerSettings, key: Option<Key>) -> Config {
     Config {
         listen: settings.listen,
         shards: settings.shards,
@@ -162,12 +164,12 @@ fn config(settings: &SequencerSettings) -> Config {
             burst: settings.client_burst,
         })
         .filter(|rate| rate.per_second > 0),
-        key: None,
         reservation_min: settings.reservation_min,
         reservation_max: settings.reservation_max,
         reign_ttl: settings.reign_ttl,
         retry_memory: settings.retry_memory,
         held_replies: settings.held_replies,
+        key,
     }
 }
 

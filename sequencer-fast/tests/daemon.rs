@@ -31,9 +31,18 @@ fn outcome(arguments: &[&str]) -> (Option<i32>, String) {
 
 /// An error is exit code 1 and its last line on standard error.
 fn assert_error(arguments: &[&str], text: &str) {
+    assert_ends(arguments, 1, text);
+}
+
+/// Wrong settings are exit code 2 and a line on standard error.
+fn assert_refused(arguments: &[&str], text: &str) {
+    assert_ends(arguments, 2, text);
+}
+
+fn assert_ends(arguments: &[&str], expected: i32, text: &str) {
     let (code, stderr) = outcome(arguments);
     let last = stderr.lines().last().unwrap_or_default();
-    assert_eq!(code, Some(1), "{stderr}");
+    assert_eq!(code, Some(expected), "{stderr}");
     assert!(
         last.starts_with("sequencer-fast: ") && last.contains(text),
         "{stderr}"
@@ -107,7 +116,7 @@ fn ask(address: &str, log: &Log, request: u64, count: u32) -> Reply {
 }
 
 #[test]
-fn errors_are_one_clear_line_and_exit_code_1() {
+fn errors_are_one_clear_line_and_exit_code_1_or_2() {
     let runtime = Runtime::new().expect("runtime");
     let empty = TempDir::new().expect("a directory");
     let (place, _log) = log(&runtime);
@@ -133,14 +142,18 @@ fn errors_are_one_clear_line_and_exit_code_1() {
         &["--store", &store, "--listen", &free, "--admin", &web],
         "in use",
     );
-    assert_error(
+    assert_refused(
         &["--store", &store, "--set", "sequencer.nonsense=1"],
         "nonsense",
     );
-    assert_error(&["--store", &store, "--shards", "0"], "sequencer.shards");
-    assert_error(
+    assert_refused(&["--store", &store, "--shards", "0"], "sequencer.shards");
+    assert_refused(
         &["--store", &store, "--backend", "xdp"],
         "sequencer.backend",
+    );
+    assert_refused(
+        &["--store", &store, "--key-file", "/nowhere/key"],
+        "bad key file",
     );
     let few = "membership.writers=127.0.0.1:7500=0-0";
     assert_error(

@@ -66,6 +66,7 @@ async fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         puts_in_flight: settings.writer.puts_in_flight,
         memory_bytes: settings.writer.memory_bytes,
         max_commit_age: settings.writer.max_commit_age,
+        key: settings.key()?,
     };
     let writer = StripeWriter::start(Store::open(&settings.store)?, &options, &registry).await?;
     let _admin = match settings.writer.admin {

@@ -27,6 +27,7 @@ pub(crate) struct Metrics {
     junk: Counter,
     answers: Family<StatusLabel, Counter>,
     refused: Counter,
+    wrong_macs: Counter,
     issued_tail: Gauge<u64, AtomicU64>,
 }
 
@@ -61,6 +62,11 @@ impl Metrics {
             "refused_connections",
             "Connections refused or broken off for a fault",
             self.refused.clone(),
+        );
+        registry.register(
+            "wrong_macs",
+            "Answers of the sequencer that failed the key check",
+            self.wrong_macs.clone(),
         );
         registry.register(
             "issued_tail",
@@ -104,6 +110,10 @@ impl Metrics {
 
     pub(crate) fn refused(&self) {
         self.refused.inc();
+    }
+
+    pub(crate) fn wrong_mac(&self) {
+        self.wrong_macs.inc();
     }
 
     pub(crate) fn issued_tail(&self, tail: Position) {

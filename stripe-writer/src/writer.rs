@@ -15,6 +15,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use ulid::Ulid;
 use wire::control::ControlEntry;
 use wire::limits::OBJECT_TARGET_BYTES;
+use wire::mac::Key;
 use wire::{ClientId, Segment, StripeId, WriterId};
 
 use crate::limits::{LOOKUPS, MEMORY_UNIT, RECENT_BYTES};
@@ -49,6 +50,8 @@ pub struct Options {
     pub memory_bytes: usize,
     /// Age at which a create is verified before it is acknowledged (C-7).
     pub max_commit_age: Duration,
+    /// Key of the log, if it has one: reports are signed, answers are checked.
+    pub key: Option<Key>,
 }
 
 /// Why a stripe-writer does not start.
@@ -131,13 +134,7 @@ impl StripeWriter {
             log, writer, &entry, handles, memory, puts, metrics,
         ));
         let client = client_id(writer);
-        let reporter = Reporter::new(
-            Arc::clone(&shared),
-            options.sequencer,
-            client,
-            options.hole_timeout,
-            ripe,
-        );
+        let reporter = Reporter::new(Arc::clone(&shared), options, client, ripe);
         let reporter = reporter.await.map_err(listen)?;
         let reporter = tokio::spawn(reporter.run()).abort_handle();
         let server = tokio::spawn(server.run(Arc::clone(&shared))).abort_handle();

@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod faults;
 pub(crate) mod flood;
+pub(crate) mod grants;
 pub(crate) mod headroom;
 pub(crate) mod hole;
 pub(crate) mod input;

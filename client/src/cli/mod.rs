@@ -3,6 +3,8 @@
 mod append;
 mod create;
 mod failure;
+mod key;
+mod lines;
 mod output;
 mod read;
 mod status;
@@ -59,8 +61,8 @@ enum Command {
     Tail(TailArgs),
     /// Tell the state of the log and of its servers
     ///
-    /// A server that does not answer is a line "problem: ...", and no failure: the exit code is 0. A
-    /// stripe's frontier is its first position that is not in the store; frontiers of different stripes
+    /// A server that does not answer is a line "problem: ...", and the exit code is 1 then. A stripe's
+    /// frontier is its first position that is not in the store; frontiers of different stripes
     /// are not comparable, the durable tail is the least of them that has been granted.
     Status,
     /// Check every object of the log: was anything lost?
@@ -68,6 +70,11 @@ enum Command {
     /// While the sequencer answers, chains have to reach its durable tail. Without it, objects that are
     /// missing at the very end of a chain go unnoticed, and the output says so.
     Verify(VerifyArgs),
+    /// Draw a key for datagrams to and from the sequencer, and write it to a new file
+    ///
+    /// Every process of a log gets the same file, as setting membership.key_file or --key-file. Processes that
+    /// have it ignore datagrams of those that do not.
+    Key(KeyArgs),
 }
 
 #[derive(Debug, Args)]
@@ -150,6 +157,12 @@ struct VerifyArgs {
     fast: bool,
 }
 
+#[derive(Debug, Args)]
+struct KeyArgs {
+    /// File to create, which only its owner can read; without it the key goes to standard output
+    file: Option<PathBuf>,
+}
+
 /// Runs the command and tells how it ended.
 pub(crate) async fn run(cli: Cli) -> ExitCode {
     let json = cli.json;
@@ -161,14 +174,18 @@ pub(crate) async fn run(cli: Cli) -> ExitCode {
 
 async fn dispatch(cli: Cli) -> Result<(), Failure> {
     runtime::logging::init(&cli.common.log_level).map_err(Failure::usage)?;
-    let settings = settings(&cli)?;
     let json = cli.json;
+    if let Command::Key(args) = &cli.command {
+        return key::run(args.file.as_deref(), json);
+    }
+    let settings = settings(&cli)?;
     if let Command::Create(_) = cli.command {
         return create::run(&settings, json).await;
     }
-    let log = Log::open(Options::from_settings(&settings)).await?;
+    let options = Options::from_settings(&settings).map_err(Failure::usage)?;
+    let log = Log::open(options).await?;
     match cli.command {
-        Command::Create(_) => Ok(()),
+        Command::Create(_) | Command::Key(_) => Ok(()),
         Command::Append(args) => append::run(&log, args.file, json).await,
         Command::Read(args) => read::read(&log, args, json).await,
         Command::Follow(args) => read::follow(&log, args, json).await,

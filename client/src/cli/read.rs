@@ -1,5 +1,6 @@
 //! `stripelog read` and `stripelog follow`.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -15,6 +16,9 @@ pub(crate) enum Start {
     At(Position),
     Tail,
 }
+
+/// When a follower asks whether the servers are there, first and then again and again, until one is not.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
 
 /// Pause of a follower after the store failed.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -66,14 +70,22 @@ pub(crate) async fn follow(log: &Log, args: FollowArgs, json: bool) -> Result<()
         what: "listening for signals".to_owned(),
         source,
     })?;
-    let mut stop = std::pin::pin!(stop);
+    let mut stop = pin!(stop);
     let mut out = Output::stdout();
     let mut scan = log.follow(from).with_junk(args.shown.junk);
     let mut left = args.count.unwrap_or(u64::MAX);
+    let mut silence = pin!(tell_silence(log));
+    let mut told = false;
     while left > 0 {
-        let item = tokio::select! {
-            item = next(&mut scan, &mut out) => item?,
-            _ = &mut stop => break,
+        let item = {
+            let mut item = pin!(next(&mut scan, &mut out));
+            loop {
+                tokio::select! {
+                    item = &mut item => break item?,
+                    _ = &mut stop => break None,
+                    () = &mut silence, if !told => told = true,
+                }
+            }
         };
         let Some(item) = item else {
             break;
@@ -82,6 +94,22 @@ pub(crate) async fn follow(log: &Log, args: FollowArgs, json: bool) -> Result<()
         left -= u64::from(is_record(&item));
     }
     out.flush()
+}
+
+/// Tells, once, if a server does not answer: what follows from there comes late, or not at all.
+async fn tell_silence(log: &Log) {
+    let mut pause = PATIENCE.0;
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = PATIENCE.1;
+        if let Ok(status) = log.status().await
+            && !status.problems.is_empty()
+        {
+            let problems = status.problems.join("; ");
+            tracing::warn!(%problems, "waiting for servers that do not answer");
+            return;
+        }
+    }
 }
 
 /// The next item; what was written before goes out when there is a wait.

@@ -28,8 +28,18 @@ pub(crate) async fn status(log: &Log, json: bool) -> Result<(), Failure> {
     let mut out = Output::stdout();
     if json {
         out.json(&as_json(log, &status))?;
-        return out.flush();
+    } else {
+        as_text(log, &status, &mut out)?;
     }
+    out.flush()?;
+    if status.problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Found)
+    }
+}
+
+fn as_text(log: &Log, status: &Status, out: &mut Output) -> Result<(), Failure> {
     let control = &status.control;
     out.line(format!(
         "log={} control_entry={} epoch={} epoch_start={} reservation={} clean={} trim={}",
@@ -69,7 +79,7 @@ pub(crate) async fn status(log: &Log, json: bool) -> Result<(), Failure> {
     for problem in &status.problems {
         out.line(format!("problem: {problem}"))?;
     }
-    out.flush()
+    Ok(())
 }
 
 fn as_json(log: &Log, status: &Status) -> Value {

@@ -4,5 +4,6 @@ pub(crate) mod backoff;
 pub(crate) mod current;
 pub(crate) mod flight;
 pub(crate) mod outcome;
+pub(crate) mod pack;
 pub(crate) mod ranges;
 pub(crate) mod split;

@@ -1,7 +1,8 @@
-//! The task that asks for tokens and hands records to connections.
+//! The tasks that ask for tokens and hand records to connections, one a lane.
 //!
-//! One request is under way; everything that arrives meanwhile is the next batch. Batches are handed
-//! over in the order of their tokens.
+//! One request of a lane is under way; everything that arrives meanwhile is the batch of the next lane that
+//! is free. With one lane, as is the default, batches are handed over and get their tokens in the order in
+//! which their records came: `docs/decisions/0013-one-lane-for-grants.md`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,9 +11,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::sleep;
 use wire::control::ControlEntry;
-use wire::datagram::Status;
+use wire::datagram::{Grant, Status};
 use wire::limits::{MAX_GRANT, MAX_POSITION};
-use wire::{Identity, Position, RequestId, RunBody, WireError};
+use wire::{Identity, Lane, Position, RequestId, RunBody, WireError};
 
 use crate::call::{Call, Piece};
 use crate::limits::BACKOFF;
@@ -25,14 +26,17 @@ use crate::shared::Shared;
 use crate::{Error, Result};
 
 /// Serves the queue, for ever.
-pub(crate) async fn run(shared: &Shared) {
+pub(crate) async fn run(shared: &Shared, lane: Lane) {
     let limit = usize::try_from(MAX_GRANT).unwrap_or(usize::MAX);
+    // What is left of a call that is larger than a grant stays with its lane: its positions rise.
+    let mut rest = None;
     loop {
-        let mut batch = shared.queue.take(limit).await;
+        let mut batch = shared.queue.take(limit, &mut rest).await;
         // A request number and its count belong together: a repeated request must be the same.
         let request = shared.sequencer.next_request();
         let count = batch.iter().map(|piece| piece.records.len()).sum();
-        let Some((token, entry)) = obtain(shared, &mut batch, request, count).await else {
+        let asked = (lane, request);
+        let Some((token, entry)) = obtain(shared, &mut batch, asked, count).await else {
             continue;
         };
         shared.counters.grants.add(1);
@@ -49,13 +53,13 @@ pub(crate) async fn run(shared: &Shared) {
 async fn obtain(
     shared: &Shared,
     batch: &mut Vec<Piece>,
-    request: RequestId,
+    asked: (Lane, RequestId),
     count: usize,
 ) -> Option<(Token, Arc<ControlEntry>)> {
     let mut pauses = Backoff::new(BACKOFF);
     loop {
         let reason = tokio::select! {
-            tried = try_once(shared, request, count) => match tried {
+            tried = try_once(shared, asked, count) => match tried {
                 Ok(granted) => return Some(granted),
                 Err(Error::Refused { reason, .. }) => {
                     refuse(batch, &reason);
@@ -76,16 +80,14 @@ async fn obtain(
 
 async fn try_once(
     shared: &Shared,
-    request: RequestId,
+    (lane, request): (Lane, RequestId),
     count: usize,
 ) -> Result<(Token, Arc<ControlEntry>)> {
     let what = "grant count";
     let count = u32::try_from(count).map_err(|_| WireError::Malformed { what })?;
-    let silent = || {
-        let error = shared.sequencer.unavailable("no answer");
-        shared.problem(error.to_string());
-    };
-    let told = shared.sequencer.grant(request, count, silent).await?;
+    let silent = || shared.problem(shared.sequencer.silent().to_string());
+    let grant = Grant::new(lane, request, count);
+    let told = shared.sequencer.grant(grant, silent).await?;
     let token = check(shared, &told, count)?;
     let entry = shared.view.at_least(token.epoch).await?;
     if entry.epoch > token.epoch {

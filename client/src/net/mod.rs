@@ -3,6 +3,7 @@
 
 mod chance;
 pub(crate) mod connection;
+pub(crate) mod datagrams;
 pub(crate) mod frames;
 pub(crate) mod granter;
 pub(crate) mod live;

@@ -1,32 +1,34 @@
 //! Requests to the sequencer, over one UDP socket.
 //!
 //! A request is sent again with the same number until an answer to that number comes (S-6): answers to
-//! other numbers, repeated ones and malformed ones are counted and ignored.
+//! other numbers, repeated ones and malformed ones are counted and ignored, and so are those that fail the
+//! check of the key, before anything else is looked at. One task sends, so that requests of many callers
+//! share datagrams; one receives.
 
-use std::collections::HashMap;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::net::UdpSocket;
-use tokio::sync::{Semaphore, oneshot};
-use tokio::time::timeout;
-use wire::datagram::{self, Datagram, Grant, Header, Kind, MAX_DATAGRAM_BYTES, Reply, Status};
+use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use wire::datagram::{
+    self, Datagram, ENTRY_BYTES, Grant, HEADER_BYTES, Header, Kind, MAX_DATAGRAM_BYTES, Reply,
+    Status,
+};
+use wire::mac::{Key, Signer};
 use wire::{ClientId, Epoch, Lane, LogId, Position, RequestId};
 
-use crate::limits::{GRANT_TIMEOUT_MAX, REQUESTS_WAITING};
-use crate::logic::backoff::Backoff;
+use crate::limits::{GRANT_LANES_MAX, GRANT_TIMEOUT_MAX, REQUESTS_WAITING};
+use crate::logic::pack::{Asks, Packed};
+use crate::net::datagrams::{Buffer, Datagrams};
 use crate::net::jitter;
 use crate::stats::Counters;
-use crate::{Error, Result};
+use crate::{Error, Options, Result};
 
-/// Lane of grant requests: the granter has one under way at a time.
-pub(crate) const GRANTS: Lane = Lane(0);
-
-/// Lane of questions for the tails.
-const TAILS: Lane = Lane(1);
+/// Lane of questions for the tails, behind those of grants.
+const TAILS: Lane = Lane(GRANT_LANES_MAX);
 
 /// An answer of the sequencer.
 #[derive(Debug, Clone, Copy)]
@@ -39,49 +41,49 @@ pub(crate) struct Told {
     pub(crate) durable: Option<Position>,
 }
 
-type Waiting = HashMap<(Lane, RequestId), oneshot::Sender<Told>>;
+type Waiting = Asks<oneshot::Sender<Told>>;
 
 /// The sequencer, as a client sees it.
 #[derive(Debug)]
 pub(crate) struct Sequencer {
-    socket: UdpSocket,
-    address: SocketAddr,
+    socket: Datagrams,
     log: LogId,
     client: ClientId,
+    key: Option<Key>,
+    per_datagram: usize,
     resend_after: Duration,
+    opened: Instant,
     next_request: AtomicU64,
     slots: Semaphore,
     waiting: Mutex<Waiting>,
+    asked: Notify,
+    /// Whether the newest answer failed the check of the key.
+    wrong_key: AtomicBool,
     counters: Arc<Counters>,
 }
 
 impl Sequencer {
     pub(crate) async fn open(
-        address: SocketAddr,
+        options: &Options,
         log: LogId,
         client: ClientId,
-        resend_after: Duration,
         counters: Arc<Counters>,
     ) -> Result<Self> {
-        let any: SocketAddr = match address {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
-        let io = |source| Error::Io {
-            what: "opening a UDP socket",
-            source,
-        };
-        let socket = UdpSocket::bind(any).await.map_err(io)?;
-        socket.connect(address).await.map_err(io)?;
+        let resend_after = options.grant_timeout;
+        let most = GRANT_TIMEOUT_MAX.max(resend_after);
         Ok(Self {
-            socket,
-            address,
+            socket: Datagrams::open(options.membership.sequencer).await?,
             log,
             client,
+            key: options.key.clone(),
+            per_datagram: options.requests_per_datagram,
             resend_after,
+            opened: Instant::now(),
             next_request: AtomicU64::new(1),
             slots: Semaphore::new(REQUESTS_WAITING),
-            waiting: Mutex::new(HashMap::new()),
+            waiting: Mutex::new(Asks::new((resend_after, most))),
+            asked: Notify::new(),
+            wrong_key: AtomicBool::new(false),
             counters,
         })
     }
@@ -91,15 +93,10 @@ impl Sequencer {
         RequestId(self.next_request.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Asks for a token until an answer comes. The same `request` may be asked for again. `silent` is
-    /// called when there is none for long.
-    pub(crate) async fn grant(
-        &self,
-        request: RequestId,
-        count: u32,
-        silent: impl FnOnce(),
-    ) -> Result<Told> {
-        let mut told = pin!(self.ask(Kind::Grant, Grant::new(GRANTS, request, count)));
+    /// Asks for a token until an answer comes. The same request may be asked for again. `silent` is called
+    /// when there is none for long.
+    pub(crate) async fn grant(&self, grant: Grant, silent: impl FnOnce()) -> Result<Told> {
+        let mut told = pin!(self.ask(Kind::Grant, grant));
         match timeout(self.resend_after.saturating_mul(2), &mut told).await {
             Ok(told) => told,
             Err(_) => {
@@ -113,54 +110,101 @@ impl Sequencer {
     pub(crate) async fn tails(&self, limit: Duration) -> Result<Told> {
         let question = Grant::new(TAILS, self.next_request(), 0);
         let told = timeout(limit, self.ask(Kind::Tail, question)).await;
-        told.unwrap_or_else(|_| Err(self.unavailable("no answer")))
+        told.unwrap_or_else(|_| Err(self.silent()))
     }
 
     pub(crate) fn unavailable(&self, reason: impl Into<String>) -> Error {
         Error::Unavailable {
             what: "sequencer",
-            address: self.address,
+            address: self.socket.address(),
             reason: reason.into(),
         }
     }
 
+    /// The error of a sequencer that gives no answer, or none that counts.
+    pub(crate) fn silent(&self) -> Error {
+        let wrong = self.wrong_key.load(Ordering::Relaxed);
+        self.unavailable(match (wrong, &self.key) {
+            (true, _) => "its answers fail the key check: it has another key, or none",
+            (false, Some(_)) => "no answer, to requests that are signed with our key",
+            (false, None) => "no answer; if it has a key file, it needs requests that are signed",
+        })
+    }
+
     async fn ask(&self, kind: Kind, grant: Grant) -> Result<Told> {
         let _slot = self.slots.acquire().await.map_err(|_| Error::Closed)?;
-        let mut bytes = [0; MAX_DATAGRAM_BYTES];
-        let header = Header::request(kind, self.log, self.client, 1);
-        let len = datagram::write(header, &[grant], &mut bytes)?;
-        let datagram = bytes.get(..len).unwrap_or(&[]);
-        let (answer, mut told) = oneshot::channel();
-        let key = (grant.lane, grant.request);
-        self.waiting().insert(key, answer);
-        let _forget = Forget { of: self, key };
-        let most = GRANT_TIMEOUT_MAX.max(self.resend_after);
-        let mut pauses = Backoff::new((self.resend_after, most));
+        let (answer, told) = oneshot::channel();
+        let now = self.opened.elapsed();
+        self.waiting().add(kind, grant, now, answer);
+        let _forget = Forget { of: self, grant };
+        self.asked.notify_one();
+        told.await.map_err(|_| Error::Closed)
+    }
+
+    /// Sends requests, for ever.
+    pub(crate) async fn send(&self) {
+        let mut signer = self.key.as_ref().map(Key::signer);
         loop {
-            // A send fails when an earlier one met a closed port: as good as lost.
-            let _ = self.socket.send(datagram).await;
-            // The first copy waits for all of its time: a jitter below it would double the load.
-            let wait = pauses.pause(jitter()).max(self.resend_after);
-            match timeout(wait, &mut told).await {
-                Ok(told) => return told.map_err(|_| Error::Closed),
-                Err(_) => self.counters.requests_resent.add(1),
+            // Who else is about to ask comes along in the same datagrams.
+            yield_now().await;
+            let now = self.opened.elapsed();
+            let packed = self.waiting().take_due(now, jitter(), self.per_datagram);
+            self.send_packed(&packed, signer.as_mut()).await;
+            let next = self.waiting().next_due();
+            let due = async {
+                match next {
+                    Some(due) => sleep_until(self.opened + due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.asked.notified() => {}
+                () = due => {}
             }
+        }
+    }
+
+    async fn send_packed(&self, packed: &Packed, mut signer: Option<&mut Signer>) {
+        self.counters.requests_resent.add(packed.repeated);
+        self.counters
+            .datagrams_sent
+            .add(packed.datagrams.len() as u64);
+        for run in packed.datagrams.chunk_by(|one, next| one.0 == next.0) {
+            let mut bytes = Vec::with_capacity(run.len() * MAX_DATAGRAM_BYTES);
+            for (kind, entries) in run {
+                let at = bytes.len();
+                bytes.resize(at + HEADER_BYTES + entries.len() * ENTRY_BYTES, 0);
+                let header = Header::request(*kind, self.log, self.client, entries.len());
+                let place = bytes.get_mut(at..).unwrap_or_default();
+                // They are written into as many bytes as they take.
+                let _ = datagram::write(header, entries, place);
+                if let Some(signer) = &mut signer {
+                    signer.sign(place);
+                }
+            }
+            let entries = run.first().map_or(0, |(_, entries)| entries.len());
+            self.socket
+                .send(&bytes, HEADER_BYTES + entries * ENTRY_BYTES)
+                .await;
         }
     }
 
     /// Receives answers, for ever.
     pub(crate) async fn receive(&self) {
-        // One byte more than the longest datagram: a longer one shows as too long.
-        let mut bytes = [0; MAX_DATAGRAM_BYTES + 1];
+        let mut signer = self.key.as_ref().map(Key::signer);
+        let mut buffer = Buffer::default();
+        let mut take = |bytes: &[u8]| {
+            if signer.as_mut().is_some_and(|signer| !signer.verify(bytes)) {
+                self.wrong_key.store(true, Ordering::Relaxed);
+                self.counters.wrong_macs.add(1);
+            } else if !self.accept(bytes) {
+                self.counters.datagrams_ignored.add(1);
+            }
+        };
         loop {
-            match self.socket.recv(&mut bytes).await {
-                Ok(len) => {
-                    if !self.accept(bytes.get(..len).unwrap_or(&[])) {
-                        self.counters.datagrams_ignored.add(1);
-                    }
-                }
+            if self.socket.receive(&mut buffer, &mut take).await.is_err() {
                 // The port was closed when a request came: the next copy will find it open, or not.
-                Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+                sleep(Duration::from_millis(1)).await;
             }
         }
     }
@@ -174,6 +218,7 @@ impl Sequencer {
         if !ours || !matches!(datagram.kind, Kind::Grant | Kind::Tail) {
             return false;
         }
+        self.wrong_key.store(false, Ordering::Relaxed);
         let mut sound = true;
         for reply in datagram.entries::<Reply>() {
             sound &= reply.is_ok_and(|reply| self.deliver(header.epoch, &reply));
@@ -192,7 +237,7 @@ impl Sequencer {
             count: reply.count,
             durable: reply.durable(),
         };
-        let waiter = self.waiting().remove(&(reply.lane, reply.request));
+        let waiter = self.waiting().remove(reply.lane, reply.request);
         waiter.is_some_and(|waiter| waiter.send(told).is_ok())
     }
 
@@ -204,11 +249,12 @@ impl Sequencer {
 /// Forgets a request when its asker goes away, answered or not.
 struct Forget<'a> {
     of: &'a Sequencer,
-    key: (Lane, RequestId),
+    grant: Grant,
 }
 
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
-        self.of.waiting().remove(&self.key);
+        let (lane, request) = (self.grant.lane, self.grant.request);
+        self.of.waiting().remove(lane, request);
     }
 }

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use tokio::net::UdpSocket;
 use wire::datagram::{self, Datagram, Grant, Header, Kind, Reply, Status};
-use wire::{ClientId, Epoch, LogId, Position, RequestId};
+use wire::mac::Key;
+use wire::{ClientId, Epoch, Lane, LogId, Position, RequestId};
 
 use super::FakeWriter;
 
@@ -38,6 +39,12 @@ pub struct State {
     pub durable_known: bool,
     /// Every grant request that came, as (request, count).
     pub requests: Vec<(RequestId, u32)>,
+    /// Every datagram that came: its kind and the lanes and numbers of its requests.
+    pub datagrams: Vec<(Kind, Vec<(Lane, RequestId)>)>,
+    /// Datagrams that are lost next.
+    pub lose: usize,
+    /// Requests that it did not sign are dropped, and answers are signed.
+    pub key: Option<Key>,
     remembered: HashMap<(ClientId, RequestId), (Position, u32)>,
 }
 
@@ -58,6 +65,9 @@ impl FakeSequencer {
             silent: false,
             durable_known: true,
             requests: Vec::new(),
+            datagrams: Vec::new(),
+            lose: 0,
+            key: None,
             remembered: HashMap::new(),
         }));
         let of = state.clone();
@@ -90,11 +100,21 @@ impl FakeSequencer {
 }
 
 impl State {
+    /// The answers to one datagram: as many entries as it has, in their order.
     fn answers(&mut self, log: LogId, writer: &FakeWriter, bytes: &[u8]) -> Vec<Vec<u8>> {
+        if self.key.as_ref().is_some_and(|key| !key.verify(bytes)) {
+            return Vec::new();
+        }
         let datagram = Datagram::parse(bytes, log).expect("a valid datagram");
         let header = datagram.header;
-        let mut entries = datagram.entries::<Grant>();
-        let grant = entries.next().expect("one entry").expect("valid");
+        let grants: Result<Vec<Grant>, _> = datagram.entries().collect();
+        let grants = grants.expect("valid");
+        let numbers = grants.iter().map(|grant| (grant.lane, grant.request));
+        self.datagrams.push((datagram.kind, numbers.collect()));
+        if self.lose > 0 {
+            self.lose -= 1;
+            return Vec::new();
+        }
         if self.silent {
             return Vec::new();
         }
@@ -103,60 +123,86 @@ impl State {
             .then(|| writer.durable(Position(self.next)));
         if datagram.kind == Kind::Tail {
             let tail = Position(self.next);
-            let reply = Reply::new(grant.request, grant.lane, Status::Ok, tail, 0);
-            return vec![self.encode(&header, reply.with_durable(durable))];
+            let told = |grant: &Grant| {
+                let reply = Reply::new(grant.request, grant.lane, Status::Ok, tail, 0);
+                reply.with_durable(durable)
+            };
+            let replies: Vec<Reply> = grants.iter().map(told).collect();
+            return vec![self.encode(&header, &replies)];
         }
+        if let [grant] = grants[..] {
+            return self.scripted(&header, grant);
+        }
+        let right = |grant: &Grant| self.right(header.client, grant);
+        let replies: Vec<Reply> = grants.iter().map(right).collect();
+        vec![self.encode(&header, &replies)]
+    }
+
+    /// The token of a request, the same again if it is repeated.
+    fn right(&mut self, client: ClientId, grant: &Grant) -> Reply {
         self.requests.push((grant.request, grant.count));
+        let remembered = self.remembered.entry((client, grant.request));
+        let (first, count) = *remembered.or_insert_with(|| {
+            let first = Position(self.next);
+            self.next += u64::from(grant.count);
+            (first, grant.count)
+        });
+        Reply::new(grant.request, grant.lane, Status::Ok, first, count)
+    }
+
+    /// Answers a single request as the script says.
+    fn scripted(&mut self, header: &Header, grant: Grant) -> Vec<Vec<u8>> {
         let answer = self.script.pop_front();
-        if let Some(Answer::Status(status)) = answer {
-            let tail = Position(self.next);
-            let reply = Reply::new(grant.request, grant.lane, status, tail, 0);
-            return vec![self.encode(&header, reply)];
+        let refused = match answer {
+            Some(Answer::Status(status)) => Some(status),
+            _ => None,
+        };
+        if refused.is_some() || answer == Some(Answer::LoseRequest) {
+            self.requests.push((grant.request, grant.count));
+            let refuse = |status| {
+                let tail = Position(self.next);
+                let reply = Reply::new(grant.request, grant.lane, status, tail, 0);
+                self.encode(header, &[reply])
+            };
+            return refused.map(refuse).into_iter().collect();
         }
-        if answer == Some(Answer::LoseRequest) {
-            return Vec::new();
-        }
-        let (first, count) = *self
-            .remembered
-            .entry((header.client, grant.request))
-            .or_insert_with(|| {
-                let first = Position(self.next);
-                self.next += u64::from(grant.count);
-                (first, grant.count)
-            });
-        let right = Reply::new(grant.request, grant.lane, Status::Ok, first, count);
-        let reply = self.encode(&header, right);
+        let right = self.right(header.client, &grant);
+        let (first, count) = (right.first, right.count);
+        let reply = self.encode(header, &[right]);
         match answer {
             Some(Answer::LoseReply) => Vec::new(),
             Some(Answer::Twice) => vec![reply.clone(), reply],
             Some(Answer::LateReply) => {
                 let old = RequestId(grant.request.0.wrapping_sub(1));
                 let late = Reply::new(old, grant.lane, Status::Ok, Position(4000), count);
-                vec![self.encode(&header, late), reply]
+                vec![self.encode(header, &[late]), reply]
             }
             Some(Answer::Noise) => {
-                let mut other = header;
+                let mut other = *header;
                 other.client.0 ^= 1;
                 let misled =
                     Reply::new(grant.request, grant.lane, Status::Ok, Position(5000), count);
                 vec![
                     b"noise".to_vec(),
                     reply[..reply.len() - 1].to_vec(),
-                    self.encode(&other, misled),
+                    self.encode(&other, &[misled]),
                     reply,
                 ]
             }
             Some(Answer::Fewer) => {
                 let fewer = Reply::new(grant.request, grant.lane, Status::Ok, first, count - 1);
-                vec![self.encode(&header, fewer)]
+                vec![self.encode(header, &[fewer])]
             }
             _ => vec![reply],
         }
     }
 
-    fn encode(&self, request: &Header, reply: Reply) -> Vec<u8> {
+    fn encode(&self, request: &Header, replies: &[Reply]) -> Vec<u8> {
         let mut out = [0; datagram::MAX_DATAGRAM_BYTES];
-        let len = datagram::write(request.reply(self.epoch), &[reply], &mut out).expect("fits");
+        let len = datagram::write(request.reply(self.epoch), replies, &mut out).expect("fits");
+        if let Some(key) = &self.key {
+            key.sign(&mut out[..len]);
+        }
         out[..len].to_vec()
     }
 }

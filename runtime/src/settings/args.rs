@@ -22,6 +22,9 @@ pub struct CommonArgs {
     /// URL of the object store that holds the log: file:///, s3://, gs:// or az://
     #[arg(long, global = true, help_heading = COMMON, value_name = "URL")]
     pub store: Option<String>,
+    /// File with the key of the log; datagrams to and from the sequencer are signed and checked with it
+    #[arg(long, global = true, help_heading = COMMON, value_name = "FILE")]
+    pub key_file: Option<String>,
     /// Changes any setting; may be given more than once, and is stronger than everything else
     #[arg(long, global = true, help_heading = COMMON, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
@@ -50,6 +53,9 @@ impl CommonArgs {
     ) -> Result<(), SettingsError> {
         if let Some(store) = &self.store {
             layers.set("store", store, "--store")?;
+        }
+        if let Some(file) = &self.key_file {
+            layers.set("membership.key_file", file, "--key-file")?;
         }
         for (key, value) in flags {
             layers.set(key, value, "argument")?;

@@ -75,6 +75,7 @@ store = \"s3://my-bucket/my-log\"
 
 [membership]
 sequencer = \"10.0.0.1:7400\"
+key_file = \"/etc/stripelog.key\"
 writers = [
   { address = \"10.0.0.2:7500\", stripes = \"0-15\" },
   { address = \"10.0.0.3:7500\", stripes = \"16-31\" },

@@ -44,6 +44,22 @@ pub enum SettingsError {
         /// What is allowed.
         allowed: String,
     },
+    /// The key file is not there, cannot be read, has no key in it, or can be read by everybody.
+    #[error("bad key file: {why} file={file}")]
+    KeyFile {
+        /// Path of the file.
+        file: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A variable of the environment that is almost the one of a setting.
+    #[error("environment variable {got} is none of ours; meant: {meant}")]
+    Variable {
+        /// The name that is set.
+        got: String,
+        /// The name of the setting.
+        meant: String,
+    },
     /// An override that has no `=` in it.
     #[error("bad argument --set {value}; allowed: section.key=value")]
     Override {

@@ -93,6 +93,12 @@ pub static KEYS: &[Key] = &[
         "TCP addresses at which everybody reaches the stripe-writers, and the stripes that each one owns",
     ),
     other(
+        "membership.key_file",
+        Kind::OptionalFile,
+        "",
+        "file with the key of the log, as `stripelog key` writes it: datagrams to and from the sequencer are signed and checked with it; the same key everywhere; empty: none",
+    ),
+    other(
         "sequencer.listen",
         Kind::Address,
         "127.0.0.1:7400",
@@ -109,7 +115,7 @@ pub static KEYS: &[Key] = &[
         "sequencer.cores",
         Kind::Cores,
         "",
-        "cores to pin the shards to, in order, and then the checkpoint thread; empty: nothing is pinned",
+        "cores to pin the shards to, in order, and then the checkpoint thread: one a shard, or one more; empty: nothing is pinned",
     ),
     other(
         "sequencer.backend",
@@ -248,7 +254,7 @@ pub static KEYS: &[Key] = &[
         (1, HOUR_MS),
         "30000",
         "ms",
-        "an append that has no answer after so long ends with an unknown outcome",
+        "an append that is not acknowledged after so long ends, with an outcome that is unknown if any of it was sent",
     ),
     count(
         "client.grant_timeout_ms",
@@ -270,6 +276,20 @@ pub static KEYS: &[Key] = &[
         "64",
         "MiB",
         "most records that wait for an acknowledgement; more make append wait",
+    ),
+    count(
+        "client.requests_per_datagram",
+        (1, MAX_ENTRIES as u64),
+        "29",
+        "requests",
+        "most requests in one datagram; 29 fit paths with an MTU of 1,500, 28 those with 1,400",
+    ),
+    count(
+        "client.grant_lanes",
+        (1, 32),
+        "1",
+        "lanes",
+        "grants that a client asks for at once; with more than one, appends under way at the same time may be ordered in any way",
     ),
 ];
 

@@ -20,6 +20,8 @@ pub enum Kind {
     Cores,
     /// Stripe-writers with the stripes that they own.
     Writers,
+    /// Name of a file, or nothing.
+    OptionalFile,
 }
 
 impl Kind {
@@ -38,6 +40,7 @@ impl Kind {
             Self::Writers => "ADDRESS=FIRST-LAST with commas between, every stripe once; \
                               FIRST-LAST may be left out for a single writer"
                 .to_owned(),
+            Self::OptionalFile => "the name of a file, or an empty text".to_owned(),
         }
     }
 

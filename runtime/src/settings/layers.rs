@@ -41,6 +41,15 @@ impl Layers {
         &mut self,
         variables: Option<Map<String, String>>,
     ) -> Result<(), SettingsError> {
+        match &variables {
+            Some(variables) => refuse_almost(variables.keys().map(String::as_str))?,
+            None => {
+                let names: Vec<String> = std::env::vars_os()
+                    .filter_map(|(name, _)| name.into_string().ok())
+                    .collect();
+                refuse_almost(names.iter().map(String::as_str))?;
+            }
+        }
         let source = Environment::with_prefix("STRIPELOG")
             .prefix_separator("__")
             .separator("__")
@@ -49,10 +58,7 @@ impl Layers {
             file: "environment".to_owned(),
             why: syntax(&error.to_string()),
         })?;
-        let variable = |key: &str| {
-            let name = key.to_uppercase().replace('.', "__");
-            format!("environment variable STRIPELOG__{name}")
-        };
+        let variable = |key: &str| format!("environment variable {}", variable_of(key));
         self.tree("", values, &variable)
     }
 
@@ -93,6 +99,34 @@ impl Layers {
         }
         Ok(())
     }
+}
+
+/// Refuses names that would be those of a setting if their underscores were doubled: who sets one means
+/// the setting, which would go unnoticed. Others are left alone, since where programs are run as services
+/// of the name `stripelog` there are variables such as `STRIPELOG_SERVICE_HOST`.
+fn refuse_almost<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), SettingsError> {
+    for got in names {
+        let Some(rest) = got.strip_prefix("STRIPELOG_") else {
+            continue;
+        };
+        let is_meant = |key: &&keys::Key| {
+            let mut name = key.name.replace('.', "_");
+            name.make_ascii_uppercase();
+            rest == name
+        };
+        if let Some(key) = keys::KEYS.iter().find(is_meant) {
+            return Err(SettingsError::Variable {
+                got: got.to_owned(),
+                meant: variable_of(key.name),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn variable_of(key: &str) -> String {
+    let name = key.to_uppercase().replace('.', "__");
+    format!("STRIPELOG__{name}")
 }
 
 fn is_section(name: &str) -> bool {

@@ -8,6 +8,7 @@
 mod args;
 mod describe;
 mod error;
+mod key_file;
 mod keys;
 mod kind;
 mod layers;

@@ -1,6 +1,7 @@
 //! From texts to typed values.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use catalog::Writer;
@@ -59,6 +60,16 @@ impl Reader {
         self.read(name, |_, text| match text.trim() {
             "" => Some(None),
             text => kind::address(text).map(Some),
+        })
+    }
+
+    pub(super) fn optional_file(
+        &self,
+        name: &'static str,
+    ) -> Result<Option<PathBuf>, SettingsError> {
+        self.read(name, |_, text| {
+            let file = Some(PathBuf::from(text)).filter(|_| !text.is_empty());
+            (!text.chars().any(char::is_control)).then_some(file)
         })
     }
 

@@ -241,6 +241,23 @@ fn later_sources_are_stronger() {
 }
 
 #[test]
+fn a_variable_with_too_few_underscores_is_an_error_that_tells_the_right_one() {
+    for (got, meant) in [
+        ("STRIPELOG_STORE", "STRIPELOG__STORE"),
+        ("STRIPELOG_WRITER_LINGER_MS", "STRIPELOG__WRITER__LINGER_MS"),
+    ] {
+        let text = environment(&[(got, "1")]).expect_err(got).to_string();
+        assert_eq!(
+            text,
+            format!("environment variable {got} is none of ours; meant: {meant}")
+        );
+    }
+    // What a cluster sets for a service of that name, and what is ours.
+    let others = [("STRIPELOG_SERVICE_HOST", "1"), ("STRIPELOG_CONFIG", "1")];
+    assert!(environment(&others).is_ok());
+}
+
+#[test]
 fn an_empty_name_of_the_file_is_none() {
     let file = |given: &[&str]| {
         Program::try_parse_from(given)

@@ -1,11 +1,13 @@
 //! Settings as programs use them.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use catalog::{Membership, Writer};
+use wire::mac::Key;
 
+use super::key_file;
 use super::layers::Layers;
 use super::reader::Reader;
 use super::sequencer::SequencerSettings;
@@ -20,6 +22,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// Where the processes of the log are.
     pub membership: Membership,
+    /// File with the key of the log, if it has one; see [`Settings::key`].
+    pub key_file: Option<PathBuf>,
     /// The sequencer.
     pub sequencer: SequencerSettings,
     /// The stripe-writer.
@@ -69,6 +73,10 @@ pub struct ClientSettings {
     pub max_batch_bytes: usize,
     /// Most bytes of records without an acknowledgement.
     pub max_in_flight_bytes: usize,
+    /// Most requests in one datagram to the sequencer.
+    pub requests_per_datagram: usize,
+    /// Grants that are asked for at once.
+    pub grant_lanes: u32,
 }
 
 impl Settings {
@@ -136,6 +144,14 @@ impl Settings {
         })
     }
 
+    /// The key of the log, read from its file, if there is one.
+    ///
+    /// # Errors
+    /// [`SettingsError::KeyFile`].
+    pub fn key(&self) -> Result<Option<Key>, SettingsError> {
+        self.key_file.as_deref().map(key_file::read).transpose()
+    }
+
     pub(super) fn checked(layers: Layers) -> Result<Self, SettingsError> {
         let reader = Reader(layers);
         Ok(Self {
@@ -148,6 +164,7 @@ impl Settings {
                 sequencer: reader.address("membership.sequencer")?,
                 writers: reader.writers("membership.writers")?,
             },
+            key_file: reader.optional_file("membership.key_file")?,
             sequencer: SequencerSettings::read(&reader)?,
             writer: WriterSettings::read(&reader)?,
             client: ClientSettings::read(&reader)?,
@@ -177,6 +194,8 @@ impl ClientSettings {
             grant_timeout: reader.millis("client.grant_timeout_ms")?,
             max_batch_bytes: reader.size("client.max_batch_bytes")?,
             max_in_flight_bytes: reader.mebibytes("client.max_in_flight_mib")?,
+            requests_per_datagram: reader.size("client.requests_per_datagram")?,
+            grant_lanes: reader.small("client.grant_lanes")?,
         })
     }
 }

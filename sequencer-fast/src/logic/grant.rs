@@ -1,14 +1,14 @@
 //! The first pass over a batch: every plain grant request is decided and answered.
 
 use wire::Position;
-use wire::datagram::place::{self, Answer, Ask, Facts};
+use wire::datagram::place::{self, Answer, Ask, Entry, Facts};
 use wire::datagram::{Kind, Status};
 use wire::limits::{MAX_GRANT, MAX_POSITION};
 
 use super::batch::Batch;
 use super::counter::Counter;
 use super::counters::{FORGED, LIMITED, STALE};
-use super::memory::{Known, Recall};
+use super::memory::{Group, Known, Recall};
 use super::packets::{Packets, Peer, retain};
 use super::shard::Shard;
 
@@ -84,8 +84,8 @@ impl<P: Peer, C: Counter> Shard<P, C> {
         facts: Facts,
         datagram: &mut [u8],
     ) -> Result<(), Reason> {
-        let mut waits = false;
-        for entry in place::entries_mut(datagram) {
+        let (mut rest, mut waits) = (place::entries_mut(datagram), false);
+        while let Some((entry, behind)) = self.grant_plain(batch, facts, rest).split_first_mut() {
             match self.decide_request(batch, facts, Ask::read(entry), &mut waits) {
                 Decision::Token(first, count) => Answer::token(first, count).write(entry),
                 Decision::Refused(status) => {
@@ -97,9 +97,58 @@ impl<P: Peer, C: Counter> Shard<P, C> {
                     return Err(STALE);
                 }
             }
+            rest = behind;
         }
         place::turn(datagram, self.reign.epoch());
         Ok(())
+    }
+
+    /// Grants requests up to the first that is not simply granted: one that is repeated, out of bounds, or
+    /// above the reservation. Returns what is left. This is where the time of a sequencer goes.
+    fn grant_plain<'a>(
+        &mut self,
+        batch: &mut Batch,
+        facts: Facts,
+        mut entries: &'a mut [Entry],
+    ) -> &'a mut [Entry] {
+        let (start, mut end, number) = (batch.end(), batch.end(), batch.number);
+        let limit = batch.reservation.0.min(MAX_POSITION);
+        let total = entries.len();
+        'blocks: while let Some(first) = entries.first() {
+            let (group, _) = Group::of(Ask::read(first).lane);
+            let Some(lanes) = self.memory.block(facts.client, group) else {
+                break;
+            };
+            let mut done = 0;
+            for entry in entries.iter_mut() {
+                let ask = Ask::read(entry);
+                let (of, index) = Group::of(ask.lane);
+                let Some(known) = lanes.get_mut(index).filter(|_| of == group) else {
+                    break;
+                };
+                let next = end.saturating_add(u64::from(ask.count));
+                let plain = ask.request > known.request
+                    && ask.count.wrapping_sub(1) < MAX_GRANT
+                    && next <= limit;
+                if !plain {
+                    entries = entries.get_mut(done..).unwrap_or_default();
+                    break 'blocks;
+                }
+                *known = Known {
+                    request: ask.request,
+                    first: Position(end),
+                    count: ask.count,
+                    batch: number,
+                };
+                Answer::grant(entry, Position(end));
+                end = next;
+                done += 1;
+            }
+            entries = entries.get_mut(done..).unwrap_or_default();
+        }
+        batch.sum += end - start;
+        batch.fresh += (total - entries.len()) as u64;
+        entries
     }
 
     /// A datagram is dropped as a whole, but the tokens of its other requests stay remembered, should they
@@ -123,16 +172,17 @@ impl<P: Peer, C: Counter> Shard<P, C> {
         if ask.count == 0 || ask.count > MAX_GRANT {
             return Decision::Refused(Status::Invalid);
         }
+        let Some(known) = self.memory.room(facts.client, ask.lane) else {
+            return Decision::Refused(Status::Busy);
+        };
         // [S-6]
-        if let Some(known) = self.memory.get(facts.client, ask.lane) {
-            match known.recall(ask.request) {
-                Recall::Token(first, count) => {
-                    self.counters.retries.add(1);
-                    return Decision::Token(first, count);
-                }
-                Recall::Stale => return Decision::Stale,
-                Recall::New => {}
+        match known.recall(ask.request) {
+            Recall::New => {}
+            Recall::Token(first, count) => {
+                self.counters.retries.add(1);
+                return Decision::Token(first, count);
             }
+            Recall::Stale => return Decision::Stale,
         }
         let (first, count) = (batch.end(), u64::from(ask.count));
         if first.saturating_add(count) > MAX_POSITION {
@@ -147,18 +197,14 @@ impl<P: Peer, C: Counter> Shard<P, C> {
             batch.holds += facts.count;
             *waits = true;
         }
-        let token = Known {
+        *known = Known {
             request: ask.request,
             first: Position(first),
             count: ask.count,
             batch: batch.number,
         };
-        let Some(known) = self.memory.room(facts.client, ask.lane) else {
-            return Decision::Refused(Status::Busy);
-        };
-        *known = token;
         batch.sum += count;
         batch.fresh += 1;
-        Decision::Token(token.first, token.count)
+        Decision::Token(Position(first), ask.count)
     }
 }

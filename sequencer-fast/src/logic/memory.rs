@@ -37,6 +37,7 @@ pub(crate) enum Recall {
 
 impl Known {
     /// Looks a request of the lane up.
+    #[inline]
     pub(crate) fn recall(&self, request: RequestId) -> Recall {
         match request.cmp(&self.request) {
             Ordering::Less => Recall::Stale,
@@ -46,17 +47,41 @@ impl Known {
     }
 }
 
-/// Whose lanes a block has: the client, and the lane divided by [`BLOCK_LANES`].
+/// Neighbouring lanes that are remembered together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Group(u32);
+
+impl Group {
+    /// The group of a lane, and the index of the lane in it.
+    #[inline]
+    pub(crate) fn of(lane: Lane) -> (Self, usize) {
+        const LANES: u32 = 32;
+        const _: () = assert!(LANES as usize == BLOCK_LANES);
+        let index = usize::try_from(lane.0 % LANES).unwrap_or_default();
+        (Self(lane.0 / LANES), index)
+    }
+}
+
+/// What is known of the lanes of a group.
+pub(crate) type Lanes = [Known; BLOCK_LANES];
+
+/// Whose lanes a block has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Owner {
     client: ClientId,
-    group: u32,
+    group: Group,
 }
+
+/// No lane is in this group: it is above those that lanes divide into.
+const NOBODY: Owner = Owner {
+    client: ClientId(0),
+    group: Group(u32::MAX),
+};
 
 #[derive(Debug, Clone)]
 struct Block {
     owner: Owner,
-    lanes: [Known; BLOCK_LANES],
+    lanes: Lanes,
 }
 
 /// Bounded map from lanes to their last request.
@@ -66,8 +91,8 @@ pub(crate) struct Memory {
     blocks: Vec<Block>,
     oldest: usize,
     bound: usize,
-    /// The block that was looked up last.
-    last: Option<(Owner, usize)>,
+    /// The block that was looked up last; at first one that is not there.
+    last: (Owner, usize),
 }
 
 impl Memory {
@@ -79,31 +104,44 @@ impl Memory {
             blocks: Vec::with_capacity(bound),
             oldest: 0,
             bound,
-            last: None,
+            last: (NOBODY, usize::MAX),
         }
     }
 
     /// What is known of a lane.
     pub(crate) fn get(&mut self, client: ClientId, lane: Lane) -> Option<&mut Known> {
-        let (owner, index) = split(client, lane);
+        let (group, index) = Group::of(lane);
+        let owner = Owner { client, group };
         let place = match self.last {
-            Some((last, place)) if last == owner => place,
-            _ => {
-                let place = *self.places.get(&owner)?;
-                self.last = Some((owner, place));
-                place
-            }
+            (last, place) if last == owner => place,
+            _ => *self.places.get(&owner)?,
         };
         self.blocks.get_mut(place)?.lanes.get_mut(index)
     }
 
     /// What is known of a lane, with room for it made if there was none.
     pub(crate) fn room(&mut self, client: ClientId, lane: Lane) -> Option<&mut Known> {
-        let (owner, _) = split(client, lane);
-        if self.last.is_none_or(|(last, _)| last != owner) && !self.places.contains_key(&owner) {
-            self.add(owner);
+        let (group, index) = Group::of(lane);
+        self.block(client, group)?.get_mut(index)
+    }
+
+    /// What is known of the lanes of a group, with room for them made if there was none.
+    #[inline]
+    pub(crate) fn block(&mut self, client: ClientId, group: Group) -> Option<&mut Lanes> {
+        let owner = Owner { client, group };
+        if self.last.0 != owner {
+            self.turn_to(owner);
         }
-        self.get(client, lane)
+        let block = self.blocks.get_mut(self.last.1)?;
+        Some(&mut block.lanes)
+    }
+
+    #[inline]
+    fn turn_to(&mut self, owner: Owner) {
+        match self.places.get(&owner) {
+            Some(place) => self.last = (owner, *place),
+            None => self.add(owner),
+        }
     }
 
     /// Adds an empty block, in the place of the oldest one at the bound.
@@ -123,16 +161,8 @@ impl Memory {
             place
         };
         self.places.insert(owner, place);
-        self.last = Some((owner, place));
+        self.last = (owner, place);
     }
-}
-
-fn split(client: ClientId, lane: Lane) -> (Owner, usize) {
-    const LANES: u32 = 32;
-    const _: () = assert!(LANES as usize == BLOCK_LANES);
-    let group = lane.0 / LANES;
-    let index = usize::try_from(lane.0 % LANES).unwrap_or_default();
-    (Owner { client, group }, index)
 }
 
 /// A few multiplications with a secret seed: the map is bounded, so that collisions cost time, never

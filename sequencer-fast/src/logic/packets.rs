@@ -38,6 +38,7 @@ pub trait Outbox<P> {
 
 /// Keeps the datagrams of a packet for which `keep` says so, moved together at the front, and returns how
 /// many bytes they take.
+#[inline]
 pub(crate) fn retain<P: Copy>(
     packet: Packet<'_, P>,
     mut keep: impl FnMut(P, &mut [u8]) -> bool,

@@ -11,12 +11,14 @@ use tokio::time::MissedTickBehavior;
 use wire::datagram::{
     self, Datagram, Header, Kind, MAX_DATAGRAM_BYTES, MAX_ENTRIES, Reply, Report, Status,
 };
+use wire::mac::{Key, Signer};
 use wire::{ClientId, Position, RequestId};
 
-use crate::limits::{REPORT_HEARTBEAT, REPORT_INTERVAL};
+use crate::limits::{REPORT_HEARTBEAT, REPORT_INTERVAL, SILENCE_TOLD};
 use crate::logic::hole::HoleClock;
 use crate::shared::Shared;
 use crate::store;
+use crate::writer::Options;
 
 /// Tells the sequencer how far the stripes are. What it answers makes holes ripen.
 #[derive(Debug)]
@@ -29,20 +31,26 @@ pub(crate) struct Reporter {
     reported: Vec<Position>,
     reported_at: Duration,
     request: u64,
+    signer: Option<Signer>,
+    /// Answers that failed the check of the key.
+    wrong: u64,
+    heard_at: Duration,
+    /// Whether it has been told that there are no answers.
+    quiet: bool,
 }
 
 impl Reporter {
-    /// A reporter to the sequencer at `address`.
+    /// A reporter to the sequencer that the options name.
     ///
     /// # Errors
     /// What the system says about the socket.
     pub(crate) async fn new(
         shared: Arc<Shared>,
-        address: SocketAddr,
+        options: &Options,
         client: ClientId,
-        hole_timeout: Duration,
         ripe: watch::Sender<Position>,
     ) -> std::io::Result<Self> {
+        let address = options.sequencer;
         let any: SocketAddr = match address {
             SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
             SocketAddr::V6(_) => ([0_u16; 8], 0).into(),
@@ -53,11 +61,15 @@ impl Reporter {
             shared,
             socket,
             client,
-            clock: HoleClock::new(hole_timeout),
+            clock: HoleClock::new(options.hole_timeout),
             ripe,
             reported: Vec::new(),
             reported_at: Duration::ZERO,
             request: 0,
+            signer: options.key.as_ref().map(Key::signer),
+            wrong: 0,
+            heard_at: store::now(),
+            quiet: false,
         })
     }
 
@@ -80,6 +92,7 @@ impl Reporter {
 
     async fn tick(&mut self) {
         let now = store::now();
+        self.watch_silence(now);
         let full = self.shared.starved.load(Ordering::Acquire) > 0;
         if full && self.shared.puts_under_way() > 0 {
             self.clock.held_up(now);
@@ -120,14 +133,49 @@ impl Reporter {
                 self.client,
                 entries.len(),
             );
-            if let Ok(len) = datagram::write(header, entries, &mut buffer) {
+            if let Ok(len) = datagram::write(header, entries, &mut buffer)
+                && let Some(datagram) = buffer.get_mut(..len)
+            {
+                if let Some(signer) = &mut self.signer {
+                    signer.sign(datagram);
+                }
                 // A report that is lost is followed by another.
-                let _ = self.socket.send(buffer.get(..len).unwrap_or(&[])).await;
+                let _ = self.socket.send(datagram).await;
             }
         }
     }
 
+    /// Tells, once, that the sequencer does not answer.
+    fn watch_silence(&mut self, now: Duration) {
+        if self.quiet || now.saturating_sub(self.heard_at) < SILENCE_TOLD {
+            return;
+        }
+        self.quiet = true;
+        let key = match self.signer {
+            Some(_) => "this process has a key: it may be another than the sequencer's",
+            None => "this process has no key: a sequencer that has one does not answer",
+        };
+        tracing::warn!(wrong = self.wrong, key, "no answer from the sequencer");
+    }
+
+    /// Whether an answer is by somebody who has the key.
+    fn authentic(&mut self, bytes: &[u8]) -> bool {
+        let right = self.signer.as_mut().is_none_or(|s| s.verify(bytes));
+        if !right {
+            self.wrong += 1;
+            self.shared.metrics.wrong_mac();
+            // Seldom, since anybody can cause them.
+            if self.wrong.is_power_of_two() {
+                tracing::error!(count = self.wrong, "answers fail the key check");
+            }
+        }
+        right
+    }
+
     fn heard(&mut self, bytes: &[u8]) {
+        if !self.authentic(bytes) {
+            return;
+        }
         let Ok(datagram) = Datagram::parse(bytes, self.shared.log.id()) else {
             return;
         };
@@ -135,6 +183,8 @@ impl Reporter {
         if !header.is_reply() || datagram.kind != Kind::Report || header.client != self.client {
             return;
         }
+        self.heard_at = store::now();
+        self.quiet = false;
         let replies = datagram.entries::<Reply>().filter_map(Result::ok);
         let told = replies.filter(|reply| reply.status() == Ok(Status::Ok));
         if let Some(tail) = told.map(|reply| reply.first).max() {

@@ -65,8 +65,15 @@ impl Kind {
         }
     }
 
+    #[inline]
     pub(crate) fn from_code(code: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.code() == code)
+        match code {
+            1 => Some(Self::Grant),
+            2 => Some(Self::GrantAt),
+            3 => Some(Self::Tail),
+            4 => Some(Self::Report),
+            _ => None,
+        }
     }
 }
 

@@ -55,6 +55,10 @@ pub struct Answer {
     pub durable: Option<Position>,
 }
 
+const MAGIC_AT: usize = offset_of!(ArchivedHeader, magic);
+const VERSION_AT: usize = offset_of!(ArchivedHeader, version);
+const LOG_AT: usize = offset_of!(ArchivedHeader, log);
+
 const REQUEST: usize = offset_of!(ArchivedReply, request);
 const LANE: usize = offset_of!(ArchivedReply, lane);
 const COUNT: usize = offset_of!(ArchivedReply, count);
@@ -67,6 +71,8 @@ const _: () = assert!(offset_of!(ArchivedGrant, request) == REQUEST);
 const _: () = assert!(offset_of!(ArchivedGrant, lane) == LANE);
 const _: () = assert!(offset_of!(ArchivedGrant, count) == COUNT);
 const _: () = assert!(offset_of!(ArchivedGrant, expected_tail) == FIRST);
+// What a granted request sets to zero is the end of the entry.
+const _: () = assert!(DURABLE < STATUS && STATUS < DURABLE_KNOWN && FIRST < DURABLE);
 
 impl Facts {
     /// Checks the header of a datagram for `log`, and its length. Nothing of its entries has been looked
@@ -74,71 +80,89 @@ impl Facts {
     ///
     /// # Errors
     /// The first check that fails, by reason.
+    #[inline]
     pub fn check(bytes: &[u8], log: LogId) -> Result<Self, WireError> {
         let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else {
             let (got, need) = (bytes.len(), HEADER_BYTES);
             return Err(WireError::Short { got, need });
         };
-        let magic = u32::from_le_bytes(take(header, offset_of!(ArchivedHeader, magic)));
-        let [version] = take(header, offset_of!(ArchivedHeader, version));
-        let [kind] = take(header, offset_of!(ArchivedHeader, kind));
+        let [code] = take(header, offset_of!(ArchivedHeader, kind));
         let [count] = take(header, offset_of!(ArchivedHeader, count));
-        let got = LogId(take(header, offset_of!(ArchivedHeader, log)));
-        if magic != MAGIC {
-            let got = u64::from(magic);
-            return Err(WireError::Magic { got });
-        }
-        if version != VERSION {
-            let (got, supported) = (u32::from(version), u32::from(VERSION));
-            return Err(WireError::Version { got, supported });
-        }
-        if got != log {
-            let expected = log;
-            return Err(WireError::Log { got, expected });
-        }
-        let reply = kind & REPLY_BIT != 0;
-        let kind = Kind::from_code(kind & !REPLY_BIT).ok_or(WireError::Kind {
-            got: u32::from(kind),
-        })?;
         let client = u64::from_le_bytes(take(header, offset_of!(ArchivedHeader, client)));
-        let facts = Self {
-            kind,
-            reply,
-            count: usize::from(count),
-            client: ClientId(client),
+        let kind = Kind::from_code(code & !REPLY_BIT);
+        let count = usize::from(count);
+        let sound = take(header, MAGIC_AT) == MAGIC.to_le_bytes()
+            && take(header, VERSION_AT) == [VERSION]
+            && take(header, LOG_AT) == log.0
+            && bytes.len() == HEADER_BYTES + count * ENTRY_BYTES
+            && (1..=MAX_ENTRIES).contains(&count);
+        match kind {
+            Some(kind) if sound => Ok(Self {
+                kind,
+                reply: code & REPLY_BIT != 0,
+                count,
+                client: ClientId(client),
+            }),
+            _ => Err(reason(header, log, bytes.len())),
+        }
+    }
+}
+
+/// Which check a datagram fails that is not sound.
+#[cold]
+fn reason(header: &[u8; HEADER_BYTES], log: LogId, len: usize) -> WireError {
+    let magic = u32::from_le_bytes(take(header, MAGIC_AT));
+    let [version] = take(header, VERSION_AT);
+    let [code] = take(header, offset_of!(ArchivedHeader, kind));
+    let [count] = take(header, offset_of!(ArchivedHeader, count));
+    let got = LogId(take(header, LOG_AT));
+    if magic != MAGIC {
+        let got = u64::from(magic);
+        return WireError::Magic { got };
+    }
+    if version != VERSION {
+        let (got, supported) = (u32::from(version), u32::from(VERSION));
+        return WireError::Version { got, supported };
+    }
+    if got != log {
+        let expected = log;
+        return WireError::Log { got, expected };
+    }
+    if Kind::from_code(code & !REPLY_BIT).is_none() {
+        let got = u32::from(code);
+        return WireError::Kind { got };
+    }
+    let count = usize::from(count);
+    if !(1..=MAX_ENTRIES).contains(&count) {
+        return WireError::Bound {
+            what: "entries",
+            got: count as u64,
+            limit: MAX_ENTRIES as u64,
         };
-        if facts.count == 0 || facts.count > MAX_ENTRIES {
-            return Err(WireError::Bound {
-                what: "entries",
-                got: u64::from(count),
-                limit: MAX_ENTRIES as u64,
-            });
-        }
-        let expected = HEADER_BYTES + facts.count * ENTRY_BYTES;
-        if bytes.len() != expected {
-            return Err(WireError::Length {
-                what: "datagram",
-                got: bytes.len() as u64,
-                expected: expected as u64,
-            });
-        }
-        Ok(facts)
+    }
+    WireError::Length {
+        what: "datagram",
+        got: len as u64,
+        expected: (HEADER_BYTES + count * ENTRY_BYTES) as u64,
     }
 }
 
 /// The entries of a checked datagram.
 #[must_use]
+#[inline]
 pub fn entries(datagram: &[u8]) -> &[Entry] {
     datagram.get(HEADER_BYTES..).unwrap_or(&[]).as_chunks().0
 }
 
 /// The entries of a checked datagram, to be answered.
+#[inline]
 pub fn entries_mut(datagram: &mut [u8]) -> &mut [Entry] {
     let entries = datagram.get_mut(HEADER_BYTES..).unwrap_or_default();
     entries.as_chunks_mut().0
 }
 
 /// Makes the header of a checked request that of its reply, given in the reign of `epoch`.
+#[inline]
 pub fn turn(datagram: &mut [u8], epoch: Epoch) {
     if let Some(header) = datagram.first_chunk_mut::<HEADER_BYTES>() {
         header[offset_of!(ArchivedHeader, kind)] |= REPLY_BIT;
@@ -154,6 +178,7 @@ pub fn turn(datagram: &mut [u8], epoch: Epoch) {
 impl Ask {
     /// What is asked for in an entry of a grant or tail request.
     #[must_use]
+    #[inline]
     pub fn read(entry: &Entry) -> Self {
         Self {
             request: RequestId(u64::from_le_bytes(take(entry, REQUEST))),
@@ -167,6 +192,7 @@ impl Ask {
 impl Answer {
     /// A token that was granted.
     #[must_use]
+    #[inline]
     pub fn token(first: Position, count: u32) -> Self {
         Self {
             status: Status::Ok,
@@ -188,6 +214,7 @@ impl Answer {
     }
 
     /// Writes the answer over the request; its number and lane stay.
+    #[inline]
     pub fn write(&self, entry: &mut Entry) {
         let known = u32::from(self.durable.is_some());
         let durable = self.durable.unwrap_or_default();
@@ -199,8 +226,16 @@ impl Answer {
         put(entry, offset_of!(ArchivedReply, reserved), [0; 8]);
     }
 
+    /// Writes over a request that all the positions that it asks for were granted, from `first` on.
+    #[inline]
+    pub fn grant(entry: &mut Entry, first: Position) {
+        put(entry, FIRST, first.0.to_le_bytes());
+        put(entry, DURABLE, [0; ENTRY_BYTES - DURABLE]);
+    }
+
     /// The token that an answered entry holds: its first position and how many there are, if there are.
     #[must_use]
+    #[inline]
     pub fn granted(entry: &Entry) -> Option<(Position, u32)> {
         let count = u32::from_le_bytes(take(entry, COUNT));
         let first = u64::from_le_bytes(take(entry, FIRST));
@@ -317,6 +352,11 @@ mod tests {
         assert_eq!(Answer::granted(entry), Some((Position(100), 5)));
         Answer::shift(entry, 11);
         assert_eq!(Answer::granted(entry), Some((Position(111), 5)));
+        let mut other = *entry;
+        Answer::token(Position(60), 5).write(entry);
+        other[DURABLE..].fill(9);
+        Answer::grant(&mut other, Position(60));
+        assert_eq!(*entry, other);
         Answer::token(Position(7), 0).write(entry);
         assert_eq!(Answer::granted(entry), None);
     }
