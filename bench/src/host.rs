@@ -61,6 +61,25 @@ pub(crate) fn cpu_ns(process: u32) -> Result<u64> {
     Ok(serving.unwrap_or(all))
 }
 
+/// The same of a process and of all that it has started and that still run.
+///
+/// # Errors
+/// If the process is gone.
+pub(crate) fn tree_cpu_ns(process: u32) -> Result<u64> {
+    let mut all = cpu_ns(process)?;
+    let children = format!("/proc/{process}/task/{process}/children");
+    for child in fs::read_to_string(children)
+        .unwrap_or_default()
+        .split_whitespace()
+    {
+        if let Ok(child) = child.parse() {
+            // It may have ended meanwhile.
+            all += tree_cpu_ns(child).unwrap_or(0);
+        }
+    }
+    Ok(all)
+}
+
 /// How threads that serve datagrams are called: shards, echoes, and the kernel's own that polls for them.
 const SERVING: [&str; 3] = ["shard-", "echo", "iou-sqp-"];
 

@@ -44,6 +44,16 @@ enum Point {
     Floor(points::tokens::Args),
     /// Holds the sequencer against the floor: datagrams large and small, merged or not, of few and many clients
     Wire(points::wire::Args),
+    /// Sends requests through a path that loses, doubles and reorders datagrams
+    Lossy(points::lossy::Args),
+    /// Two shards against one, and what the counter that they share costs
+    Shards(points::shards::Args),
+    /// A billion tokens a second while every answer of the store is late
+    Headroom(points::headroom::Args),
+    /// What a client that floods does to a polite one
+    Flood(points::flood::Args),
+    /// The sequencer beside Redis, memcached and PostgreSQL
+    Peers(points::peers::Args),
     /// Measures the logic of a grant without sockets
     Grants(points::grants::Args),
     /// Serves the echo
@@ -72,6 +82,11 @@ async fn run(point: Point) -> Result<bool> {
         Point::Tokens(args) => points::tokens::run(args, false).await?,
         Point::Floor(args) => points::tokens::run(args, true).await?,
         Point::Wire(args) => points::wire::run(args).await?,
+        Point::Lossy(args) => points::lossy::run(args).await?,
+        Point::Shards(args) => points::shards::run(args).await?,
+        Point::Headroom(args) => points::headroom::run(args).await?,
+        Point::Flood(args) => points::flood::run(args).await?,
+        Point::Peers(args) => points::peers::run(args).await?,
         Point::Grants(args) => points::grants::run(&args)?,
         Point::Echo(args) => return net::echo::serve(&args).map(|()| true),
     };

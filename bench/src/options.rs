@@ -1,7 +1,8 @@
 //! Arguments that the commands about load have in common.
 
+use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -9,6 +10,7 @@ use clap::ValueEnum;
 use rand::Rng;
 use serde::Serialize;
 use wire::LogId;
+use wire::mac::Key;
 
 use crate::logic::batch::Shape;
 use crate::measure::{Measured, WARM_UP, measure};
@@ -226,6 +228,7 @@ impl LoadArgs {
                 server,
                 from: None,
                 merge: self.merges(),
+                key: self.key_file.as_deref().map(key).transpose()?,
             },
             shape,
             flows: self.flows,
@@ -245,6 +248,13 @@ impl LoadArgs {
             first_client: rand::rng().random(),
         })
     }
+}
+
+/// The key in a file.
+fn key(file: &Path) -> Result<Key> {
+    let text = fs::read_to_string(file);
+    let text = text.with_context(|| format!("cannot read {}", file.display()))?;
+    Key::parse(&text).with_context(|| format!("{}", file.display()))
 }
 
 /// An argument as it is written.

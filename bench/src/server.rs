@@ -12,8 +12,8 @@ use catalog::{Log, Store};
 use tempfile::TempDir;
 use wire::{Layout, LogId};
 
-use crate::cluster::binary;
-use crate::net::bed::{Place, SERVER_IP};
+use crate::cluster::{binary, free_tcp_port, free_udp_port};
+use crate::net::bed::{End, Place, SERVER_IP};
 use crate::net::metrics::Metrics;
 
 /// Ports, all free: nobody else is in the namespace. Sequencer and echo may run side by side.
@@ -56,6 +56,7 @@ pub(crate) struct Server {
     child: Child,
     place: Place,
     address: SocketAddr,
+    admin: SocketAddr,
     log: LogId,
     log_file: PathBuf,
     /// Removed behind the process.
@@ -70,9 +71,10 @@ impl Server {
     pub(crate) async fn start(spec: &Spec) -> Result<Self> {
         let directory = directory()?;
         let log_file = directory.path().join("server.log");
+        let (address, admin) = addresses(spec)?;
         let (log, mut command) = match spec.echo {
-            true => (LogId([0; 16]), echo(spec)?),
-            false => sequencer(spec, directory.path()).await?,
+            true => (LogId([0; 16]), echo(spec, address)?),
+            false => sequencer(spec, directory.path(), address, admin).await?,
         };
         command
             .envs(spec.environment.iter().cloned())
@@ -83,7 +85,8 @@ impl Server {
         let mut server = Self {
             child,
             place: spec.place.clone(),
-            address: address(spec.echo),
+            address,
+            admin,
             log,
             log_file,
             _directory: directory,
@@ -119,7 +122,7 @@ impl Server {
             end: self.place.end,
             cores: Vec::new(),
         };
-        place.run(|| Metrics::ask(admin()))
+        place.run(|| Metrics::ask(self.admin))
     }
 
     /// Everything that it has written, for error messages.
@@ -149,12 +152,16 @@ impl Drop for Server {
     }
 }
 
-fn address(echo: bool) -> SocketAddr {
-    SocketAddr::new(SERVER_IP, if echo { ECHO_PORT } else { PORT })
-}
-
-fn admin() -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN_PORT))
+/// Where datagrams and questions go. In the bed these are known; elsewhere others may use them.
+fn addresses(spec: &Spec) -> Result<(SocketAddr, SocketAddr)> {
+    Ok(match spec.place.end {
+        End::Here => (free_udp_port()?, free_tcp_port()?),
+        End::Server | End::Client => {
+            let port = if spec.echo { ECHO_PORT } else { PORT };
+            let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN_PORT));
+            (SocketAddr::new(SERVER_IP, port), admin)
+        }
+    })
 }
 
 /// A directory in memory, where there is one: the disk is not what is measured.
@@ -168,10 +175,9 @@ fn directory() -> Result<TempDir> {
     })
 }
 
-fn echo(spec: &Spec) -> Result<Command> {
+fn echo(spec: &Spec, listen: SocketAddr) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
-    let listen = address(true).to_string();
-    let merge = spec.merge.to_string();
+    let (listen, merge) = (listen.to_string(), spec.merge.to_string());
     command.args(["echo", "--listen", &listen, "--merge", &merge]);
     command.args(["--backend", &spec.backend, "--wait", &spec.wait]);
     if let Some(core) = spec.cores.first() {
@@ -180,7 +186,12 @@ fn echo(spec: &Spec) -> Result<Command> {
     Ok(command)
 }
 
-async fn sequencer(spec: &Spec, directory: &Path) -> Result<(LogId, Command)> {
+async fn sequencer(
+    spec: &Spec,
+    directory: &Path,
+    listen: SocketAddr,
+    admin: SocketAddr,
+) -> Result<(LogId, Command)> {
     let own = directory.join("store");
     std::fs::create_dir(&own)?;
     let url = match &spec.store {
@@ -192,12 +203,11 @@ async fn sequencer(spec: &Spec, directory: &Path) -> Result<(LogId, Command)> {
     };
     let log = Log::create(Store::open(&url)?, Layout::new(4, 1024)?).await?;
     let mut command = Command::new(binary("sequencer-fast")?);
-    let listen = address(false);
     let cores: Vec<_> = spec.cores.iter().map(usize::to_string).collect();
     let mut settings = vec![
         format!("sequencer.listen={listen}"),
         format!("membership.sequencer={listen}"),
-        format!("sequencer.admin={}", admin()),
+        format!("sequencer.admin={admin}"),
         format!("sequencer.backend={}", spec.backend),
         format!("sequencer.shards={}", spec.cores.len().max(1)),
         format!("sequencer.cores={}", cores.join(",")),

@@ -206,14 +206,18 @@ impl Batch {
         open.map(|(datagram, _)| datagram)
     }
 
-    /// Gives up what is open, and gives the slots and the request numbers of that.
-    pub(crate) fn abandon(&mut self) -> impl Iterator<Item = (usize, u64)> {
+    /// Gives up what is open, and tells what that was.
+    pub(crate) fn abandon(&mut self) -> Vec<Identity> {
         self.open = 0;
-        let slots = self.slots.iter_mut().enumerate();
-        let open = slots.filter_map(|(index, slot)| {
-            std::mem::take(&mut slot.open).then_some((index, slot.request))
+        let number = u64::from(self.number) << 32;
+        let slots = (number..).zip(&mut self.slots);
+        let open = slots.filter_map(|(tag, slot)| {
+            std::mem::take(&mut slot.open).then_some(Identity {
+                tag,
+                request: slot.request,
+            })
         });
-        open.collect::<Vec<_>>().into_iter()
+        open.collect()
     }
 
     /// Takes a reply in. The ranges, if they are kept, are those of answers that are [`Answer::Done`].
@@ -254,18 +258,26 @@ impl Batch {
             tokens: read.tokens,
         }
     }
-
-    /// Number of this batch.
-    #[must_use]
-    pub(crate) fn number(&self) -> u32 {
-        self.number
-    }
 }
 
-/// The slot and the request number of the first entry of a datagram.
-pub(crate) fn identity(datagram: &[u8]) -> Option<(usize, u64)> {
-    let entry = datagram.get(HEADER_BYTES..)?.as_chunks().0.first()?;
-    Some((slot_in(datagram)?, word(entry, 0)))
+/// Which request a datagram of a client is, or answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Identity {
+    tag: u64,
+    request: u64,
+}
+
+impl Identity {
+    /// Reads it from a datagram.
+    #[must_use]
+    pub(crate) fn of(datagram: &[u8]) -> Option<Self> {
+        let tag: [u8; 8] = datagram.get(TAG..TAG + 8)?.try_into().ok()?;
+        let entry = datagram.get(HEADER_BYTES..)?.as_chunks().0.first()?;
+        Some(Self {
+            tag: u64::from_le_bytes(tag),
+            request: word(entry, 0),
+        })
+    }
 }
 
 /// The ranges that a reply grants.

@@ -47,7 +47,6 @@ fn replies_are_taken_once() {
     assert_eq!((batch.open(), batch.bytes().len()), (3, 3 * (64 + 3 * 48)));
     let replies = replies(&batch, 1000, Status::Ok);
     assert_eq!(Batch::number_in(&replies[1]), Some(2));
-    assert_eq!(identity(&replies[1]), Some((1, 101)));
     let done = batch.accept(&replies[1], Some(&mut ranges));
     assert_eq!(
         done,
@@ -100,10 +99,8 @@ fn what_is_not_an_answer_is_told_apart() {
     let mut less = old[0].clone();
     less[HEADER_BYTES + COUNT] -= 1;
     assert_eq!(batch.accept(&less, None), Answer::Wrong, "fewer tokens");
-    assert_eq!(
-        batch.abandon().collect::<Vec<_>>(),
-        [(0, 101), (1, 101), (2, 101), (3, 101)]
-    );
+    let abandoned: Vec<_> = old.iter().filter_map(|reply| Identity::of(reply)).collect();
+    assert_eq!((batch.abandon(), abandoned.len()), (abandoned, 4));
     batch.begin([0; 4].into_iter(), 0);
     assert_eq!(batch.accept(&old[0], None), Answer::Stale);
     let mut future = replies(&batch, 0, Status::Ok)[0].clone();

@@ -2,5 +2,6 @@
 
 pub(crate) mod batch;
 pub(crate) mod history;
+pub(crate) mod path;
 pub(crate) mod ranges;
 pub(crate) mod tally;

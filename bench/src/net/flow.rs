@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use sequencer_fast::udp::{self, Outgoing, Receiver, Sender};
 use socket2::{Domain, Protocol, Socket, Type};
 use wire::ClientId;
+use wire::mac::{Key, Signer};
 
 use crate::logic::batch::{Answer, Batch, Shape};
 use crate::logic::ranges::Ranges;
@@ -17,7 +18,7 @@ use crate::logic::ranges::Ranges;
 const SOCKET_BUFFER_BYTES: usize = 8 << 20;
 
 /// How a client sends and receives.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Wire {
     /// The sequencer.
     pub(crate) server: SocketAddr,
@@ -25,12 +26,16 @@ pub(crate) struct Wire {
     pub(crate) from: Option<IpAddr>,
     /// Whether the kernel cuts and merges datagrams.
     pub(crate) merge: bool,
+    /// Key that signs what is sent, and checks what is received.
+    pub(crate) key: Option<Key>,
 }
 
 /// A client of one thread.
 #[derive(Debug)]
 pub(crate) struct Flow {
-    wire: Wire,
+    server: SocketAddr,
+    merge: bool,
+    signer: Option<Signer>,
     datagram_bytes: usize,
     socket: UdpSocket,
     batches: Vec<Batch>,
@@ -43,7 +48,7 @@ impl Flow {
     /// # Errors
     /// What the system says about the socket, or the shape about the numbers.
     pub(crate) fn new(
-        wire: Wire,
+        wire: &Wire,
         shape: Shape,
         client: ClientId,
         batches: usize,
@@ -55,7 +60,9 @@ impl Flow {
             .map(|number| Batch::new(shape, client, number, run, 0))
             .collect();
         Ok(Self {
-            wire,
+            server: wire.server,
+            merge: wire.merge,
+            signer: wire.key.as_ref().map(Key::signer),
             datagram_bytes: shape.datagram_bytes(),
             socket,
             batches: batches?,
@@ -73,6 +80,15 @@ impl Flow {
     #[must_use]
     pub(crate) fn has_free(&self) -> bool {
         !self.free.is_empty()
+    }
+
+    /// Gives up everything that is under way.
+    pub(crate) fn abandon(&mut self) {
+        self.free.clear();
+        for (number, batch) in self.batches.iter_mut().enumerate() {
+            batch.abandon();
+            self.free.push(number);
+        }
     }
 
     /// Datagrams without an answer.
@@ -101,9 +117,14 @@ impl Flow {
             return Ok(0);
         };
         batch.begin(due_ns, now_ns);
-        let (len, peer) = (self.datagram_bytes, self.wire.server);
+        if let Some(signer) = &mut self.signer {
+            batch
+                .datagrams_mut()
+                .for_each(|datagram| signer.sign(datagram));
+        }
+        let (len, peer) = (self.datagram_bytes, self.server);
         let bytes = batch.bytes();
-        if self.wire.merge {
+        if self.merge {
             let segment = match bytes.len() > len {
                 true => u16::try_from(len).ok(),
                 false => None,
@@ -136,7 +157,7 @@ impl Flow {
         now_ns: u64,
     ) -> io::Result<usize> {
         let mut again = 0;
-        let peer = self.wire.server;
+        let peer = self.server;
         let each = |bytes| Outgoing {
             peer,
             bytes,
@@ -168,7 +189,10 @@ impl Flow {
             };
             let size = received.segment.unwrap_or(received.bytes.len()).max(1);
             for datagram in received.bytes.chunks(size) {
-                let number = Batch::number_in(datagram);
+                let mut number = Batch::number_in(datagram);
+                if let Some(signer) = &mut self.signer {
+                    number = number.filter(|_| signer.verify(datagram));
+                }
                 let Some(batch) = number.and_then(|number| self.batches.get_mut(number)) else {
                     told(datagram, Answer::Wrong);
                     continue;
@@ -184,7 +208,7 @@ impl Flow {
     }
 }
 
-fn open(wire: Wire) -> Result<UdpSocket> {
+fn open(wire: &Wire) -> Result<UdpSocket> {
     let domain = Domain::for_address(wire.server);
     let socket = Socket::new(domain, Type::DGRAM.cloexec(), Some(Protocol::UDP))?;
     for result in [

@@ -163,7 +163,7 @@ impl<'a> Generator<'a> {
             .step_by(threads)
             .map(|flow| {
                 let client = ClientId(load.first_client.wrapping_add(flow as u64));
-                Flow::new(load.wire, load.shape, client, load.batches, load.run)
+                Flow::new(&load.wire, load.shape, client, load.batches, load.run)
             })
             .collect();
         let flows = flows?;

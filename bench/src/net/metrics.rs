@@ -10,9 +10,9 @@ use anyhow::{Context, Result, ensure};
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Counters and gauges by name, those of all shards added up.
+/// Counters and gauges by name, each with a value for every shard or the like.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Metrics(HashMap<String, f64>);
+pub(crate) struct Metrics(HashMap<String, Vec<f64>>);
 
 impl Metrics {
     /// Asks once. To be called where the address is reached.
@@ -33,16 +33,21 @@ impl Metrics {
         Ok(Self::parse(body))
     }
 
-    /// A value, 0 if there is none of that name.
+    /// All values of a name added up, 0 if there is none.
     #[must_use]
     pub(crate) fn get(&self, name: &str) -> f64 {
-        self.find(name).unwrap_or(0.0)
+        self.0.get(name).into_iter().flatten().sum()
     }
 
-    /// A value, if there is one of that name.
+    /// The largest value of a name.
     #[must_use]
-    pub(crate) fn find(&self, name: &str) -> Option<f64> {
-        self.0.get(name).copied()
+    pub(crate) fn largest(&self, name: &str) -> f64 {
+        self.0
+            .get(name)
+            .into_iter()
+            .flatten()
+            .copied()
+            .fold(0.0, f64::max)
     }
 
     /// How much a counter has grown since.
@@ -52,14 +57,14 @@ impl Metrics {
     }
 
     fn parse(body: &str) -> Self {
-        let mut values = HashMap::new();
+        let mut values = HashMap::<_, Vec<_>>::new();
         for line in body.lines().filter(|line| !line.starts_with('#')) {
             let Some((name, value)) = line.rsplit_once(' ') else {
                 continue;
             };
             let name = name.split('{').next().unwrap_or(name);
             if let Ok(value) = value.parse::<f64>() {
-                *values.entry(name.to_owned()).or_default() += value;
+                values.entry(name.to_owned()).or_default().push(value);
             }
         }
         Self(values)
@@ -79,6 +84,6 @@ mod tests {
             (metrics.get("a_total"), metrics.get("headroom")),
             (7.0, 12.0)
         );
-        assert_eq!(metrics.find("b"), None);
+        assert_eq!((metrics.largest("a_total"), metrics.get("b")), (4.0, 0.0));
     }
 }

@@ -2,9 +2,11 @@
 
 pub(crate) mod bed;
 pub(crate) mod echo;
+pub(crate) mod emulator;
 pub(crate) mod flow;
 pub(crate) mod generator;
 pub(crate) mod metrics;
+pub(crate) mod peers;
 pub(crate) mod probe;
 pub(crate) mod proxy;
 pub(crate) mod stall;

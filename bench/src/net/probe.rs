@@ -37,6 +37,20 @@ impl Probe {
         })
     }
 
+    /// Asks for the issued tail, a few times if need be.
+    ///
+    /// # Errors
+    /// If nobody answers.
+    pub(crate) async fn tail(&mut self, limit: Duration) -> Result<u64> {
+        for _ in 0..5 {
+            let entry = Grant::new(Lane(0), RequestId(0), 0);
+            if let Some(reply) = self.ask(Kind::Tail, entry, limit).await? {
+                return Ok(reply.first.0);
+            }
+        }
+        anyhow::bail!("the sequencer tells no tail")
+    }
+
     /// Asks once for `count` positions and waits at most `limit`. `None` if no token came: a token that
     /// was granted all the same is a hole.
     ///
@@ -45,8 +59,17 @@ impl Probe {
     pub(crate) async fn grant(&mut self, count: u32, limit: Duration) -> Result<Option<Token>> {
         self.request += 1;
         let request = RequestId(self.request);
-        let header = Header::request(Kind::Grant, self.log, self.client, 1);
         let entry = Grant::new(Lane(0), request, count);
+        let reply = self.ask(Kind::Grant, entry, limit).await?;
+        let granted = |reply: &Reply| reply.status() == Ok(Status::Ok) && reply.count > 0;
+        Ok(reply.filter(granted).map(|reply| Token {
+            first: reply.first.0,
+            count: u64::from(reply.count),
+        }))
+    }
+
+    async fn ask(&mut self, kind: Kind, entry: Grant, limit: Duration) -> Result<Option<Reply>> {
+        let header = Header::request(kind, self.log, self.client, 1);
         let mut buffer = [0; MAX_DATAGRAM_BYTES];
         let len = datagram::write(header, &[entry], &mut buffer)?;
         let _ = self.socket.send(buffer.get(..len).unwrap_or(&[])).await;
@@ -61,13 +84,9 @@ impl Probe {
             let Ok(datagram) = Datagram::parse(bytes, self.log) else {
                 continue;
             };
-            let mine = |reply: &Reply| reply.request == request;
+            let mine = |reply: &Reply| reply.request == entry.request;
             if let Some(reply) = datagram.entries::<Reply>().flatten().find(mine) {
-                let granted = reply.status() == Ok(Status::Ok) && reply.count > 0;
-                return Ok(granted.then_some(Token {
-                    first: reply.first.0,
-                    count: u64::from(reply.count),
-                }));
+                return Ok(Some(reply));
             }
         }
     }

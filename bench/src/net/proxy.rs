@@ -84,6 +84,7 @@ struct Shared {
     client: Client<HttpConnector, Body>,
     random: Mutex<StdRng>,
     rate: Mutex<f64>,
+    delay: Mutex<Duration>,
     injected: Mutex<Injected>,
 }
 
@@ -99,6 +100,7 @@ impl Proxy {
             client: Client::builder(TokioExecutor::new()).build_http(),
             random: Mutex::new(StdRng::seed_from_u64(seed)),
             rate: Mutex::new(0.0),
+            delay: Mutex::default(),
             injected: Mutex::default(),
         });
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
@@ -126,6 +128,11 @@ impl Proxy {
     /// The share of requests that meet a fault from now on, 0 to 1.
     pub(crate) fn rate(&self, rate: f64) {
         *lock(&self.state.rate) = rate;
+    }
+
+    /// Every answer is late by so much from now on.
+    pub(crate) fn delay(&self, delay: Duration) {
+        *lock(&self.state.delay) = delay;
     }
 
     /// What was done so far.
@@ -204,6 +211,10 @@ async fn pass(State(shared): State<Arc<Shared>>, mut request: Request) -> Respon
         _ => {}
     }
     let response = shared.forward(request).await;
+    let slow = *lock(&shared.delay);
+    if !slow.is_zero() {
+        tokio::time::sleep(slow).await;
+    }
     match fault {
         Fault::FailAfter => answer(StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
         Fault::ExistsAfter => answer(StatusCode::PRECONDITION_FAILED, "PreconditionFailed"),

@@ -2,9 +2,14 @@
 
 pub(crate) mod check;
 pub(crate) mod faults;
+pub(crate) mod flood;
 pub(crate) mod grants;
+pub(crate) mod headroom;
 pub(crate) mod hole;
 pub(crate) mod input;
+pub(crate) mod lossy;
+pub(crate) mod peers;
 pub(crate) mod rounds;
+pub(crate) mod shards;
 pub(crate) mod tokens;
 pub(crate) mod wire;
