@@ -50,7 +50,7 @@ impl Report {
 
     /// A figure that has to be at least `bar`.
     pub(crate) fn at_least(&mut self, name: &str, value: f64, bar: f64) {
-        if value < bar {
+        if value.is_nan() || value < bar {
             self.missed.push(name.to_owned());
         }
         let figure = json!({ "value": value, "bar": format!(">= {bar}") });
@@ -59,8 +59,7 @@ impl Report {
 
     /// A figure that has to be at most `bar`.
     pub(crate) fn at_most(&mut self, name: &str, value: f64, bar: f64) {
-        // Not the other way round: what is no number misses every bar.
-        if !(value <= bar) {
+        if value.is_nan() || value > bar {
             self.missed.push(name.to_owned());
         }
         let figure = json!({ "value": value, "bar": format!("<= {bar}") });

@@ -69,12 +69,12 @@ pub(crate) async fn run(args: Args, echo: bool) -> Result<Report> {
     if let Some(twice) = figures.granted_twice {
         report.exactly("granted_twice", twice, 0);
     }
-    explain(&figures.limited_by.to_owned(), &figures.server_core_share);
+    explain(figures.limited_by, figures.server_core_share);
     write_files(&args, &measured, name, &report)?;
     Ok(report)
 }
 
-fn explain(limited_by: &str, share: &Option<f64>) {
+fn explain(limited_by: &str, share: Option<f64>) {
     match (limited_by, share) {
         ("generator", Some(share)) => eprintln!(
             "bench: the generator is the limit, not the server: the server used {:.0}% of its core",
