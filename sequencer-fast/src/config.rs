@@ -80,7 +80,7 @@ impl Config {
             rate: None,
             key: None,
             reservation_min: 1 << 16,
-            reservation_max: 1 << 32,
+            reservation_max: 1 << 36,
             reign_ttl: Duration::from_secs(10),
             retry_memory: 1 << 14,
             held_replies: 1 << 16,

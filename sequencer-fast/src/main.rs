@@ -54,7 +54,7 @@ struct Args {
     /// Least positions that are reserved at once [default: 65536]
     #[arg(long, value_name = "POSITIONS")]
     reservation_min: Option<String>,
-    /// Most positions that are reserved at once [default: 4294967296]
+    /// Most positions that are reserved at once [default: 68719476736]
     #[arg(long, value_name = "POSITIONS")]
     reservation_max: Option<String>,
     /// How long to go on granting without a renewal, in milliseconds [default: 10000]

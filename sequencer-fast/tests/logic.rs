@@ -381,6 +381,25 @@ fn s10_without_headroom_requests_wait_and_are_then_refused_without_an_addition()
     assert_eq!((status(&later), later.first), (Status::Ok, Position(5)));
 }
 
+/// Conditional grants of one batch that would be held have to find room together.
+#[test]
+fn s10_conditional_grants_without_room_take_nothing() {
+    let mut desk = Desk::new(0, u64::MAX, 1, limits(1 << 10, MAX_ENTRIES));
+    let chained = |lane: u32, from: u64| -> Vec<_> {
+        let at = |index: u32| {
+            let expected = Position(from + u64::from(index));
+            Grant::at(Lane(lane + index), RequestId(1), 1, expected)
+        };
+        (0..20).map(at).collect()
+    };
+    desk.put(1, 0, Kind::GrantAt, &chained(0, 0));
+    desk.put(2, 0, Kind::GrantAt, &chained(100, 20));
+    let sent = desk.settle();
+    assert_eq!((sent.len(), sent[0].peer, desk.tail()), (1, 2, 20));
+    assert!(sent[0].replies.iter().all(|r| status(r) == Status::Busy));
+    assert_eq!(desk.counters().held.get(), 20);
+}
+
 /// A shard that has passed all checks when the reign ends takes nothing.
 #[test]
 fn s1_a_closed_counter_grants_nothing_and_tells_nothing() {

@@ -27,6 +27,8 @@ enum Step {
     Sleep(u64),
     Renew(u64),
     Garbage(Vec<u8>),
+    /// Another shard takes so many positions right before each addition of this one.
+    Others(u64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -45,6 +47,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..50_u64).prop_map(Step::Sleep),
         1 => (0..200_u64).prop_map(Step::Renew),
         1 => prop::collection::vec(any::<u8>(), 0..1600).prop_map(Step::Garbage),
+        2 => (0..4_u64).prop_map(Step::Others),
     ]
 }
 
@@ -172,6 +175,7 @@ fn run(steps: Vec<Step>, limits: Limits, remembers: bool) {
                 desk.reign.renew(deadline);
             }
             Step::Garbage(bytes) => desk.receive(0, &bytes),
+            Step::Others(count) => desk.reign.counter().let_others_take(count),
         }
     }
     settle(&mut desk, &mut oracle, deadline);

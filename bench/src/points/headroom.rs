@@ -23,6 +23,9 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Tokens a second that have to be granted.
 const TOKENS_BAR: f64 = 1e9;
 
+/// Positions that may be reserved ahead.
+const MAX_AHEAD: u64 = 1 << 33;
+
 /// Time in which the reservation grows to what the load takes: several answers of the store.
 const GROWTH: Duration = Duration::from_secs(12);
 
@@ -62,7 +65,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> Result<Report> {
     let host = Host::look();
     let proxy = Proxy::start(&args.endpoint, 0).await?;
-    let seconds = args.seconds.unwrap_or(if args.short { 6.0 } else { 40.0 });
+    let seconds = args.seconds.unwrap_or(if args.short { 8.0 } else { 40.0 });
     let load = LoadArgs {
         open: true,
         closed: false,
@@ -82,6 +85,9 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
         args.store,
         rand::rng().random::<u64>()
     ));
+    // No more than a few seconds ahead, so that checkpoints have to follow one another all the time.
+    spec.settings
+        .push(format!("sequencer.reservation_max={MAX_AHEAD}"));
     spec.environment = vec![("AWS_ENDPOINT".to_owned(), proxy.url())];
     let server = Server::start(&spec).await?;
     proxy.delay(Duration::from_millis(args.late_ms));

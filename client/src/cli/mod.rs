@@ -182,7 +182,11 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
     if let Command::Create(_) = cli.command {
         return create::run(&settings, json).await;
     }
-    let options = Options::from_settings(&settings).map_err(Failure::usage)?;
+    let mut options = Options::from_settings(&settings).map_err(Failure::usage)?;
+    if let Command::Append(_) = cli.command {
+        // It keeps the order of lines, whatever the settings are for others.
+        options = options.grant_lanes(1);
+    }
     let log = Log::open(options).await?;
     match cli.command {
         Command::Create(_) | Command::Key(_) => Ok(()),

@@ -165,7 +165,7 @@ pub static KEYS: &[Key] = &[
     count(
         "sequencer.reservation_max",
         (1, MAX_POSITION),
-        "4294967296",
+        "68719476736",
         "positions",
         "most that one checkpoint reserves",
     ),

@@ -2,7 +2,8 @@
 //!
 //! A window has to last while the next one is being made durable. Its size follows the rate of grants and
 //! the latency of the store, within limits: too small a window makes requests wait, too large a one wastes
-//! positions when the sequencer dies (they become junk, a few bytes a stripe however many they are).
+//! positions when the sequencer dies. Those become junk, a few bytes a stripe however many they are, out of
+//! 2^62: so a window is sized for a store that answers much later than it did so far.
 
 use wire::Position;
 use wire::limits::MAX_POSITION;
@@ -12,6 +13,17 @@ const LATENCIES_PER_WINDOW: u64 = 8;
 
 /// Store latencies before a window is used up at which the next one is asked for.
 const LATENCIES_AHEAD: u64 = 2;
+
+/// The latency for which a window is sized at least: an extension is two requests to the store, and neither
+/// makes anybody wait as long as it is answered within a second. With a quarter in reserve.
+const PATIENCE_NS: u64 = 2 * NS_PER_S + NS_PER_S / 2;
+
+/// Windows of [`PATIENCE_NS`] that a window lasts at the least.
+const PATIENCES_PER_WINDOW: u64 = 2;
+
+/// How many times the last window the next one is at least where requests had to wait: the rate that was
+/// seen is then that of the waiting, not that which is asked for.
+const GROWTH: u64 = 64;
 
 /// Weight of a new sample in the moving averages is one in this many.
 const SMOOTHING: u64 = 4;
@@ -29,6 +41,8 @@ pub struct Window {
     rate_per_s: u64,
     latency_ns: u64,
     seen: Option<(u64, Position)>,
+    /// Least size of the next window, after requests had to wait.
+    grown: u64,
 }
 
 impl Window {
@@ -42,6 +56,7 @@ impl Window {
             rate_per_s: 0,
             latency_ns: 0,
             seen: None,
+            grown: 0,
         }
     }
 
@@ -70,26 +85,49 @@ impl Window {
     /// Positions in a window now.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.used_in(LATENCIES_PER_WINDOW).clamp(self.min, self.max)
+        let usual = self.used_in(LATENCIES_PER_WINDOW);
+        let patient = self
+            .used_during(PATIENCE_NS)
+            .saturating_mul(PATIENCES_PER_WINDOW);
+        usual.max(patient).max(self.grown).clamp(self.min, self.max)
     }
 
     /// Where the reservation should reach, if it should reach further than it does.
     #[must_use]
-    pub fn extension(&self, tail: Position, reservation: Position) -> Option<Position> {
+    pub fn extension(&mut self, tail: Position, reservation: Position) -> Option<Position> {
+        if tail > reservation {
+            self.grown = self.size().saturating_mul(GROWTH);
+        }
         let wanted = tail.plus(self.size()).min(Position(MAX_POSITION));
-        (tail >= self.low_water(reservation) && wanted > reservation).then_some(wanted)
+        let due = tail >= self.low_water(reservation) && wanted > reservation;
+        if due && tail <= reservation {
+            self.grown = 0;
+        }
+        due.then_some(wanted)
     }
 
     /// Issued tail from which on an extension is due.
     #[must_use]
     pub fn low_water(&self, reservation: Position) -> Position {
-        let ahead = self.used_in(LATENCIES_AHEAD).max(self.size() / 4);
-        Position(reservation.0.saturating_sub(ahead))
+        let usual = self.used_in(LATENCIES_AHEAD);
+        let ahead = usual
+            .max(self.used_during(PATIENCE_NS))
+            .max(self.size() / 4);
+        // Half of the largest window may be ahead of the mark, or extensions would never pause.
+        Position(
+            reservation
+                .0
+                .saturating_sub(ahead.min((self.max / 2).max(self.size() / 4))),
+        )
     }
 
     /// Positions that are granted during so many store latencies.
     fn used_in(&self, latencies: u64) -> u64 {
-        scale(self.rate_per_s, self.latency_ns, NS_PER_S).saturating_mul(latencies)
+        self.used_during(self.latency_ns).saturating_mul(latencies)
+    }
+
+    fn used_during(&self, time_ns: u64) -> u64 {
+        scale(self.rate_per_s, time_ns, NS_PER_S)
     }
 }
 
@@ -117,12 +155,12 @@ mod tests {
         for (rate, latency_ms, size) in [
             (0, 0, 65_536),
             (1_000, 30, 65_536),
-            (1_000_000, 30, 240_000),
-            (1_000_000, 100, 800_000),
-            (40_000_000, 30, 9_600_000),
-            (40_000_000, 60_000, 1 << 32),
+            (1_000_000, 30, 5_000_000),
+            (1_000_000, 1000, 8_000_000),
+            (1_000_000_000, 30, 5_000_000_000),
+            (40_000_000, 60_000, 1 << 33),
         ] {
-            let mut window = Window::new(65_536, 1 << 32);
+            let mut window = Window::new(65_536, 1 << 33);
             window.observe(0, Position(0));
             window.observe(1000 * MS, Position(rate));
             window.stored(latency_ms * MS);
@@ -132,11 +170,46 @@ mod tests {
 
     #[test]
     fn idle_reservation_is_not_extended() {
-        let window = Window::new(1000, 10_000);
+        let mut window = Window::new(1000, 10_000);
         assert_eq!(window.extension(Position(0), Position(1000)), None);
         assert_eq!(window.extension(Position(749), Position(1000)), None);
         let next = window.extension(Position(750), Position(1000));
         assert_eq!(next, Some(Position(1750)));
+    }
+
+    /// At any steady rate, a store that answers each of its two requests within a second never makes a
+    /// request wait, although it always answered at once before.
+    #[test]
+    fn s10_a_store_that_turns_slow_stalls_nothing() {
+        for rate in [1_000, 1_000_000, 1_000_000_000_u64] {
+            let mut window = Window::new(1, 1 << 40);
+            window.observe(0, Position(0));
+            window.observe(NS_PER_S, Position(rate));
+            window.stored(MS);
+            // At the moment at which the extension is asked for.
+            let reservation = Position(rate * 100);
+            let tail = window.low_water(reservation);
+            let next = window.extension(tail, reservation).expect("due");
+            let later = tail.plus(2 * rate);
+            assert!(later < reservation, "rate={rate}");
+            assert!(
+                later < window.low_water(next),
+                "not asked for at once again"
+            );
+        }
+    }
+
+    #[test]
+    fn a_window_grows_fast_where_requests_wait_and_only_then() {
+        let mut window = Window::new(100, 1 << 40);
+        let first = window.extension(Position(150), Position(100)).expect("due");
+        assert_eq!(first, Position(150 + 6400));
+        let second = window.extension(Position(7000), first).expect("due");
+        assert_eq!(second, Position(7000 + 6400 * GROWTH));
+        let third = window.extension(second, second).expect("due");
+        assert_eq!(third, second.plus(6400 * GROWTH));
+        let fourth = window.extension(third, third).expect("due");
+        assert_eq!(fourth, third.plus(100));
     }
 
     #[test]

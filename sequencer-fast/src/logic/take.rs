@@ -1,8 +1,8 @@
 //! The step in which a batch takes its positions, and what follows if they are not where they were
 //! expected.
 
-use wire::ClientId;
 use wire::datagram::place::{self, Answer, Ask, Entry, Facts};
+use wire::{ClientId, Lane};
 
 use super::batch::Batch;
 use super::counter::{CLOSED, Counter};
@@ -15,8 +15,8 @@ struct Expected {
     first: u64,
     end: u64,
     batch: u32,
-    /// How much further on they are; nothing: there are none.
-    moved_by: Option<u64>,
+    /// How much further on they are.
+    moved_by: u64,
 }
 
 impl<P: Peer, C: Counter> Shard<P, C> {
@@ -28,26 +28,28 @@ impl<P: Peer, C: Counter> Shard<P, C> {
         }
         let base = self.reign.counter().take(batch.sum);
         self.counters.fetch_adds.add(1);
-        let given = base < CLOSED;
+        if base >= CLOSED {
+            // Nothing was given, and what was written and remembered is never told: the counter stays
+            // closed.
+            batch.reigns = false;
+            return;
+        }
         if base != batch.base {
             let expected = Expected {
                 first: batch.base,
                 end: batch.end(),
                 batch: batch.number,
-                moved_by: given.then(|| base.wrapping_sub(batch.base)),
+                moved_by: base.wrapping_sub(batch.base),
             };
             self.correct(&expected, packets);
         }
-        batch.reigns &= given;
-        if given {
-            batch.base = base;
-            self.counters.granted.add(batch.fresh);
-            self.counters.tokens.add(batch.sum);
-        }
+        batch.base = base;
+        self.counters.granted.add(batch.fresh);
+        self.counters.tokens.add(batch.sum);
     }
 
-    /// Moves the tokens of the batch in its replies and in the memory, or takes them back. What the memory
-    /// has forgotten again within the batch is left alone.
+    /// Moves the tokens of the batch in its replies and in the memory. What the memory has forgotten again
+    /// within the batch is left alone.
     fn correct(&mut self, expected: &Expected, packets: &mut impl Packets<P>) {
         let log = self.reign.log();
         for index in 0..packets.count() {
@@ -78,34 +80,26 @@ impl Expected {
         (self.first..self.end).contains(&first)
     }
 
-    /// A reply whose token is taken back is written anew in the second pass.
     fn correct_reply(&self, entry: &mut Entry) {
         if let Some((first, _)) = Answer::granted(entry)
             && self.has(first.0)
         {
-            Answer::shift(entry, self.moved_by.unwrap_or_default());
+            Answer::shift(entry, self.moved_by);
         }
     }
 
     /// A lane that is in the batch twice is corrected once.
-    fn correct_memory(&self, memory: &mut Memory, client: ClientId, lane: wire::Lane) {
+    fn correct_memory(&self, memory: &mut Memory, client: ClientId, lane: Lane) {
         let known = memory.get(client, lane);
         let Some(known) =
             known.filter(|known| known.batch == self.batch && self.has(known.first.0))
         else {
             return;
         };
-        *known = match self.moved_by {
-            Some(by) => Known {
-                first: known.first.plus(by),
-                batch: SETTLED,
-                ..*known
-            },
-            None => Known {
-                count: 0,
-                batch: SETTLED,
-                ..*known
-            },
+        *known = Known {
+            first: known.first.plus(self.moved_by),
+            batch: SETTLED,
+            ..*known
         };
     }
 }

@@ -16,11 +16,18 @@ use super::{Chain, LOG, encode};
 pub(crate) struct Counting {
     tail: AtomicU64,
     takes: AtomicU64,
+    others: AtomicU64,
 }
 
 impl Counting {
     pub(crate) fn takes(&self) -> u64 {
         self.takes.load(Ordering::Relaxed)
+    }
+
+    /// From now on another shard takes so many positions right before each addition: after the tail has
+    /// been looked at.
+    pub(crate) fn let_others_take(&self, count: u64) {
+        self.others.store(count, Ordering::Relaxed);
     }
 }
 
@@ -31,6 +38,7 @@ impl Counter for Counting {
 
     fn take(&self, count: u64) -> u64 {
         self.takes.fetch_add(1, Ordering::Relaxed);
+        self.tail.take(self.others.load(Ordering::Relaxed));
         self.tail.take(count)
     }
 
@@ -49,6 +57,7 @@ pub(crate) struct Sent {
     pub(crate) peer: u16,
     pub(crate) header: Header,
     pub(crate) replies: Vec<Reply>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// A peer is its number, and so is its address.
@@ -65,12 +74,13 @@ impl sequencer_fast::logic::Peer for Peer {
 pub(crate) struct Out(pub(crate) Vec<Sent>);
 
 impl Outbox<Peer> for Out {
-    fn send(&mut self, Peer(peer): Peer, datagram: &[u8]) {
-        let datagram = Datagram::parse(datagram, LOG).expect("a reply is well formed");
+    fn send(&mut self, Peer(peer): Peer, bytes: &[u8]) {
+        let datagram = Datagram::parse(bytes, LOG).expect("a reply is well formed");
         assert!(datagram.header.is_reply());
         self.0.push(Sent {
             peer,
             header: datagram.header,
+            bytes: bytes.to_vec(),
             replies: datagram
                 .entries()
                 .map(|reply| reply.expect("valid"))

@@ -1,0 +1,203 @@
+//! What a shard sets right after its first pass over a batch, and what it does before it.
+
+mod common;
+
+use common::desk::{Desk, limits, request, status};
+use common::grant;
+use sequencer_fast::logic::{Limits, Rate};
+use wire::datagram::{Grant, Kind, Status};
+use wire::mac::Key;
+use wire::{Lane, Position, RequestId};
+
+/// Another shard takes positions between the look at the tail and the addition.
+#[test]
+fn s1_tokens_are_moved_behind_what_another_shard_took() {
+    let mut desk = Desk::simple(1000);
+    desk.reign.counter().let_others_take(7);
+    for tag in 0..3 {
+        desk.put(1, tag, Kind::Grant, &[grant(0, 1, 3), grant(40, 1, 4)]);
+    }
+    desk.put(1, 3, Kind::Grant, &[grant(1, 1, 5)]);
+    let sent = desk.settle();
+    let firsts = |index: usize| -> Vec<_> {
+        let replies = sent[index].replies.iter();
+        replies.map(|reply| (reply.first.0, reply.count)).collect()
+    };
+    for repeated in 0..3 {
+        assert_eq!(firsts(repeated), [(7, 3), (10, 4)]);
+    }
+    assert_eq!(firsts(3), [(14, 5)]);
+    assert_eq!(desk.tail(), 19);
+    // [S-6] They are remembered where they are.
+    desk.reign.counter().let_others_take(0);
+    for (lane, count, first) in [(0, 3, 7), (40, 4, 10), (1, 5, 14)] {
+        let reply = desk
+            .ask(Kind::Grant, grant(lane, 1, count))
+            .expect("answered");
+        assert_eq!((status(&reply), reply.first), (Status::Ok, Position(first)));
+    }
+    assert_eq!(desk.tail(), 19);
+}
+
+/// Two requests of one lane in one batch: the second one's token is what is remembered.
+#[test]
+fn s6_a_lane_that_goes_on_within_a_batch_is_moved_once() {
+    let mut desk = Desk::simple(1000);
+    desk.reign.counter().let_others_take(2);
+    for number in 1..=3 {
+        desk.put(1, number, Kind::Grant, &[grant(0, number, 10)]);
+    }
+    let sent = desk.settle();
+    let firsts: Vec<_> = sent.iter().map(|sent| sent.replies[0].first.0).collect();
+    assert_eq!(firsts, [2, 12, 22]);
+    let reply = desk.ask(Kind::Grant, grant(0, 3, 10)).expect("answered");
+    assert_eq!(reply.first, Position(22));
+}
+
+/// A datagram is dropped for one stale request; the token of another one in it is not in any packet.
+#[test]
+fn s6_the_token_of_a_dropped_datagram_is_moved_in_the_memory() {
+    let mut desk = Desk::simple(1000);
+    desk.ask(Kind::Grant, grant(0, 5, 1));
+    desk.reign.counter().let_others_take(10);
+    desk.put(1, 0, Kind::Grant, &[grant(1, 1, 3), grant(0, 4, 1)]);
+    desk.put(2, 0, Kind::Grant, &[grant(2, 1, 3)]);
+    let sent = desk.settle();
+    assert_eq!((sent.len(), sent[0].peer), (1, 2));
+    assert_eq!(sent[0].replies[0].first, Position(14));
+    let reply = desk.ask(Kind::Grant, grant(1, 1, 3)).expect("answered");
+    assert_eq!(reply.first, Position(11));
+}
+
+/// A token that turns out to lie above the reservation because of another shard.
+#[test]
+fn s2_a_token_moved_above_the_reservation_is_held() {
+    let mut desk = Desk::simple(10);
+    desk.reign.counter().let_others_take(5);
+    assert_eq!(desk.ask(Kind::Grant, grant(0, 1, 6)), None);
+    desk.reign.reserve(Position(11));
+    assert_eq!(desk.settle()[0].replies[0].first, Position(5));
+}
+
+#[test]
+fn s1_what_a_closed_counter_did_not_give_is_not_remembered() {
+    let mut desk = Desk::simple(1000);
+    desk.ask(Kind::Grant, grant(0, 1, 7));
+    desk.reign.counter().let_others_take(1 << 63);
+    let reply = desk.ask(Kind::Grant, grant(1, 1, 1)).expect("answered");
+    assert_eq!((status(&reply), reply.count), (Status::NotReigning, 0));
+    assert_eq!(desk.counters().tokens.get(), 7);
+    let again = desk.ask(Kind::Grant, grant(1, 1, 1)).expect("answered");
+    assert_eq!(status(&again), Status::NotReigning);
+}
+
+fn key() -> Key {
+    Key::new(&[9; 32])
+}
+
+fn with_key(reservation: u64) -> Desk {
+    let limits = Limits {
+        key: Some(key()),
+        ..limits(64, 64)
+    };
+    Desk::new(reservation, u64::MAX, 1, limits)
+}
+
+fn signed(kind: Kind, entries: &[Grant]) -> Vec<u8> {
+    let mut bytes = request(1, 0, kind, entries);
+    key().sign(&mut bytes);
+    bytes
+}
+
+#[test]
+fn s9_a_datagram_without_the_key_is_dropped_before_anything_else() {
+    let mut desk = with_key(1000);
+    let good = signed(Kind::Grant, &[grant(0, 1, 5)]);
+    let mut other = good.clone();
+    Key::new(&[8; 32]).sign(&mut other);
+    let mut cases = vec![request(1, 0, Kind::Grant, &[grant(0, 1, 5)]), other];
+    for at in [0, 4, 6, 10, 30, 63, 64, 80, good.len() - 1] {
+        let mut flipped = good.clone();
+        flipped[at] ^= 1;
+        cases.push(flipped);
+    }
+    cases.push(good[..good.len() - 1].to_vec());
+    for (number, bytes) in (1..).zip(cases) {
+        desk.receive(1, &bytes);
+        assert!(desk.settle().is_empty());
+        assert_eq!(desk.counters().dropped.get("mac"), number);
+    }
+    assert_eq!(desk.tail(), 0);
+    desk.receive(1, &good);
+    assert_eq!(desk.settle().len(), 1);
+}
+
+/// Whoever sends a datagram again that it has overheard gets the token that was granted before.
+#[test]
+fn s6_a_replayed_datagram_gets_the_same_token() {
+    let mut desk = with_key(1000);
+    let bytes = signed(Kind::Grant, &[grant(0, 1, 5), grant(1, 1, 5)]);
+    desk.receive(1, &bytes);
+    let first = desk.settle();
+    for peer in 2..5 {
+        desk.receive(peer, &bytes);
+        assert_eq!(desk.settle()[0].replies, first[0].replies);
+    }
+    assert_eq!(desk.tail(), 10);
+    // And nothing once the lanes have gone on.
+    desk.receive(1, &signed(Kind::Grant, &[grant(0, 2, 5), grant(1, 2, 5)]));
+    desk.settle();
+    desk.receive(7, &bytes);
+    assert!(desk.settle().is_empty());
+    assert_eq!(desk.tail(), 20);
+}
+
+#[test]
+fn every_reply_is_signed_also_one_that_was_held() {
+    let mut desk = with_key(10);
+    let is_signed = |sent: &[common::desk::Sent]| {
+        let mut count = 0;
+        for sent in sent {
+            assert!(key().verify(&sent.bytes));
+            count += 1;
+        }
+        count
+    };
+    let tails = signed(Kind::Tail, &[grant(0, 1, 0)]);
+    desk.receive(1, &signed(Kind::Grant, &[grant(0, 1, 5)]));
+    desk.receive(2, &tails);
+    desk.receive(3, &signed(Kind::Grant, &[grant(9, 1, 9)]));
+    assert_eq!(is_signed(&desk.settle()), 2);
+    desk.reign.reserve(Position(100));
+    assert_eq!(is_signed(&desk.settle()), 1);
+    let at = Grant::at(Lane(3), RequestId(1), 5, Position(14));
+    desk.receive(1, &signed(Kind::GrantAt, &[at]));
+    assert_eq!(is_signed(&desk.settle()), 1);
+}
+
+#[test]
+fn who_asks_too_much_is_dropped_and_others_are_not() {
+    let rate = Rate {
+        per_second: 1000,
+        burst: 50,
+    };
+    let limits = Limits {
+        rate: Some(rate),
+        ..limits(64, 64)
+    };
+    let mut desk = Desk::new(1 << 30, u64::MAX, 1, limits);
+    let mut answered = 0;
+    for number in 1..=100 {
+        let entries: Vec<_> = (0..10).map(|lane| grant(lane, number, 1)).collect();
+        desk.put(1, number, Kind::Grant, &entries);
+        answered += desk.settle().len();
+        desk.receive(2, &request(2, 0, Kind::Tail, &[grant(0, number, 0)]));
+        assert_eq!(desk.settle().len(), usize::from(number <= 50));
+    }
+    assert_eq!(answered, 5, "fifty requests in datagrams of ten");
+    assert_eq!(desk.counters().dropped.get("limited"), 95 + 50);
+    desk.now_ns += 10_000_000;
+    desk.put(1, 0, Kind::Grant, &[grant(0, 101, 1)]);
+    assert_eq!(desk.settle().len(), 1);
+    assert_eq!(desk.tail(), 51);
+}
