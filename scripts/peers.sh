@@ -99,6 +99,7 @@ serve_postgresql() {
             chmod 755 "$data"
             bin=$data/usr/${bin#"$root/usr/"}
             LD_LIBRARY_PATH=$(libraries "$data")
+            "${as_user[@]}" test -x "$bin/initdb" || die "nobody cannot run what is in $root, nor in $data"
         fi
         mkdir -p -- "$data/pg"
         chown nobody:nogroup "$data/pg"

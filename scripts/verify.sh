@@ -33,6 +33,24 @@ points() {
         "scripts/points/tune-host.sh"
     point key "with a key everything goes on, and who does not have it gets nothing and is told so" \
         "scripts/points/key.sh"
+    point wire "the sequencer answers as fast as an echo with the same mechanism, within a tenth" \
+        "$bench wire --short" \
+        "$bench wire"
+    point peers "twenty times as many tokens as Redis on the same cores" \
+        "$bench peers --short" \
+        "$bench peers"
+    point lossy "a path that loses, doubles and reorders datagrams: no position twice, no hole without a reason" \
+        "$bench lossy --short" \
+        "$bench lossy"
+    point shards "two shards share one counter, which each touches once a batch" \
+        "$bench shards --short" \
+        "$bench shards"
+    point headroom "a billion tokens a second, and no request waits for a store that is late" \
+        "$s3 $bench headroom --short" \
+        "$s3 $bench headroom"
+    point flood "a client that floods does not slow down a polite one" \
+        "$bench flood --short" \
+        "$bench flood"
     point rules "every rule that is built has tests named after it, and they pass" \
         "scripts/points/rules.sh"
 }

@@ -165,7 +165,10 @@ fn addresses(spec: &Spec) -> Result<(SocketAddr, SocketAddr)> {
 }
 
 /// A directory in memory, where there is one: the disk is not what is measured.
-fn directory() -> Result<TempDir> {
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn directory() -> Result<TempDir> {
     let memory = Path::new("/dev/shm");
     let mut builder = tempfile::Builder::new();
     builder.prefix("stripelog-bench-");

@@ -50,6 +50,9 @@ pub(crate) struct Args {
     /// Positions a request
     #[arg(long, value_name = "POSITIONS", default_value_t = 1000)]
     tokens: u32,
+    /// Prints what each look shows
+    #[arg(long, short)]
+    verbose: bool,
     /// Measured seconds
     #[arg(long)]
     seconds: Option<f64>,
@@ -94,6 +97,9 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
     let work = move || watched(&server, &load);
     // The proxy answers on the threads that this one would block.
     let (measured, seen) = tokio::task::spawn_blocking(work).await??;
+    if args.verbose {
+        show(&seen);
+    }
     let mut report = Report::new("headroom");
     report.figure("host", &host);
     report.figure("store_late_ms", args.late_ms);
@@ -124,6 +130,15 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
     report.at_least("checkpoints_seen", (reservations.len() - 1) as f64, 2.0);
     report.figure("looks", seen.len());
     Ok(report)
+}
+
+fn show(seen: &[Metrics]) {
+    let names = ["reservation", "taken_tail", "headroom", "held_now"];
+    eprintln!("{}", names.join(" "));
+    for metrics in seen {
+        let values = names.map(|name| metrics.get(&format!("sequencer_{name}")).to_string());
+        eprintln!("{}", values.join(" "));
+    }
 }
 
 /// Runs a load, and looks at the server all the while that is measured.

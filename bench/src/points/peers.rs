@@ -14,7 +14,7 @@ use crate::net::bed::{Bed, End, Place, SERVER_IP, repository};
 use crate::net::peers::{Connections, Kind};
 use crate::options::{LoadArgs, Switch};
 use crate::report::Report;
-use crate::server::Server;
+use crate::server::{self, Server};
 
 /// How many times as many tokens as Redis.
 const BAR: f64 = 20.0;
@@ -24,6 +24,9 @@ const BATCH: usize = 16;
 
 /// Connections of a peer, and clients of the sequencer.
 const CONNECTIONS: usize = 16;
+
+/// Datagrams that a client of the sequencer has under way, all in one send.
+const RUN: usize = 64;
 
 /// Most rounds if the bar is missed.
 const MOST_ROUNDS: usize = 7;
@@ -72,6 +75,8 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
     let time = Duration::from_secs_f64(seconds);
     let load = LoadArgs {
         flows: CONNECTIONS,
+        window: Some(RUN),
+        run: Some(RUN),
         ..LoadArgs::closed(BATCH, seconds)
     };
     let sequencer = Server::start(&load.server(false)).await?;
@@ -166,9 +171,7 @@ impl Peer {
             Kind::Memcached => ("memcached", 11211),
             Kind::Postgresql => ("postgresql", 5432),
         };
-        let directory = tempfile::Builder::new()
-            .prefix("stripelog-peer-")
-            .tempdir()?;
+        let directory = server::directory()?;
         let log = std::fs::File::create(directory.path().join("log"))?;
         let mut command = Command::new(repository()?.join("scripts/peers.sh"));
         let data = directory.path().join("data");

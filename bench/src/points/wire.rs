@@ -74,6 +74,9 @@ struct Cell {
     ratio: f64,
     floor_cpu_ns: f64,
     cpu_ns: f64,
+    /// Share of its core that the sequencer used. Well below 1 the load is the limit, and what it pays for
+    /// waking the server up.
+    core_share: f64,
     retries: u64,
     wrong: u64,
     rounds: usize,
@@ -237,6 +240,7 @@ fn cell(
     let [floor, sequencer] = servers;
     let least = if short { 2 } else { 3 };
     let (mut floors, mut rates, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let mut shares = Vec::new();
     let (mut floor_ns, mut ns, mut retries, mut wrong) = (Vec::new(), Vec::new(), 0, 0);
     while ratios.len() < least || (ratios.len() < MOST_ROUNDS && median(ratios.clone()) < bar) {
         // Who goes first changes, so that a drift in one direction does not favour one of them.
@@ -255,6 +259,7 @@ fn cell(
         rates.push(above.rate());
         floor_ns.extend(below.figures(false).server_cpu_ns_per_request);
         ns.extend(above.figures(false).server_cpu_ns_per_request);
+        shares.extend(above.server_share());
         retries += above.tally.retries;
         wrong += above.tally.wrong + below.tally.wrong;
     }
@@ -267,6 +272,7 @@ fn cell(
         ratio: round(median(ratios)),
         floor_cpu_ns: median(floor_ns),
         cpu_ns: median(ns),
+        core_share: round(median(shares)),
         retries,
         wrong,
     })
