@@ -381,6 +381,20 @@ fn s10_without_headroom_requests_wait_and_are_then_refused_without_an_addition()
     assert_eq!((status(&later), later.first), (Status::Ok, Position(5)));
 }
 
+/// Plain grants of one batch that would be held have to find room together.
+#[test]
+fn s10_a_batch_without_room_for_all_takes_only_what_finds_room() {
+    let mut desk = Desk::new(0, u64::MAX, 1, limits(1 << 10, MAX_ENTRIES));
+    let twenty =
+        |lane: u32| -> Vec<_> { (lane..lane + 20).map(|lane| grant(lane, 1, 1)).collect() };
+    desk.put(1, 0, Kind::Grant, &twenty(0));
+    desk.put(2, 0, Kind::Grant, &twenty(100));
+    let sent = desk.settle();
+    assert_eq!((sent.len(), sent[0].peer, desk.tail()), (1, 2, 20));
+    assert!(sent[0].replies.iter().all(|r| status(r) == Status::Busy));
+    assert_eq!(desk.counters().held.get(), 20);
+}
+
 /// Conditional grants of one batch that would be held have to find room together.
 #[test]
 fn s10_conditional_grants_without_room_take_nothing() {

@@ -25,8 +25,11 @@ const PATIENCES_PER_WINDOW: u64 = 2;
 /// seen is then that of the waiting, not that which is asked for.
 const GROWTH: u64 = 64;
 
-/// Weight of a new sample in the moving averages is one in this many.
+/// Weight of a new latency in its moving average is one in this many.
 const SMOOTHING: u64 = 4;
+
+/// Time in which a rate that is not seen any more falls to a third.
+const FORGET_NS: u64 = 8 * NS_PER_S;
 
 /// Shortest time over which a rate is taken.
 const MIN_SAMPLE_NS: u64 = 1_000_000;
@@ -72,8 +75,10 @@ impl Window {
         }
         let tokens = tail.0.saturating_sub(before.0);
         let sample = scale(tokens, NS_PER_S, took_ns);
-        // Up at once, down slowly: a burst that is underestimated makes its own requests wait.
-        self.rate_per_s = sample.max(average(self.rate_per_s, sample));
+        // Up at once, down over seconds: a burst that is underestimated makes its own requests wait, and so
+        // does one that is forgotten while it waits.
+        let forgotten = scale(self.rate_per_s, took_ns.min(FORGET_NS), FORGET_NS);
+        self.rate_per_s = sample.max(self.rate_per_s - forgotten);
         self.seen = Some((now_ns, tail));
     }
 
@@ -215,11 +220,17 @@ mod tests {
     #[test]
     fn rate_falls_slowly() {
         let mut window = Window::new(1, u64::MAX);
+        let rate = |window: &Window| window.size() / LATENCIES_PER_WINDOW;
         window.stored(1000 * MS);
         window.observe(0, Position(0));
-        window.observe(1000 * MS, Position(1024));
-        window.observe(2000 * MS, Position(1024));
-        assert_eq!(window.size(), 768 * LATENCIES_PER_WINDOW);
+        window.observe(1000 * MS, Position(1_024_000));
+        window.observe(2000 * MS, Position(1_024_000));
+        assert_eq!(rate(&window), 896_000);
+        // However often it is looked at.
+        for step in 1..=1000 {
+            window.observe((2000 + step) * MS, Position(1_024_000));
+        }
+        assert!((780_000..800_000).contains(&rate(&window)));
     }
 
     proptest! {
