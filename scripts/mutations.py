@@ -27,14 +27,24 @@ MUTATIONS = [
     ("S-4", "sequencer-fast/src/logic/chain.rs", "epoch: Epoch(last.epoch.0.saturating_add(1))",
      "epoch: last.epoch", "sequencer-fast", "s"),
     ("S-5", "sequencer-fast/src/logic/reign.rs", "&& now_ns < self.deadline_ns()", "", "sequencer-fast", "s5_"),
-    ("S-6", "sequencer-fast/src/logic/memory.rs", "_ if request > slot.request => Recall::New",
-     "_ if request >= slot.request => Recall::New", "sequencer-fast", "s6_"),
+    ("S-1", "sequencer-fast/src/logic/take.rs", "                        expected.correct_reply(entry);\n", "",
+     "sequencer-fast", "s1_"),
+    ("S-2", "sequencer-fast/src/logic/batch.rs", " || self.end() > reservation.0", "", "sequencer-fast", "s2_"),
+    ("S-6", "sequencer-fast/src/logic/memory.rs", "Ordering::Equal if self.count > 0",
+     "Ordering::Equal if false", "sequencer-fast", "s6_"),
+    ("S-6", "sequencer-fast/src/logic/grant.rs", "                    self.orphan(facts, datagram);\n", "",
+     "sequencer-fast", "s6_"),
     ("S-7", "sequencer-fast/src/logic/reign.rs", "floor.min(issued)", "floor", "sequencer-fast", "s7_"),
-    ("S-8", "sequencer-fast/src/logic/grant.rs", "match self.reign.counter().take_at(expected, count) {",
+    ("S-8", "sequencer-fast/src/logic/answer.rs", "match self.reign.counter().take_at(expected, count) {",
      "match Ok::<(), u64>(drop(self.reign.counter().take(count))) {", "sequencer-fast", "s8_"),
-    ("S-9", "wire/src/datagram.rs", "if header.log != log {", "if false {", "sequencer-fast", "s9_"),
-    ("S-10", "sequencer-fast/src/logic/grant.rs", "let room = admitted + requests.len() <= self.held.bound();",
-     "let room = true;", "sequencer-fast", "s10_"),
+    ("S-9", "wire/src/datagram/place.rs", "            && take(header, LOG_AT) == log.0\n", "",
+     "sequencer-fast", "s9_"),
+    ("S-9", "sequencer-fast/src/logic/grant.rs", "signer.is_some_and(|signer| !signer.verify(datagram))",
+     "signer.is_none_or(|_| true) && false", "sequencer-fast", "s9_"),
+    ("S-10", "sequencer-fast/src/logic/grant.rs", "            batch.holds += facts.count;\n", "",
+     "sequencer-fast", "s10_"),
+    ("S-10", "sequencer-fast/src/logic/answer.rs", "            batch.holds += facts.count;\n", "",
+     "sequencer-fast", "s10_"),
     ("C-2", "catalog/src/store/chain.rs", "header.chain != self.id || header.start != start",
      "false", "catalog", "c2_"),
     ("C-3", "catalog/src/logic/walk.rs", "end = header.end;", "end = header.end.plus(1);", "catalog", "c3_"),
@@ -128,4 +138,5 @@ def main():
     sys.exit(not ok)
 
 
-main()
+if __name__ == "__main__":
+    main()
