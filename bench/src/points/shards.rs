@@ -1,5 +1,10 @@
 //! Two shards against one: they share one counter, which each touches once a batch.
+//!
+//! Both have the core of the one, so that all else is equal: the load keeps its own. A figure beside it tells of
+//! the second shard on the core of the load, where it takes from the load what it gives to the server, and a
+//! microbenchmark of the counter between two cores.
 
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -24,7 +29,7 @@ const SHORT_ROUNDS: usize = 2;
 const MOST_ROUNDS: usize = 9;
 
 /// Additions of each thread of the microbenchmark.
-const ADDITIONS: u64 = 5_000_000;
+const ADDITIONS: u64 = 20_000_000;
 
 /// What is measured.
 #[derive(Debug, Clone, clap::Args)]
@@ -41,9 +46,6 @@ pub(crate) struct Args {
     /// Whether datagrams are merged: without, the stack is the limit, not the shard
     #[arg(long, value_enum, default_value = "on")]
     merge: Switch,
-    /// Cores of the two shards
-    #[arg(long, value_delimiter = ',', default_value = "0,1")]
-    cores: Vec<usize>,
 }
 
 /// Nanoseconds of an addition to a shared number.
@@ -70,8 +72,8 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
     let (mut ratios, mut ones, mut twos) = (Vec::new(), Vec::new(), Vec::new());
     let mut counts = Vec::new();
     while ratios.len() < least || (ratios.len() < MOST_ROUNDS && median(ratios.clone()) < BAR) {
-        let one = turn(&load, &[load.server_core]).await?;
-        let two = turn(&load, &args.cores).await?;
+        let one = turn(&load, Layout::One).await?;
+        let two = turn(&load, Layout::Two).await?;
         ratios.push(two.rate / one.rate.max(1.0));
         ones.push(one.rate);
         twos.push(two.rate);
@@ -104,6 +106,10 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
         "busiest_shards_share",
         round(sum(|turn| turn.uneven) / counts.len() as f64),
     );
+    if !args.short {
+        let apart = turn(&load, Layout::Apart).await?;
+        report.figure("second_shard_on_the_core_of_the_load", apart.rate.round());
+    }
     let cost = microbenchmark()?;
     report.figure("addition", cost);
     Ok(report)
@@ -118,10 +124,28 @@ struct Turn {
     uneven: f64,
 }
 
-async fn turn(load: &LoadArgs, cores: &[usize]) -> Result<Turn> {
+/// Where the shards are.
+#[derive(Debug, Clone, Copy)]
+enum Layout {
+    One,
+    Two,
+    Apart,
+}
+
+async fn turn(load: &LoadArgs, layout: Layout) -> Result<Turn> {
     let mut spec = load.server(false);
-    spec.cores = cores.to_vec();
-    spec.place.cores = cores.to_vec();
+    match layout {
+        Layout::One => {}
+        Layout::Two => {
+            // Not pinned one by one: the process has this core alone.
+            spec.cores.clear();
+            spec.settings.push("sequencer.shards=2".to_owned());
+        }
+        Layout::Apart => {
+            spec.cores.extend(load.cores.first());
+            spec.place.cores.extend(load.cores.first());
+        }
+    }
     let server = Server::start(&spec).await?;
     let measured = load.measure(&server, false)?;
     let metrics = server.metrics()?;
@@ -142,12 +166,13 @@ fn busiest(metrics: &Metrics) -> f64 {
 /// An addition to a number that nobody else touches, and to one that another core touches all the time.
 fn microbenchmark() -> Result<Additions> {
     let alone = AtomicU64::new(0);
-    let alone_ns = Place::on(End::Here, 0).run(|| Ok(add(&alone)))?;
-    let shared = AtomicU64::new(0);
+    let alone_ns = Place::on(End::Here, 0).run(|| Ok(add(&alone, &Barrier::new(1))))?;
+    let (shared, start) = (AtomicU64::new(0), Barrier::new(2));
     let shared_ns = thread::scope(|scope| {
-        let shared = &shared;
-        let other = scope.spawn(move || Place::on(End::Here, 1).run(|| Ok(add(shared))));
-        let mine = Place::on(End::Here, 0).run(|| Ok(add(shared)))?;
+        let (shared, start) = (&shared, &start);
+        let on = move |core| Place::on(End::Here, core).run(|| Ok(add(shared, start)));
+        let other = scope.spawn(move || on(1));
+        let mine = on(0)?;
         let other = other.join().unwrap_or(Ok(mine))?;
         anyhow::Ok(mine.max(other))
     })?;
@@ -157,7 +182,8 @@ fn microbenchmark() -> Result<Additions> {
     })
 }
 
-fn add(number: &AtomicU64) -> f64 {
+fn add(number: &AtomicU64, start: &Barrier) -> f64 {
+    start.wait();
     #[allow(clippy::disallowed_methods, reason = "what is measured is time")]
     let start = Instant::now();
     for count in 0..ADDITIONS {
