@@ -2,7 +2,7 @@
 
 use wire::Position;
 use wire::datagram::place::{self, Answer, Ask, Entry, Facts};
-use wire::datagram::{Kind, Status};
+use wire::datagram::{Kind, MAX_DATAGRAM_BYTES, Status};
 use wire::limits::{MAX_GRANT, MAX_POSITION};
 
 use super::batch::Batch;
@@ -56,6 +56,10 @@ impl<P: Peer, C: Counter> Shard<P, C> {
         peer: P,
         datagram: &mut [u8],
     ) -> Result<(), Reason> {
+        if datagram.len() > MAX_DATAGRAM_BYTES {
+            // Before the check of the key, as that costs the more the longer it is.
+            return Err("length");
+        }
         let signer = self.signer.as_mut();
         if signer.is_some_and(|signer| !signer.verify(datagram)) {
             return Err(FORGED);

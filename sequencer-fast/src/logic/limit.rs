@@ -52,8 +52,10 @@ impl Limiter {
         }
     }
 
-    /// Takes `requests` out of the bucket of an address, or nothing if they are not all in there.
+    /// Takes `requests` out of the bucket of an address, or nothing if they are not all in there. More than
+    /// a bucket holds take all of a full one: nobody is locked out for asking much at once.
     pub(crate) fn admit(&mut self, address: u128, requests: u64, now_ns: u64) -> bool {
+        let requests = requests.min(self.rate.burst);
         let cost_ns = self.time_ns(requests).max(1);
         let burst_ns = self.time_ns(self.rate.burst).max(1);
         let Some(bucket) = self.bucket(address) else {
@@ -135,7 +137,12 @@ mod tests {
         assert!(limiter.admit(1, 20, 0));
         assert!(!limiter.admit(1, 10, 0));
         assert!(limiter.admit(1, 9, 0));
-        assert!(!limiter.admit(1, 30, 1000 * MS), "more than ever fits");
+        assert!(!limiter.admit(1, 29, 20 * MS), "not full again");
+        assert!(
+            limiter.admit(1, 30_000, 1000 * MS),
+            "takes all of a full one"
+        );
+        assert!(!limiter.admit(1, 1, 1000 * MS));
     }
 
     #[test]

@@ -36,6 +36,11 @@ struct Served {
 
 impl Served {
     fn start(how: How, reservation: u64) -> Self {
+        Self::start_behind(how, reservation, |_| {})
+    }
+
+    /// Starts to serve when `before` has been done with the address.
+    fn start_behind(how: How, reservation: u64, before: impl FnOnce(SocketAddr)) -> Self {
         let entry = ControlEntry {
             log: LOG,
             number: 1,
@@ -82,6 +87,7 @@ impl Served {
             wait: how.wait,
             merges: how.merge,
         };
+        before(address);
         let thread = thread::spawn(move || how.mechanism.serve(worker));
         Self {
             address,
@@ -282,6 +288,26 @@ fn what_cannot_be_used_is_counted_once() {
             .filter(|(_, count)| *count > 0)
             .collect();
         assert_eq!(dropped, [("short", 1), ("truncated", 1)], "{how:?}");
+        served.stop();
+    }
+}
+
+/// More peers at once than fit into one go, before the thread has begun to serve.
+#[test]
+fn single_datagrams_of_many_peers_are_all_answered() {
+    for how in ways(false) {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let clients: Vec<_> = (0..600)
+            .map(|_| UdpSocket::bind(any).expect("free port"))
+            .collect();
+        let served = Served::start_behind(how, 1 << 20, |address| {
+            for (client, lane) in clients.iter().zip(0..) {
+                let (bytes, _) = run(1, 1, lane);
+                client.send_to(&bytes, address).expect("sent");
+            }
+        });
+        let all: Vec<_> = clients.iter().flat_map(|c| replies(c, 1)).collect();
+        assert_eq!(positions(&all), (0..600).collect::<Vec<_>>(), "{how:?}");
         served.stop();
     }
 }

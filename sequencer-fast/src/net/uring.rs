@@ -34,7 +34,9 @@ pub(crate) fn serve<H: Handler>(mut worker: Worker<H>) -> io::Result<()> {
         worker.handler.before_sleep(&mut out);
         out.flush();
         ring.wait()?;
-        worker.counters.wakeups.add(1);
+        if worker.wait != Wait::BusyPoll {
+            worker.counters.wakeups.add(1);
+        }
         worker.counters.idle_polls.add(ring.idle_spins());
         if ring.woken() {
             worker.sleeper.reset();
@@ -63,9 +65,12 @@ fn shape(merges: bool) -> Shape {
 
 /// What becomes of replies that could not be sent: lost, or sent one by one where they cannot be cut.
 fn failed<H>(failure: Failure, ring: &mut Ring, worker: &Worker<H>, out: &mut Runs) {
-    let cut = cannot_cut(&failure.error);
+    let several = failure.buffers.len() > 1;
+    let merged = |buffer: &Buffer| buffer.kept() > buffer.segment();
+    let cut = cannot_cut(&failure.error) && (several || failure.buffers.iter().any(merged));
     if cut {
         out.warn_of_cuts(&failure.error);
+        ring.cut_no_more();
     }
     for mut buffer in failure.buffers {
         let segment = buffer.segment().max(1);

@@ -30,7 +30,7 @@ const RING_BYTES: usize = 2 * PAGE_BYTES;
 const PAGE_BYTES: usize = 4096;
 
 /// Most buffers.
-const MAX_BUFFERS: u16 = 512;
+pub(super) const MAX_BUFFERS: u16 = 512;
 
 const _: () = assert!(MAX_BUFFERS as usize * size_of::<BufRingEntry>() <= RING_BYTES);
 

@@ -18,12 +18,14 @@ use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 
 use super::abi::CONTROL_BYTES;
 use super::gather::Gather;
-use super::region::{Buffer, Region, Shape};
+use super::region::{Buffer, MAX_BUFFERS, Region, Shape};
 use super::send::{NAME_LEN, empty};
 use super::slot::Slot;
 
-/// Submission entries. What does not fit is submitted before the others.
-const ENTRIES: u32 = 128;
+/// Submission entries: a send for each buffer, the receive and the poll fit in at once, so that nothing has
+/// to be submitted in between, which a thread of the kernel does in its own time.
+const ENTRIES: u32 = 1024;
+const _: () = assert!(MAX_BUFFERS as u32 + 2 < ENTRIES);
 
 /// How long the kernel's thread looks for submissions before it sleeps, in milliseconds.
 const SQPOLL_IDLE_MS: u32 = 100;
@@ -32,7 +34,7 @@ const SQPOLL_IDLE_MS: u32 = 100;
 const SPINS: u64 = 4096;
 
 /// Completion entries; what does not fit is kept by the kernel.
-const COMPLETIONS: u32 = 1024;
+const COMPLETIONS: u32 = 2048;
 
 const GROUP: u16 = 0;
 const RECEIVE: u64 = 1 << 32;
@@ -79,6 +81,8 @@ pub(crate) struct Ring {
     run: Vec<Buffer>,
     failures: Vec<Failure>,
     idle_spins: u64,
+    /// Whether buffers are gathered into one send.
+    cuts: bool,
 }
 
 /// What the kernel has pointers to.
@@ -143,6 +147,7 @@ impl Ring {
             run: Vec::with_capacity(sends),
             failures: Vec::new(),
             idle_spins: 0,
+            cuts: true,
         })
     }
 
@@ -195,6 +200,11 @@ impl Ring {
         std::mem::take(&mut self.idle_spins)
     }
 
+    /// From now on neighbours are not gathered: the path cannot cut them apart.
+    pub(crate) fn cut_no_more(&mut self) {
+        self.cuts = false;
+    }
+
     /// Sends under way.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight
@@ -216,7 +226,7 @@ impl Ring {
                 self.give_back(buffer);
                 continue;
             }
-            let joins = run.last_mut().is_some_and(|last| buffer.same_peer(last));
+            let joins = self.cuts && run.last_mut().is_some_and(|last| buffer.same_peer(last));
             if !joins || !gather.take(kept, segment) {
                 self.send(&mut run, gather)?;
                 gather = Gather::begin(kept, segment);
