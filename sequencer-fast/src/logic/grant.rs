@@ -8,10 +8,10 @@ use wire::limits::{MAX_GRANT, MAX_POSITION};
 use super::batch::Batch;
 use super::counter::Counter;
 use super::counters::{FORGED, LIMITED, STALE};
-use super::limit::POSITIONS_PER_REQUEST;
 use super::memory::{Group, Known, Recall};
 use super::packets::{Packets, Peer, retain};
 use super::shard::Shard;
+use crate::limits::POSITIONS_PER_REQUEST;
 
 /// What becomes of a request in the first pass.
 enum Decision {

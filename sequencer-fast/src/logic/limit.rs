@@ -3,16 +3,9 @@
 //! Kept as the time at which the bucket will be full again (the generic cell rate algorithm of ITU-T I.371,
 //! which is a token bucket by another name): one number a sender, and nothing to refill.
 
-/// Sets of the table, a power of two.
-const SETS: usize = 1024;
-
-/// Buckets of a set.
-const WAYS: usize = 4;
+use crate::limits::{LIMIT_SETS, LIMIT_WAYS};
 
 const NS_PER_S: u64 = 1_000_000_000;
-
-/// Positions that count as one request more.
-pub(crate) const POSITIONS_PER_REQUEST: u64 = 1024;
 
 /// Most requests a second and address, and how many may come at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +28,7 @@ struct Bucket {
 pub(crate) struct Limiter {
     rate: Rate,
     seed: u64,
-    sets: Box<[[Bucket; WAYS]]>,
+    sets: Box<[[Bucket; LIMIT_WAYS]]>,
 }
 
 impl Limiter {
@@ -48,7 +41,7 @@ impl Limiter {
         Self {
             rate,
             seed,
-            sets: vec![[Bucket::default(); WAYS]; SETS].into(),
+            sets: vec![[Bucket::default(); LIMIT_WAYS]; LIMIT_SETS].into(),
         }
     }
 
@@ -104,7 +97,7 @@ fn index(address: u128, seed: u64) -> usize {
         let mixed = (hash ^ half).wrapping_mul(MIX);
         mixed ^ mixed >> 33
     });
-    usize::try_from(folded % SETS as u64).unwrap_or_default()
+    usize::try_from(folded % LIMIT_SETS as u64).unwrap_or_default()
 }
 
 #[cfg(test)]

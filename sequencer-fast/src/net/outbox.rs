@@ -8,13 +8,11 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
+use crate::limits::SEND_RUNS;
 use crate::logic::{Outbox, ShardCounters};
 use crate::sys::send::Sender;
 
 use super::run::Run;
-
-/// Runs of replies that one call sends.
-const SEND_RUNS: usize = 32;
 
 /// Replies on their way out, gathered into runs.
 #[derive(Debug)]

@@ -8,15 +8,12 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
 use crate::config::Wait;
+use crate::limits::{MERGED_BYTES, RECEIVE_BUFFERS, SINGLE_BYTES};
 use crate::logic::{Packet, Packets};
 use crate::sys::receive::Receiver;
 
 use super::outbox::{Runs, cannot_cut, is_passing};
 use super::worker::{Handler, Worker, admit, is_usable};
-use super::{MERGED_BYTES, SINGLE_BYTES};
-
-/// Buffers that one call may fill.
-const RECEIVE_BUFFERS: usize = 64;
 
 /// Serves a handler until it is told to quit.
 pub(crate) fn serve<H: Handler>(mut worker: Worker<H>) -> io::Result<()> {

@@ -6,15 +6,11 @@ use std::net::{SocketAddr, UdpSocket};
 use super::outbox::{Runs, cannot_cut};
 use super::sleeper::Sleeper;
 use super::worker::{Handler, Worker, admit, is_usable};
-use super::{MERGED_BYTES, SINGLE_BYTES};
 use crate::config::Wait;
+use crate::limits::{MERGED_BUFFERS, MERGED_BYTES, PROBE_WAITS, SINGLE_BUFFERS, SINGLE_BYTES};
 use crate::logic::{Packet, Packets};
 use crate::sys::region::{Buffer, Shape};
 use crate::sys::ring::{Failure, Ring, Waiting};
-
-/// Buffers where datagrams are merged, and where they are not.
-const MERGED_BUFFERS: u16 = 64;
-const SINGLE_BUFFERS: u16 = 512;
 
 /// Serves a handler until it is told to quit.
 pub(crate) fn serve<H: Handler>(mut worker: Worker<H>) -> io::Result<()> {
@@ -165,6 +161,3 @@ pub(crate) fn probe(wait: Wait) -> io::Result<()> {
     }
     Err(io::Error::other("io_uring does not receive from a socket"))
 }
-
-/// Rounds in which the datagram of the probe has to arrive.
-const PROBE_WAITS: u32 = 1000;
