@@ -1,6 +1,6 @@
 //! Object storage: the only truth.
 
-mod backoff;
+pub(crate) mod backoff;
 pub(crate) mod chain;
 pub(crate) mod check;
 #[cfg(feature = "faults")]
