@@ -12,7 +12,7 @@ mod error;
 mod logic;
 mod store;
 
-pub use error::{CatalogError, ErrorKind};
+pub use error::{CatalogError, ErrorKind, StoreFault};
 pub use logic::membership::{Membership, Writer};
 pub use logic::walk::Walk;
 pub use store::backoff::Backoff;
