@@ -9,6 +9,7 @@ use wire::object::{Header, Object};
 
 use super::places::{Place, Places};
 use crate::logic::action::{FlightId, PutOutcome};
+use crate::metrics::Metrics;
 
 /// Bounds of the wait after a put that failed.
 const WAITS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
@@ -26,15 +27,18 @@ pub(super) async fn put(
     chain: Chain,
     object: Object,
     id: FlightId,
-    places: Arc<Places>,
-    mut place: Place,
+    (places, mut place): (Arc<Places>, Place),
+    metrics: Arc<Metrics>,
 ) -> Done {
     let mut backoff = Backoff::within(WAITS);
     loop {
         match place.hold(chain.put(&object)).await {
             Ok(Put::Committed) => return Done::Put(id, PutOutcome::Stored),
             Ok(Put::Taken(index)) => return Done::Put(id, PutOutcome::Taken(index)),
-            Err(error) => warn("put", &chain, &error),
+            Err(error) => {
+                metrics.put_failed(error.fault());
+                warn("put", &chain, &error);
+            }
         }
         drop(place);
         backoff.wait().await;

@@ -223,7 +223,8 @@ impl Task {
         };
         self.workers.metrics.put(&object);
         let (chain, places) = (self.handle.chain.clone(), Arc::clone(&self.workers.places));
-        let put = puts::put(chain, object, id, places, place);
+        let metrics = Arc::clone(&self.workers.metrics);
+        let put = puts::put(chain, object, id, (places, place), metrics);
         self.running.push(self.workers.threads.spawn(put));
     }
 
