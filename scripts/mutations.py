@@ -56,6 +56,7 @@ MUTATIONS = [
      "shared && established", "stripe-writer", "c6_"),
     ("C-6", "stripe-writer/src/logic/stripe.rs", "let places = if self.established {",
      "let places = if true {", "stripe-writer", "c6_"),
+    ("C-6", "stripe-writer/src/logic/stripe.rs", "self.outrun && !self.established", "false", "stripe-writer", "c6_"),
     ("C-6", "stripe-writer/src/logic/stripe/advance.rs", "self.author.owner.0 += u64::from(!self.established);",
      "", "stripe-writer", "c6_"),
     ("C-7", "stripe-writer/src/logic/stripe/advance.rs",
