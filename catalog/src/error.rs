@@ -18,6 +18,64 @@ pub enum ErrorKind {
     Internal,
 }
 
+/// How a store failed, for counters and messages. What a caller does about it is [`ErrorKind`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StoreFault {
+    /// It asks to be asked less often: 503 (`SlowDown`) or 429.
+    SlowDown,
+    /// Another server error, 5xx.
+    Server,
+    /// No answer in time.
+    TimedOut,
+    /// No connection, or one that broke off.
+    Connection,
+    /// It refuses for good: 401, 403, or a request that it does not know.
+    Refused,
+    /// Anything else.
+    Other,
+}
+
+impl StoreFault {
+    fn of(error: &object_store::Error) -> Self {
+        use object_store::client::{HttpError, HttpErrorKind};
+        if refuses(error) {
+            return Self::Refused;
+        }
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+        let mut text = String::new();
+        while let Some(error) = cause {
+            if let Some(http) = error.downcast_ref::<HttpError>() {
+                return match http.kind() {
+                    HttpErrorKind::Timeout => Self::TimedOut,
+                    _ => Self::Connection,
+                };
+            }
+            text = error.to_string();
+            cause = error.source();
+        }
+        // The innermost error has the status, in words only.
+        let status = text.split_once("status code: ").map(|(_, rest)| rest);
+        match status.and_then(|status| status.get(..3)) {
+            Some("429" | "503") => Self::SlowDown,
+            Some(status) if status.starts_with('5') => Self::Server,
+            _ => Self::Other,
+        }
+    }
+}
+
+fn refuses(error: &object_store::Error) -> bool {
+    use object_store::Error as E;
+    matches!(
+        error,
+        E::InvalidPath { .. }
+            | E::NotSupported { .. }
+            | E::NotImplemented { .. }
+            | E::PermissionDenied { .. }
+            | E::Unauthenticated { .. }
+            | E::UnknownConfigurationKey { .. }
+    )
+}
+
 /// A failure of the catalog.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -31,6 +89,8 @@ pub enum CatalogError {
         name: String,
         /// Whether the operation was certainly not applied.
         definite: bool,
+        /// How it failed.
+        fault: StoreFault,
         /// What the store said.
         source: Box<object_store::Error>,
     },
@@ -115,6 +175,16 @@ impl CatalogError {
         }
     }
 
+    /// How the store failed, if it was the store that did.
+    #[must_use]
+    pub fn fault(&self) -> Option<StoreFault> {
+        match self {
+            Self::Store { fault, .. } => Some(*fault),
+            Self::Local { .. } => Some(StoreFault::Other),
+            _ => None,
+        }
+    }
+
     /// The same error where an earlier attempt may have been applied: however definite this failure is
     /// by itself, it does not tell what the earlier one did (C-8).
     pub(crate) fn in_doubt(mut self) -> Self {
@@ -130,20 +200,12 @@ impl CatalogError {
     }
 
     pub(crate) fn store(operation: &'static str, name: &str, source: object_store::Error) -> Self {
-        use object_store::Error as E;
-        let definite = matches!(
-            source,
-            E::InvalidPath { .. }
-                | E::NotSupported { .. }
-                | E::NotImplemented { .. }
-                | E::PermissionDenied { .. }
-                | E::Unauthenticated { .. }
-                | E::UnknownConfigurationKey { .. }
-        );
+        let fault = StoreFault::of(&source);
         Self::Store {
             operation,
             name: name.to_owned(),
-            definite,
+            definite: fault == StoreFault::Refused,
+            fault,
             source: Box::new(source),
         }
     }

@@ -12,9 +12,10 @@ mod error;
 mod logic;
 mod store;
 
-pub use error::{CatalogError, ErrorKind};
+pub use error::{CatalogError, ErrorKind, StoreFault};
 pub use logic::membership::{Membership, Writer};
 pub use logic::walk::Walk;
+pub use store::backoff::Backoff;
 pub use store::chain::{Chain, Put};
 pub use store::check::CheckReport;
 #[cfg(feature = "faults")]

@@ -130,9 +130,10 @@ impl Queue {
         self.arrived.notify_one();
     }
 
-    /// Waits for records and takes up to `limit` of them, in order, what is in `rest` before all others.
-    /// What does not fit of a piece becomes the `rest`. Pieces of calls that are not open are dropped.
-    pub(crate) async fn take(&self, limit: usize, rest: &mut Option<Piece>) -> Vec<Piece> {
+    /// Waits for records and takes up to `limit` of them, in order, what is in `rest` before all others: no
+    /// further piece once they have so many bytes. What does not fit of a piece becomes the `rest`. Pieces
+    /// of calls that are not open are dropped.
+    pub(crate) async fn take(&self, limit: (usize, usize), rest: &mut Option<Piece>) -> Vec<Piece> {
         loop {
             let batch = self.take_now(limit, rest);
             if !batch.is_empty() {
@@ -142,10 +143,10 @@ impl Queue {
         }
     }
 
-    fn take_now(&self, limit: usize, rest: &mut Option<Piece>) -> Vec<Piece> {
+    fn take_now(&self, (limit, bytes): (usize, usize), rest: &mut Option<Piece>) -> Vec<Piece> {
         let mut pieces = self.lock();
-        let (mut batch, mut room) = (Vec::new(), limit);
-        while room > 0 {
+        let (mut batch, mut room, mut taken) = (Vec::new(), limit, 0);
+        while room > 0 && taken < bytes {
             let Some(mut piece) = rest.take().or_else(|| pieces.pop_front()) else {
                 break;
             };
@@ -161,6 +162,7 @@ impl Queue {
                 });
             }
             room -= piece.records.len();
+            taken += piece.records.iter().map(Bytes::len).sum::<usize>();
             batch.push(piece);
         }
         batch
@@ -196,11 +198,22 @@ mod tests {
         queue.push(piece(&call, 3));
         queue.push(piece(&call, 2));
         let mut left = None;
-        let first = queue.take(4, &mut left).await;
+        let first = queue.take((4, 100), &mut left).await;
         let taken: Vec<_> = first.iter().map(|p| (p.first, p.records.len())).collect();
         assert_eq!(taken, [(0, 3), (0, 1)]);
-        let rest = queue.take(4, &mut left).await;
+        let rest = queue.take((4, 100), &mut left).await;
         assert_eq!((rest[0].first, &rest[0].records[0][..]), (1, &b"1"[..]));
+    }
+
+    #[tokio::test]
+    async fn takes_no_further_piece_at_the_bound_on_bytes() {
+        let (queue, (call, _answer)) = (Queue::default(), call(5).await);
+        for _ in 0..3 {
+            queue.push(piece(&call, 2));
+        }
+        for pieces in [2, 1] {
+            assert_eq!(queue.take((100, 3), &mut None).await.len(), pieces);
+        }
     }
 
     #[tokio::test]
@@ -209,7 +222,7 @@ mod tests {
         queue.push(piece(&gone, 1));
         queue.push(piece(&open, 1));
         assert!(gone.close());
-        assert_eq!(queue.take(9, &mut None).await.len(), 1);
+        assert_eq!(queue.take((9, 100), &mut None).await.len(), 1);
     }
 
     #[tokio::test]

@@ -24,6 +24,14 @@ pub const APPEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Default of the time after which a grant request is sent again. It doubles each time.
 pub const GRANT_TIMEOUT: Duration = Duration::from_millis(50);
 
+/// Bytes of records that one grant is asked for, but for the last piece. A larger batch is so long in the
+/// making that its last positions look like holes.
+pub const GRANT_BYTES: usize = 16 << 20;
+
+/// Bytes of frames that wait to be sent on a connection, above which nothing more is granted. Positions
+/// that are granted long before their records can leave look like holes.
+pub const UNSENT_BYTES: usize = 16 << 20;
+
 /// Longest time between two copies of a request to the sequencer.
 pub const GRANT_TIMEOUT_MAX: Duration = Duration::from_secs(1);
 

@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use catalog::Store;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use wire::limits::MAX_RECORD_BYTES;
@@ -11,6 +11,7 @@ use wire::{Lane, LogId, Position};
 use crate::call::{Call, Piece, Queue};
 use crate::limits::{PERMIT_BYTES, RECORD_OVERHEAD_BYTES};
 use crate::net::connection::Outgoing;
+use crate::net::routes::Routes;
 use crate::net::sequencer::Sequencer;
 use crate::net::{draw_client, granter};
 use crate::shared::Shared;
@@ -59,10 +60,12 @@ impl Log {
             sequencer,
             queue: Queue::default(),
             memory: Arc::new(Semaphore::new(permits(&options))),
+            routes: Routes::new(membership.clone()),
             writers: membership
                 .addresses()
                 .map(|a| (a, Outgoing::new(a)))
                 .collect(),
+            room: Notify::new(),
             counters,
             opened: Instant::now(),
             last_problem: Mutex::new(None),

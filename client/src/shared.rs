@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use wire::{ClientId, LogId};
 
 use crate::Options;
 use crate::call::Queue;
 use crate::net::connection::Outgoing;
+use crate::net::routes::Routes;
 use crate::net::sequencer::Sequencer;
 use crate::stats::Counters;
 use crate::store::view::View;
@@ -25,7 +26,10 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue,
     /// Permits for the bytes of all appends under way. Every queue of records is bounded by it.
     pub(crate) memory: Arc<Semaphore>,
+    pub(crate) routes: Routes,
     pub(crate) writers: BTreeMap<SocketAddr, Outgoing>,
+    /// Told when a connection has room for more frames.
+    pub(crate) room: Notify,
     pub(crate) counters: Arc<Counters>,
     pub(crate) opened: Instant,
     pub(crate) last_problem: Mutex<Option<String>>,
@@ -39,6 +43,18 @@ impl Shared {
     /// Time since the log was opened.
     pub(crate) fn elapsed(&self) -> Duration {
         self.opened.elapsed()
+    }
+
+    /// Waits until no connection has more frames than it can send soon.
+    pub(crate) async fn has_room(&self) {
+        loop {
+            let mut told = std::pin::pin!(self.room.notified());
+            told.as_mut().enable();
+            if !self.writers.values().any(Outgoing::is_full) {
+                return;
+            }
+            told.await;
+        }
     }
 
     /// Remembers what went wrong last, for the error of an append that runs out of time.

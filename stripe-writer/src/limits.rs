@@ -5,6 +5,9 @@ use std::time::Duration;
 /// Objects of one stripe whose puts may be under way at the same time.
 pub const FLIGHTS_A_STRIPE: usize = 4;
 
+/// Stripes that may have all their puts late at the same time without taking places from others.
+pub const LATE_STRIPES: usize = 4;
+
 /// Connections that wait for the same held run; a client has one and reconnects now and then.
 pub const WAITERS_A_RUN: usize = 8;
 
@@ -31,6 +34,9 @@ pub const ASKS_A_CONNECTION: usize = 4096;
 /// together.
 pub const RECENT_BYTES: usize = 128 << 20;
 
+/// Durable records take at most this part of what records that are not durable may take.
+pub const RECENT_PART: usize = 8;
+
 /// Reads of indexes, to answer repeated appends, at the same time.
 pub const LOOKUPS: usize = 16;
 
@@ -46,5 +52,19 @@ pub const SILENCE_TOLD: Duration = Duration::from_secs(5);
 /// Time for a new connection to say hello.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Unit of the memory bound, in bytes.
+/// Time for the body of an append to come in once there is room for it: a peer that stalls in the middle
+/// must not keep the room.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Unit of the memory bound, in bytes. A frame takes one more than its body fills: its own cost.
 pub const MEMORY_UNIT: usize = 1024;
+
+/// So many stripes together may fill the memory, where there are so many; one alone takes only its part.
+/// Beyond that its appends are put off.
+pub const STRIPES_THAT_FILL_MEMORY: usize = 4;
+
+/// Bytes of pushed runs that wait for one reader. A subscription waits at this bound.
+pub const PUSHES_A_CONNECTION: usize = 8 << 20;
+
+/// Bytes of pushed runs that wait for all readers together. At this bound a reader is sent to the store.
+pub const PUSHES: usize = 64 << 20;

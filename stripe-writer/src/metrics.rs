@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
+use catalog::StoreFault;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -16,11 +17,17 @@ struct StatusLabel {
     status: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FaultLabel {
+    fault: &'static str,
+}
+
 /// All counters. Updated by the tasks, read by the admin endpoint.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     puts: Counter,
     put_bytes: Counter,
+    put_failures: Family<FaultLabel, Counter>,
     objects: Counter,
     records: Counter,
     record_bytes: Counter,
@@ -44,6 +51,11 @@ impl Metrics {
             "put_bytes",
             "Bytes of those objects",
             self.put_bytes.clone(),
+        );
+        registry.register(
+            "put_failures",
+            "Puts that failed and were tried again, by how the store failed",
+            self.put_failures.clone(),
         );
         registry.register("objects", "Objects committed", self.objects.clone());
         registry.register("records", "Records committed", self.records.clone());
@@ -78,6 +90,19 @@ impl Metrics {
     pub(crate) fn put(&self, object: &Object) {
         self.puts.inc();
         self.put_bytes.inc_by(object.len() as u64);
+    }
+
+    pub(crate) fn put_failed(&self, fault: Option<StoreFault>) {
+        let fault = match fault {
+            Some(StoreFault::SlowDown) => "slow_down",
+            Some(StoreFault::Server) => "server",
+            Some(StoreFault::TimedOut) => "timed_out",
+            Some(StoreFault::Connection) => "connection",
+            Some(StoreFault::Refused) => "refused",
+            Some(StoreFault::Other) => "other",
+            None => "content",
+        };
+        self.put_failures.get_or_create(&FaultLabel { fault }).inc();
     }
 
     pub(crate) fn committed(&self, header: &Header, runs: &[Run]) {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use catalog::Log;
@@ -11,8 +11,10 @@ use wire::control::ControlEntry;
 use wire::frame::{Place, Seal};
 use wire::{Epoch, SegmentId, StripeId, WriterId};
 
+use crate::limits::PUSHES;
 use crate::metrics::Metrics;
-use crate::store::{self, Event, StripeHandle};
+use crate::net::Memory;
+use crate::store::{self, Event, Places, StripeHandle};
 
 /// Least time between two looks at the control chain that appends of unknown epochs may cause.
 const LEARN_INTERVAL: Duration = Duration::from_millis(100);
@@ -24,14 +26,13 @@ pub(crate) struct Shared {
     pub(crate) log: Log,
     /// This process.
     pub(crate) writer: WriterId,
-    /// Room for records that are not durable yet, in units of [`crate::limits::MEMORY_UNIT`].
-    pub(crate) memory: Arc<Semaphore>,
-    /// Connections that wait for room.
-    pub(crate) starved: AtomicUsize,
+    /// Room for records that are not durable yet.
+    pub(crate) memory: Memory,
+    /// Bytes for pushed runs that wait for their readers.
+    pub(crate) pushes: Arc<Semaphore>,
     /// Counters.
     pub(crate) metrics: Arc<Metrics>,
-    puts: Arc<Semaphore>,
-    puts_in_flight: usize,
+    places: Arc<Places>,
     stripes: HashMap<(SegmentId, StripeId), StripeHandle>,
     epoch: AtomicU64,
     looked_at: Mutex<Duration>,
@@ -45,8 +46,8 @@ impl Shared {
         writer: WriterId,
         entry: &ControlEntry,
         stripes: Vec<StripeHandle>,
-        memory: Arc<Semaphore>,
-        (puts, puts_in_flight): (Arc<Semaphore>, usize),
+        memory: Memory,
+        places: Arc<Places>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let key = |handle: &StripeHandle| (handle.chain.id().segment, handle.chain.id().stripe);
@@ -54,10 +55,9 @@ impl Shared {
             log,
             writer,
             memory,
-            starved: AtomicUsize::new(0),
+            pushes: Arc::new(Semaphore::new(PUSHES)),
             metrics,
-            puts,
-            puts_in_flight,
+            places,
             stripes: stripes
                 .into_iter()
                 .map(|handle| (key(&handle), handle))
@@ -87,8 +87,7 @@ impl Shared {
     /// Puts that are under way.
     #[must_use]
     pub(crate) fn puts_under_way(&self) -> usize {
-        self.puts_in_flight
-            .saturating_sub(self.puts.available_permits())
+        self.places.under_way()
     }
 
     /// Looks at the control chain because somebody has spoken of `epoch`, and gives the newest epoch.

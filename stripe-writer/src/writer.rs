@@ -18,12 +18,12 @@ use wire::limits::OBJECT_TARGET_BYTES;
 use wire::mac::Key;
 use wire::{ClientId, Segment, StripeId, WriterId};
 
-use crate::limits::{LOOKUPS, MEMORY_UNIT, RECENT_BYTES};
+use crate::limits::{LOOKUPS, RECENT_BYTES, RECENT_PART};
 use crate::logic::action::Config;
 use crate::metrics::Metrics;
-use crate::net::{Reporter, Server};
+use crate::net::{Memory, Reporter, Server};
 use crate::shared::Shared;
-use crate::store::{Event, StripeHandle, Workers, take_over};
+use crate::store::{Event, Places, Start, StoreThreads, StripeHandle, Workers, take_over};
 
 /// Stripes that are taken over at the same time.
 const TAKE_OVERS: usize = 8;
@@ -68,6 +68,9 @@ pub enum WriterError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The system gives no threads.
+    #[error("cannot start threads: {0}")]
+    Threads(std::io::Error),
     /// The settings give this process no stripe of the log.
     #[error("no stripe to own: stripes={first}-{last} layout={layout}")]
     NoStripe {
@@ -88,6 +91,7 @@ pub struct StripeWriter {
     stripes: Vec<JoinHandle<()>>,
     server: AbortHandle,
     reporter: AbortHandle,
+    _threads: StoreThreads,
 }
 
 impl StripeWriter {
@@ -118,20 +122,35 @@ impl StripeWriter {
                 .unwrap_or_else(std::sync::PoisonError::into_inner),
         );
         let (ripe, ripens) = watch::channel(entry.epoch_start);
+        let threads = StoreThreads::start().map_err(WriterError::Threads)?;
         let workers = Workers {
-            puts: Arc::new(Semaphore::new(options.puts_in_flight)),
+            threads: threads.handle(),
+            places: Places::new(options.puts_in_flight),
             lookups: Arc::new(Semaphore::new(LOOKUPS)),
             ripe: ripens,
             metrics: Arc::clone(&metrics),
         };
         let writer = WriterId::from(Ulid::generate());
-        let taken = take_all(&log, &entry, writer, options, &workers).await?;
+        let taking = Taking {
+            log: &log,
+            entry: &entry,
+            segment: *entry.last_segment().map_err(CatalogError::from)?,
+            writer,
+            options,
+            workers: &workers,
+        };
+        let taken = taking.all().await?;
         let (handles, stripes): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
         tracing::info!(log = %log.id(), %writer, stripes = handles.len(), epoch = %entry.epoch, %address, "serving");
-        let memory = Arc::new(Semaphore::new(options.memory_bytes / MEMORY_UNIT));
-        let puts = (Arc::clone(&workers.puts), options.puts_in_flight);
+        let memory = Memory::new(options.memory_bytes, handles.len());
         let shared = Arc::new(Shared::new(
-            log, writer, &entry, handles, memory, puts, metrics,
+            log,
+            writer,
+            &entry,
+            handles,
+            memory,
+            workers.places,
+            metrics,
         ));
         let client = client_id(writer);
         let reporter = Reporter::new(Arc::clone(&shared), options, client, ripe);
@@ -144,6 +163,7 @@ impl StripeWriter {
             stripes,
             server,
             reporter,
+            _threads: threads,
         })
     }
 
@@ -202,72 +222,55 @@ impl StripeWriter {
     }
 }
 
-async fn take_all(
-    log: &Log,
-    entry: &ControlEntry,
+/// The start of a daemon: what it takes its stripes with.
+struct Taking<'a> {
+    log: &'a Log,
+    entry: &'a ControlEntry,
+    segment: Segment,
     writer: WriterId,
-    options: &Options,
-    workers: &Workers,
-) -> Result<Vec<(StripeHandle, JoinHandle<()>)>, WriterError> {
-    let segment = *entry.last_segment().map_err(CatalogError::from)?;
-    let owned = |stripe: &StripeId| options.stripes.contains(&stripe.0);
-    let stripes: Vec<_> = segment.layout.all().filter(owned).collect();
-    if stripes.is_empty() {
-        return Err(WriterError::NoStripe {
-            first: *options.stripes.start(),
-            last: *options.stripes.end(),
-            layout: segment.layout.stripes(),
-        });
-    }
-    let recent_bytes = RECENT_BYTES / stripes.len();
-    let taken = stream::iter(stripes)
-        .map(|stripe| {
-            take_one(
-                log,
-                entry,
-                segment,
-                stripe,
-                writer,
-                options,
-                workers,
-                recent_bytes,
-            )
-        })
-        .buffer_unordered(TAKE_OVERS);
-    taken.try_collect().await
+    options: &'a Options,
+    workers: &'a Workers,
 }
 
-#[allow(
-    clippy::too_many_arguments,
-    reason = "all of them are of the start alone"
-)]
-async fn take_one(
-    log: &Log,
-    entry: &ControlEntry,
-    segment: Segment,
-    stripe: StripeId,
-    writer: WriterId,
-    options: &Options,
-    workers: &Workers,
-    recent_bytes: usize,
-) -> Result<(StripeHandle, JoinHandle<()>), WriterError> {
-    let chain = log.chain(&segment, stripe);
-    let seal_to = segment.layout.slot_at_or_after(stripe, entry.epoch_start);
-    let taken = take_over(&chain, entry.epoch, writer).await?;
-    let config = Config {
-        linger: options.linger,
-        target_bytes: OBJECT_TARGET_BYTES,
-        max_commit_age: options.max_commit_age,
-    };
-    let workers = workers.clone();
-    Ok(StripeHandle::start(
-        chain,
-        &taken,
-        seal_to,
-        config,
-        recent_bytes,
-        workers,
-    ))
+impl Taking<'_> {
+    async fn all(&self) -> Result<Vec<(StripeHandle, JoinHandle<()>)>, WriterError> {
+        let (layout, owned) = (self.segment.layout, &self.options.stripes);
+        let stripes: Vec<_> = layout.all().filter(|s| owned.contains(&s.0)).collect();
+        if stripes.is_empty() {
+            return Err(WriterError::NoStripe {
+                first: *owned.start(),
+                last: *owned.end(),
+                layout: layout.stripes(),
+            });
+        }
+        let recent = RECENT_BYTES.min(self.options.memory_bytes / RECENT_PART);
+        let recent_bytes = recent / stripes.len();
+        let taken = stream::iter(stripes)
+            .map(|stripe| self.one(stripe, recent_bytes))
+            .buffer_unordered(TAKE_OVERS);
+        taken.try_collect().await
+    }
+
+    async fn one(
+        &self,
+        stripe: StripeId,
+        recent_bytes: usize,
+    ) -> Result<(StripeHandle, JoinHandle<()>), WriterError> {
+        let chain = self.log.chain(&self.segment, stripe);
+        let (layout, sealed) = (self.segment.layout, self.entry.epoch_start);
+        let start = Start {
+            taken: take_over(&chain, self.entry.epoch, self.writer).await?,
+            chain,
+            seal_to: layout.slot_at_or_after(stripe, sealed),
+            config: Config {
+                linger: self.options.linger,
+                target_bytes: OBJECT_TARGET_BYTES,
+                max_commit_age: self.options.max_commit_age,
+            },
+            recent_bytes,
+        };
+        Ok(StripeHandle::start(start, self.workers.clone()))
+    }
 }
 
 /// The low half of the process's identity is random enough to tell reporters apart.

@@ -13,18 +13,27 @@ const LONGEST: Duration = Duration::from_secs(2);
 /// Source: "Exponential Backoff and Jitter", AWS Architecture Blog, 2015: a wait drawn evenly from zero
 /// to a bound that doubles spreads contenders best.
 #[derive(Debug)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     bound: Duration,
+    longest: Duration,
 }
 
 impl Backoff {
     pub(crate) fn new() -> Self {
-        Self { bound: FIRST }
+        Self::within((FIRST, LONGEST))
     }
 
-    pub(crate) async fn wait(&mut self) {
+    /// Waits that are drawn from zero to a bound, which doubles from the first of these to the second.
+    #[must_use]
+    pub fn within((first, longest): (Duration, Duration)) -> Self {
+        let bound = first;
+        Self { bound, longest }
+    }
+
+    /// Waits once.
+    pub async fn wait(&mut self) {
         let share = rand::rng().random_range(0.0..1.0);
         tokio::time::sleep(self.bound.mul_f64(share)).await;
-        self.bound = (self.bound * 2).min(LONGEST);
+        self.bound = (self.bound * 2).min(self.longest);
     }
 }

@@ -1,6 +1,6 @@
 //! Object storage: the only truth.
 
-mod backoff;
+pub(crate) mod backoff;
 pub(crate) mod chain;
 pub(crate) mod check;
 #[cfg(feature = "faults")]
@@ -29,6 +29,8 @@ use local::Local;
 #[derive(Debug, Clone)]
 pub struct Store {
     inner: Arc<dyn ObjectStore>,
+    /// The same store, by a client that sends each request once.
+    creator: Arc<dyn ObjectStore>,
     prefix: Path,
     url: Arc<str>,
     /// The directory of a `file://` store, where creates have to be synced (C-9).
@@ -72,6 +74,7 @@ impl Store {
     pub fn new(inner: Arc<dyn ObjectStore>, prefix: &str) -> Self {
         Self {
             url: format!("{inner}/{prefix}").into(),
+            creator: Arc::clone(&inner),
             inner,
             prefix: Path::from(prefix),
             local: None,
@@ -92,7 +95,7 @@ impl Store {
         let options = PutOptions::from(PutMode::Create);
         let payload: PutPayload = chunks.iter().cloned().collect();
         match self
-            .inner
+            .creator
             .put_opts(&self.path(name), payload, options)
             .await
         {

@@ -35,6 +35,12 @@ pub(crate) struct AppendFrame<T> {
     pub(crate) shares: Vec<Share<T>>,
 }
 
+impl<T> Entry<T> {
+    pub(crate) fn stripe(&self) -> StripeId {
+        self.frame.stripe
+    }
+}
+
 impl<T> AppendFrame<T> {
     /// The head that sends the frame.
     pub(crate) fn head(&self) -> Append {
@@ -57,8 +63,9 @@ impl<T> AppendFrame<T> {
     }
 }
 
+/// A frame and what is known of it.
 #[derive(Debug)]
-struct Entry<T> {
+pub(crate) struct Entry<T> {
     frame: AppendFrame<T>,
     answered: Ranges,
     sends: u32,
@@ -84,6 +91,8 @@ pub(crate) struct Flight<T> {
     frames: BTreeMap<u64, Entry<T>>,
     places: BTreeMap<(SegmentId, StripeId, Slot), u64>,
     to_send: BTreeSet<u64>,
+    /// Bytes of the bodies of `to_send`.
+    unsent_bytes: usize,
     /// Frames that a server put off, by the time at which they are tried again.
     put_off: BTreeSet<(Duration, u64)>,
 }
@@ -95,6 +104,7 @@ impl<T: Clone> Flight<T> {
             frames: BTreeMap::new(),
             places: BTreeMap::new(),
             to_send: BTreeSet::new(),
+            unsent_bytes: 0,
             put_off: BTreeSet::new(),
         }
     }
@@ -109,7 +119,6 @@ impl<T: Clone> Flight<T> {
         self.next += 1;
         let place = (frame.segment.id, frame.stripe, frame.first);
         self.places.insert(place, number);
-        self.to_send.insert(number);
         let entry = Entry {
             frame,
             answered: Ranges::default(),
@@ -117,6 +126,20 @@ impl<T: Clone> Flight<T> {
             claimed,
         };
         self.frames.insert(number, entry);
+        self.queue(number);
+    }
+
+    /// Bytes of all frames that have to be sent.
+    pub(crate) fn unsent_bytes(&self) -> usize {
+        self.unsent_bytes
+    }
+
+    fn queue(&mut self, number: u64) {
+        if let Some(entry) = self.frames.get(&number)
+            && self.to_send.insert(number)
+        {
+            self.unsent_bytes += entry.frame.body.len();
+        }
     }
 
     /// Whether every frame is answered.
@@ -140,6 +163,7 @@ impl<T: Clone> Flight<T> {
             let Some(entry) = self.frames.get_mut(&number) else {
                 continue;
             };
+            self.unsent_bytes -= entry.frame.body.len();
             if !entry.claimed {
                 let kept: Vec<bool> = entry.frame.shares.iter().map(&mut claim).collect();
                 if kept.contains(&false) {
@@ -181,6 +205,8 @@ impl<T: Clone> Flight<T> {
     pub(crate) fn reconnected(&mut self) {
         self.put_off.clear();
         self.to_send = self.frames.keys().copied().collect();
+        let bodies = self.frames.values().map(|entry| entry.frame.body.len());
+        self.unsent_bytes = bodies.sum();
     }
 
     /// Records an answer that is final: the records that it answers for the first time, per call.
@@ -227,6 +253,35 @@ impl<T: Clone> Flight<T> {
         unsent
     }
 
+    /// Takes out the frames that an answer speaks of, for another connection.
+    pub(crate) fn take(&mut self, ack: &Ack) -> Vec<Entry<T>> {
+        let hits = self.hit(ack);
+        hits.iter()
+            .filter_map(|(number, _)| self.remove(*number))
+            .collect()
+    }
+
+    /// Takes out all frames, for other connections.
+    pub(crate) fn take_all(&mut self) -> Vec<Entry<T>> {
+        let numbers: Vec<u64> = self.frames.keys().copied().collect();
+        numbers
+            .iter()
+            .filter_map(|number| self.remove(*number))
+            .collect()
+    }
+
+    /// Adds a frame that was taken out of another flight. It is sent at `until`; an earlier copy may have
+    /// arrived elsewhere.
+    pub(crate) fn give(&mut self, entry: Entry<T>, until: Duration) {
+        let number = self.next;
+        self.next += 1;
+        let frame = &entry.frame;
+        let place = (frame.segment.id, frame.stripe, frame.first);
+        self.places.insert(place, number);
+        self.frames.insert(number, entry);
+        self.put_off.insert((until, number));
+    }
+
     /// When the next frame that was put off is due.
     pub(crate) fn next_due(&self) -> Option<Duration> {
         self.put_off.first().map(|(until, _)| *until)
@@ -239,7 +294,7 @@ impl<T: Clone> Flight<T> {
                 self.put_off.insert((until, number));
                 return;
             }
-            self.to_send.insert(number);
+            self.queue(number);
         }
     }
 
@@ -297,7 +352,9 @@ impl<T: Clone> Flight<T> {
         let frame = &entry.frame;
         let place = (frame.segment.id, frame.stripe, frame.first);
         self.places.remove(&place);
-        self.to_send.remove(&number);
+        if self.to_send.remove(&number) {
+            self.unsent_bytes -= entry.frame.body.len();
+        }
         self.put_off.retain(|(_, other)| *other != number);
         Some(entry)
     }

@@ -14,9 +14,9 @@ use tokio::time::{sleep, timeout};
 use wire::frame::{Ack, AckStatus, Frame};
 
 use crate::call::{Call, Piece};
-use crate::limits::{BACKOFF, SILENCE_MAX, WRITE_BYTES};
+use crate::limits::{BACKOFF, SILENCE_MAX, UNSENT_BYTES, WRITE_BYTES};
 use crate::logic::backoff::Backoff;
-use crate::logic::flight::{Answer, AppendFrame, Flight};
+use crate::logic::flight::{Answer, AppendFrame, Entry, Flight};
 use crate::net::frames::{self, Lost};
 use crate::net::jitter;
 use crate::shared::Shared;
@@ -48,15 +48,22 @@ impl Outgoing {
         self.changed.notify_one();
     }
 
+    /// Whether so much waits to be sent that nothing more is to be granted.
+    pub(crate) fn is_full(&self) -> bool {
+        self.flight().unsent_bytes() > UNSENT_BYTES
+    }
+
     /// Serves the connection, for ever.
     pub(crate) async fn run(&self, shared: &Shared) {
         let mut pauses = Backoff::new(BACKOFF);
+        let mut failures = 0;
         loop {
             while self.flight().is_empty() {
                 self.changed.notified().await;
             }
             let lost = match frames::connect(self.address, shared.id(), shared.client).await {
                 Ok((stream, welcome)) => {
+                    failures = 0;
                     shared.counters.connections.add(1);
                     tracing::debug!(writer = %welcome.writer, address = %self.address, "connected");
                     self.flight().reconnected();
@@ -75,10 +82,18 @@ impl Outgoing {
                     }
                     ended
                 }
-                Err(lost) => Err(lost),
+                Err(lost) => {
+                    failures += 1;
+                    Err(lost)
+                }
             };
             if let Err(lost) = lost {
                 self.lost(shared, &lost);
+            }
+            // It may be dead, and another has its stripes by now. If none has, they come back.
+            if failures >= FAILURES && shared.writers.len() > 1 {
+                let frames = self.flight().take_all();
+                self.send_away(shared, frames, shared.elapsed());
             }
             sleep(pauses.pause(jitter())).await;
         }
@@ -88,9 +103,11 @@ impl Outgoing {
         let address = self.address;
         shared.problem(format!("stripe-writer {address}: {lost}"));
         if lost.is_final() {
-            for answer in self.flight().drain() {
+            let drained = self.flight().drain();
+            for answer in drained {
                 fail(&answer, &lost.to_string());
             }
+            shared.room.notify_waiters();
         }
     }
 
@@ -103,7 +120,11 @@ impl Outgoing {
             let (next, due) = {
                 let mut flight = self.flight();
                 flight.wake(shared.elapsed());
+                let was_full = flight.unsent_bytes() > UNSENT_BYTES;
                 let next = flight.next_to_send(|share| share.owner.claim(share.count));
+                if was_full && flight.unsent_bytes() <= UNSENT_BYTES {
+                    shared.room.notify_waiters();
+                }
                 (next, flight.next_due())
             };
             let Some((head, body)) = next else {
@@ -154,6 +175,8 @@ impl Outgoing {
             outcome => outcome,
         };
         let answers = self.flight().settle(ack);
+        // An answer to a copy sent earlier may take out what waits to be sent again.
+        shared.room.notify_waiters();
         for answer in answers {
             let share = &answer.share;
             if outcome == AckStatus::Committed {
@@ -175,11 +198,29 @@ impl Outgoing {
         shared.counters.frames_put_off.add(1);
         let pause = Backoff::new((PUT_OFF, PUT_OFF)).pause(jitter());
         let until = shared.elapsed() + pause;
+        if status == AckStatus::NotOwner
+            && shared.routes.leave(ack.place.stripe, address) != address
+        {
+            let frames = self.flight().take(ack);
+            self.send_away(shared, frames, until);
+            return;
+        }
         let busy = status == AckStatus::Busy;
         for share in self.flight().put_off(ack, until, busy) {
             share.owner.answered(share.count);
         }
         self.changed.notify_one();
+    }
+
+    /// Gives frames to the connections of the writers that are to be asked now, later.
+    fn send_away(&self, shared: &Shared, frames: Vec<Entry<Arc<Call>>>, until: Duration) {
+        for frame in frames {
+            let owner = shared.routes.leave(frame.stripe(), self.address);
+            let connection = shared.writers.get(&owner).unwrap_or(self);
+            connection.flight().give(frame, until);
+            connection.changed.notify_one();
+        }
+        shared.room.notify_waiters();
     }
 
     fn flight(&self) -> MutexGuard<'_, Flight<Arc<Call>>> {
@@ -211,6 +252,10 @@ fn fail(answer: &Answer<Arc<Call>>, reason: &str) {
         definite,
     });
 }
+
+/// Connections that fail one after the other before a writer's stripes are looked for elsewhere: a second or
+/// two, in which a process that was started anew comes back.
+const FAILURES: u32 = 8;
 
 /// Nominal pause before a frame that a writer put off is sent again.
 const PUT_OFF: Duration = Duration::from_millis(100);

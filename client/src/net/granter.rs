@@ -16,7 +16,7 @@ use wire::limits::{MAX_GRANT, MAX_POSITION};
 use wire::{Identity, Lane, Position, RequestId, RunBody, WireError};
 
 use crate::call::{Call, Piece};
-use crate::limits::BACKOFF;
+use crate::limits::{BACKOFF, GRANT_BYTES};
 use crate::logic::backoff::Backoff;
 use crate::logic::flight::{AppendFrame, Share};
 use crate::logic::split::{Part, Token, cut, split};
@@ -31,7 +31,8 @@ pub(crate) async fn run(shared: &Shared, lane: Lane) {
     // What is left of a call that is larger than a grant stays with its lane: its positions rise.
     let mut rest = None;
     loop {
-        let mut batch = shared.queue.take(limit, &mut rest).await;
+        shared.has_room().await;
+        let mut batch = shared.queue.take((limit, GRANT_BYTES), &mut rest).await;
         // A request number and its count belong together: a repeated request must be the same.
         let request = shared.sequencer.next_request();
         let count = batch.iter().map(|piece| piece.records.len()).sum();
@@ -187,7 +188,7 @@ fn hand_over(
     let mut outgoing: BTreeMap<SocketAddr, Vec<AppendFrame<Arc<Call>>>> = BTreeMap::new();
     for part in split(entry, used)? {
         let what = "stripe without an owner";
-        let owner = shared.options.membership.owner(part.stripe);
+        let owner = shared.routes.owner(part.stripe);
         let owner = owner.ok_or(WireError::Malformed { what })?;
         let frames = outgoing.entry(owner).or_default();
         make_frames(shared, &part, token, identity, &calls, &records, frames)?;

@@ -7,6 +7,7 @@ pub(crate) mod datagrams;
 pub(crate) mod frames;
 pub(crate) mod granter;
 pub(crate) mod live;
+pub(crate) mod routes;
 pub(crate) mod sequencer;
 
 pub(crate) use chance::{draw_client, jitter};

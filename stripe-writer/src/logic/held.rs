@@ -32,6 +32,23 @@ pub struct HeldRun<T> {
     pub waiters: Vec<Waiter<T>>,
 }
 
+impl<T: Clone> HeldRun<T> {
+    /// The same for a part of the run.
+    fn part(&self, run: Run) -> Self {
+        let waiters = self.waiters.iter().filter_map(|waiter| {
+            let (first, end) = (waiter.first.max(run.first), waiter.end.min(run.end()));
+            let token = waiter.token.clone();
+            (first < end).then_some(Waiter { token, first, end })
+        });
+        Self {
+            waiters: waiters.collect(),
+            run,
+            epoch: self.epoch,
+            since: self.since,
+        }
+    }
+}
+
 /// What lies in a slot.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Occupant {
@@ -170,19 +187,55 @@ impl<T> Held<T> {
     pub fn take(&mut self, target: usize) -> Vec<HeldRun<T>> {
         let (mut taken, mut bytes) = (Vec::new(), 0);
         while self.planned < self.ready_end && bytes < target && taken.len() < MAX_OBJECT_RUNS {
-            let Some(held) = self.runs.remove(&self.planned) else {
+            let Some(held) = self.take_run() else {
                 break;
             };
-            self.planned = held.run.end();
-            self.ready_runs -= 1;
-            self.ready_bytes -= held.run.body_len();
-            self.bytes -= held.run.body_len();
             bytes += held.run.body_len();
             taken.push(held);
         }
-        let left = self.runs.range(self.planned..self.ready_end);
-        self.ready_since = left.map(|(_, held)| held.since).min();
+        self.ready_since = self.oldest_ready();
         taken
+    }
+
+    fn take_run(&mut self) -> Option<HeldRun<T>> {
+        if self.planned >= self.ready_end {
+            return None;
+        }
+        let held = self.runs.remove(&self.planned)?;
+        self.planned = held.run.end();
+        self.ready_runs -= 1;
+        self.ready_bytes -= held.run.body_len();
+        self.bytes -= held.run.body_len();
+        Some(held)
+    }
+
+    fn oldest_ready(&self) -> Option<Duration> {
+        let ready = self.runs.range(self.planned..self.ready_end);
+        ready.map(|(_, held)| held.since).min()
+    }
+
+    /// Takes the first slot of the next object, alone.
+    pub fn take_slot(&mut self) -> Option<HeldRun<T>>
+    where
+        T: Clone,
+    {
+        let held = self.take_run()?;
+        let (first, end) = (held.run.first, held.run.end());
+        let second = first.plus(1);
+        let parts = (held.run.part(first, second), held.run.part(second, end));
+        let taken = match parts {
+            (Ok(slot), Ok(rest)) => {
+                self.planned = second;
+                self.ready_runs += 1;
+                self.ready_bytes += rest.body_len();
+                self.insert(held.part(rest));
+                held.part(slot)
+            }
+            // It is no longer than that.
+            _ => held,
+        };
+        self.ready_since = self.oldest_ready();
+        Some(taken)
     }
 
     /// Takes all runs out and starts again at `planned`.

@@ -7,5 +7,6 @@ pub mod held;
 pub mod hole;
 #[cfg(test)]
 mod model;
+pub mod pace;
 pub mod recent;
 pub mod stripe;

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use wire::frame::{
     AckStatus, Append, Ask, End, EndReason, Frame, Frontier, Frontiers, PREFIX_BYTES, Place,
@@ -17,14 +17,18 @@ use wire::frame::{
 };
 use wire::{Fixed, OwnerNumber, Run, RunBody, WireError};
 
+use super::memory::Room;
 use super::outgoing::{self, Outgoing, Token};
-use super::tail;
-use crate::limits::{ASKS_A_CONNECTION, FRAMES_A_CONNECTION, HELLO_TIMEOUT, MEMORY_UNIT};
+use super::tail::{self, Pushes};
+use crate::limits::{
+    ASKS_A_CONNECTION, BODY_TIMEOUT, FRAMES_A_CONNECTION, HELLO_TIMEOUT, PUSHES_A_CONNECTION,
+};
 use crate::shared::Shared;
 use crate::store::Event;
 
-/// Bytes read from the socket at once.
-const READ_BUFFER_BYTES: usize = 64 << 10;
+/// Bytes read from the socket at once, beside bodies: what is left of a larger body is read to where it
+/// stays, so that at most so much of it is copied.
+const READ_BUFFER_BYTES: usize = 8 << 10;
 
 /// How long what a refused peer still sends is read and thrown away.
 const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
@@ -40,12 +44,15 @@ enum ConnectionError {
     Refused(String),
     #[error("no hello in time")]
     Silent,
+    #[error("a body did not come in time")]
+    Stalled,
 }
 
 struct Connection {
     shared: Arc<Shared>,
     out: mpsc::Sender<Outgoing>,
     cut: Arc<Notify>,
+    pushes: Pushes,
     asks: HashMap<u32, AbortHandle>,
     tasks: JoinSet<()>,
 }
@@ -57,10 +64,15 @@ pub(super) async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAd
     let (read, write) = socket.into_split();
     let (out, frames) = mpsc::channel(FRAMES_A_CONNECTION);
     let mut writer = tokio::spawn(outgoing::write(write, frames));
+    let pushes = Pushes {
+        own: Arc::new(Semaphore::new(PUSHES_A_CONNECTION)),
+        all: Arc::clone(&shared.pushes),
+    };
     let mut connection = Connection {
         shared,
         out,
         cut: Arc::default(),
+        pushes,
         asks: HashMap::new(),
         tasks: JoinSet::new(),
     };
@@ -84,7 +96,7 @@ pub(super) async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAd
             tracing::info!(%peer, %error, "connection refused");
             let text = Bytes::from(error.to_string());
             let frame = Frame::Refusal(Refusal { retry: 0 });
-            let _ = connection.out.try_send(Outgoing { frame, body: text });
+            let _ = connection.out.try_send(Outgoing::new(frame, text));
             // To close with bytes unread would reset the connection and lose the text on its way.
             let mut nowhere = tokio::io::sink();
             let rest = tokio::io::copy(&mut read, &mut nowhere);
@@ -100,9 +112,12 @@ impl Connection {
         let hello = tokio::time::timeout(HELLO_TIMEOUT, self.hello(socket));
         hello.await.map_err(|_| ConnectionError::Silent)??;
         while let Some((prefix, frame)) = read_head(socket).await? {
-            let memory = self.memory(prefix.body_len).await;
-            let body = read_body(socket, prefix.body_len).await?;
-            self.frame(frame, body, memory).await?;
+            let Some(room) = self.shared.memory.take(prefix.body_len).await else {
+                return Ok(());
+            };
+            let body = tokio::time::timeout(BODY_TIMEOUT, read_body(socket, prefix.body_len));
+            let body = body.await.map_err(|_| ConnectionError::Stalled)??;
+            self.frame(frame, body, room).await?;
         }
         Ok(())
     }
@@ -126,27 +141,14 @@ impl Connection {
         Ok(())
     }
 
-    /// Room for a body. While there is none the socket is not read: the sender waits.
-    async fn memory(&self, body_len: usize) -> Option<OwnedSemaphorePermit> {
-        let units = u32::try_from(body_len / MEMORY_UNIT + 1).unwrap_or(u32::MAX);
-        let memory = Arc::clone(&self.shared.memory);
-        if let Ok(permit) = Arc::clone(&memory).try_acquire_many_owned(units) {
-            return Some(permit);
-        }
-        self.shared.starved.fetch_add(1, Ordering::AcqRel);
-        let permit = memory.acquire_many_owned(units).await;
-        self.shared.starved.fetch_sub(1, Ordering::AcqRel);
-        permit.ok()
-    }
-
     async fn frame(
         &mut self,
         frame: Frame,
         body: Bytes,
-        memory: Option<OwnedSemaphorePermit>,
+        room: Room,
     ) -> Result<(), ConnectionError> {
         match frame {
-            Frame::Append(append) => return self.append(append, body, memory).await,
+            Frame::Append(append) => return self.append(append, body, room).await,
             Frame::Read(ask) => self.ask(ask, false).await,
             Frame::Subscribe(ask) => self.ask(ask, true).await,
             Frame::Unsubscribe(ask) => {
@@ -171,25 +173,28 @@ impl Connection {
         &mut self,
         append: Append,
         body: Bytes,
-        memory: Option<OwnedSemaphorePermit>,
+        mut room: Room,
     ) -> Result<(), ConnectionError> {
         let body = RunBody::checked(append.count, append.crc, body)?;
-        let Some(memory) = memory else {
-            return Ok(());
-        };
         let run = Run::records(append.place.first, append.identity, body);
+        let handle = self.shared.stripe(append.place);
+        let charged = handle.is_none_or(|h| self.shared.memory.charge(&mut room, &h.taken));
         let token = Token::new(
             self.out.clone(),
             append.place,
             append.identity.request,
             Arc::clone(&self.cut),
-            memory,
+            room,
         );
         let refuse = |status| token.answer(run.first, run.end(), status);
-        let Some(handle) = self.shared.stripe(append.place) else {
+        let Some(handle) = handle else {
             refuse(AckStatus::NotOwner);
             return Ok(());
         };
+        if !charged {
+            refuse(AckStatus::Busy);
+            return Ok(());
+        }
         if run.end().0 > wire::limits::MAX_POSITION {
             refuse(AckStatus::Invalid);
             return Ok(());
@@ -222,7 +227,7 @@ impl Connection {
         let Some(handle) = self.shared.stripe(ask.place).cloned() else {
             return self.send(end(EndReason::NotOwner)).await;
         };
-        let task = tail::serve(handle, ask, follow, self.out.clone());
+        let task = tail::serve(handle, ask, follow, self.out.clone(), self.pushes.clone());
         let task = self.tasks.spawn(task);
         if let Some(former) = self.asks.insert(ask.id, task) {
             former.abort();
@@ -238,7 +243,7 @@ impl Connection {
                     tracing::warn!(%error, epoch = %seal.epoch, "cannot seal");
                     let frame = Frame::Refusal(Refusal { retry: 1 });
                     let body = Bytes::from(error);
-                    Outgoing { frame, body }
+                    Outgoing::new(frame, body)
                 }
             };
             let _ = out.send(answer).await;
@@ -262,10 +267,7 @@ impl Connection {
             body.extend_from_slice(&frontier.to_vec());
         }
         let epoch = self.shared.epoch();
-        Outgoing {
-            frame: Frame::Frontiers(Frontiers { epoch }),
-            body: body.freeze(),
-        }
+        Outgoing::new(Frame::Frontiers(Frontiers { epoch }), body.freeze())
     }
 
     async fn send(&self, outgoing: Outgoing) {

@@ -1,11 +1,13 @@
 //! Connections of clients and readers, and reports to the sequencer.
 
 mod connection;
+mod memory;
 mod outgoing;
 mod report;
 mod server;
 mod tail;
 
+pub(crate) use memory::Memory;
 pub(crate) use outgoing::{Outgoing, Token};
 pub(crate) use report::Reporter;
 pub(crate) use server::Server;

@@ -9,6 +9,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use wire::frame::{Ack, AckStatus, Frame, Place};
 use wire::{RequestId, SegmentId, Slot, StripeId};
 
+use super::memory::Room;
+
 /// A frame to send.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
@@ -16,12 +18,26 @@ pub(crate) struct Outgoing {
     pub(crate) frame: Frame,
     /// Its body.
     pub(crate) body: Bytes,
+    /// What the body takes of the bounds on pushes, until it is written.
+    pub(crate) memory: Vec<OwnedSemaphorePermit>,
+}
+
+impl Outgoing {
+    /// A frame with a small body.
+    #[must_use]
+    pub(crate) fn new(frame: Frame, body: Bytes) -> Self {
+        let memory = Vec::new();
+        Self {
+            frame,
+            body,
+            memory,
+        }
+    }
 }
 
 impl From<Frame> for Outgoing {
     fn from(frame: Frame) -> Self {
-        let body = Bytes::new();
-        Self { frame, body }
+        Self::new(frame, Bytes::new())
     }
 }
 
@@ -33,7 +49,7 @@ pub(crate) struct Token {
     stripe: StripeId,
     request: RequestId,
     cut: Arc<Notify>,
-    _memory: Arc<OwnedSemaphorePermit>,
+    _memory: Arc<Room>,
 }
 
 impl Token {
@@ -45,7 +61,7 @@ impl Token {
         place: Place,
         request: RequestId,
         cut: Arc<Notify>,
-        memory: OwnedSemaphorePermit,
+        memory: Room,
     ) -> Self {
         Self {
             replies,
@@ -94,8 +110,14 @@ where
 }
 
 async fn send<W: AsyncWrite + Unpin>(socket: &mut W, outgoing: Outgoing) -> std::io::Result<()> {
-    let Outgoing { frame, body } = outgoing;
+    let Outgoing {
+        frame,
+        body,
+        memory,
+    } = outgoing;
     let head = frame.encode(body.len()).map_err(std::io::Error::other)?;
     socket.write_all(&head).await?;
-    socket.write_all(&body).await
+    socket.write_all(&body).await?;
+    drop(memory);
+    Ok(())
 }

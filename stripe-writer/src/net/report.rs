@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
@@ -93,8 +92,7 @@ impl Reporter {
     async fn tick(&mut self) {
         let now = store::now();
         self.watch_silence(now);
-        let full = self.shared.starved.load(Ordering::Acquire) > 0;
-        if full && self.shared.puts_under_way() > 0 {
+        if self.shared.memory.is_full() && self.shared.puts_under_way() > 0 {
             self.clock.held_up(now);
         }
         let ripe = self.clock.ripe(now);

@@ -2,10 +2,14 @@
 
 mod clock;
 mod history;
+mod places;
 mod puts;
 mod takeover;
 mod task;
+mod threads;
 
 pub(crate) use clock::now;
+pub(crate) use places::Places;
 pub(crate) use takeover::take_over;
-pub(crate) use task::{Event, StripeHandle, Workers};
+pub(crate) use task::{Event, Start, StripeHandle, Workers};
+pub(crate) use threads::StoreThreads;

@@ -3,18 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::{CatalogError, Chain, Put};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use catalog::{Backoff, CatalogError, Chain, Put};
 use wire::Slot;
 use wire::object::{Header, Object};
 
+use super::places::{Place, Places};
 use crate::logic::action::{FlightId, PutOutcome};
+use crate::metrics::Metrics;
 
-/// First wait after a put that failed.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-
-/// Longest wait between tries.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// Bounds of the wait after a put that failed.
+const WAITS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// Work of a stripe that has ended.
 #[derive(Debug)]
@@ -29,33 +27,35 @@ pub(super) async fn put(
     chain: Chain,
     object: Object,
     id: FlightId,
-    puts: Arc<Semaphore>,
-    mut permit: Option<OwnedSemaphorePermit>,
+    (places, mut place): (Arc<Places>, Place),
+    metrics: Arc<Metrics>,
 ) -> Done {
-    let mut wait = FIRST_WAIT;
+    let mut backoff = Backoff::within(WAITS);
     loop {
-        match chain.put(&object).await {
+        match place.hold(chain.put(&object)).await {
             Ok(Put::Committed) => return Done::Put(id, PutOutcome::Stored),
             Ok(Put::Taken(index)) => return Done::Put(id, PutOutcome::Taken(index)),
-            Err(error) => warn("put", &chain, &error, wait),
+            Err(error) => {
+                metrics.put_failed(error.fault());
+                warn("put", &chain, &error);
+            }
         }
-        drop(permit.take());
-        pause(&mut wait).await;
-        // The semaphore is never closed; without a permit the bound is only softer.
-        permit = Arc::clone(&puts).acquire_owned().await.ok();
+        drop(place);
+        backoff.wait().await;
+        place = Arc::clone(&places).take().await;
     }
 }
 
 /// Says whether the chain has an object, by a walk from `from`, an object that the chain certainly had.
 /// If that one is gone, because it was compacted or collected, the whole chain is walked (C-7).
 pub(super) async fn verify(chain: Chain, header: Header, from: Slot, id: FlightId) -> Done {
-    let mut wait = FIRST_WAIT;
+    let mut backoff = Backoff::within(WAITS);
     loop {
         match in_chain(&chain, &header, from).await {
             Ok(in_chain) => return Done::Verified { id, in_chain },
-            Err(error) => warn("verification", &chain, &error, wait),
+            Err(error) => warn("verification", &chain, &error),
         }
-        pause(&mut wait).await;
+        backoff.wait().await;
     }
 }
 
@@ -68,12 +68,7 @@ async fn in_chain(chain: &Chain, header: &Header, from: Slot) -> Result<bool, Ca
     Ok(whole.headers.contains(header))
 }
 
-fn warn(what: &str, chain: &Chain, error: &CatalogError, wait: Duration) {
+fn warn(what: &str, chain: &Chain, error: &CatalogError) {
     let stripe = chain.id().stripe;
-    tracing::warn!(%error, %stripe, ?wait, "{what} failed, trying again");
-}
-
-async fn pause(wait: &mut Duration) {
-    tokio::time::sleep(*wait).await;
-    *wait = (*wait * 2).min(LONGEST_WAIT);
+    tracing::warn!(%error, kind = ?error.kind(), %stripe, "{what} failed, trying again");
 }

@@ -3,19 +3,21 @@
 use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use catalog::Chain;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use wire::frame::AckStatus;
 use wire::{Epoch, Position, Run, Slot};
 
 use super::clock;
 use super::history::{Decided, History};
+use super::places::{Place, Places};
 use super::puts::{self, Done};
 use super::takeover::Taken;
 use crate::limits::EVENTS_A_STRIPE;
@@ -52,8 +54,10 @@ pub(crate) enum Event {
 /// What the tasks of all stripes share.
 #[derive(Debug, Clone)]
 pub(crate) struct Workers {
+    /// Threads for all that goes to the store.
+    pub(crate) threads: Handle,
     /// Places for puts under way, all stripes together.
-    pub(crate) puts: Arc<Semaphore>,
+    pub(crate) places: Arc<Places>,
     /// Places for look-ups under way, all stripes together.
     pub(crate) lookups: Arc<Semaphore>,
     /// Below which position holes may be filled (H-1).
@@ -77,11 +81,28 @@ pub(crate) struct StripeHandle {
     pub(crate) history: Arc<History>,
     /// Bytes that are in no object yet.
     pub(crate) held_bytes: Arc<AtomicU64>,
+    /// Memory that records of the stripe take, in units of [`crate::limits::MEMORY_UNIT`].
+    pub(crate) taken: Arc<AtomicUsize>,
     /// Whether another process owns the stripe.
     pub(crate) fenced: Arc<AtomicBool>,
 }
 
-type PermitFuture = Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>;
+/// How a stripe's task starts.
+#[derive(Debug)]
+pub(crate) struct Start {
+    /// The chain.
+    pub(crate) chain: Chain,
+    /// What was found of it.
+    pub(crate) taken: Taken,
+    /// Slots below, which tokens of sealed epochs alone could write, become junk at once (H-3).
+    pub(crate) seal_to: Slot,
+    /// How the stripe behaves.
+    pub(crate) config: Config,
+    /// Bytes of durable runs to keep for readers.
+    pub(crate) recent_bytes: usize,
+}
+
+type PlaceFuture = Pin<Box<dyn Future<Output = Place> + Send>>;
 
 struct Task {
     stripe: Stripe<Token>,
@@ -89,23 +110,22 @@ struct Task {
     frontier: watch::Sender<Slot>,
     workers: Workers,
     running: FuturesUnordered<JoinHandle<Done>>,
-    permit: Option<PermitFuture>,
+    place: Option<PlaceFuture>,
     seals: Vec<oneshot::Sender<()>>,
     stopping: bool,
 }
 
 impl StripeHandle {
-    /// Starts the task of a stripe. Slots below `seal_to`, which tokens of sealed epochs alone could write,
-    /// become junk at once (H-3).
+    /// Starts the task of a stripe.
     #[must_use]
-    pub(crate) fn start(
-        chain: Chain,
-        taken: &Taken,
-        seal_to: Slot,
-        config: Config,
-        recent_bytes: usize,
-        workers: Workers,
-    ) -> (Self, JoinHandle<()>) {
+    pub(crate) fn start(start: Start, workers: Workers) -> (Self, JoinHandle<()>) {
+        let Start {
+            chain,
+            taken,
+            seal_to,
+            config,
+            recent_bytes,
+        } = start;
         let (events, inbox) = mpsc::channel(EVENTS_A_STRIPE);
         let (frontier, watched) = watch::channel(taken.frontier);
         let history = History::new(chain.clone(), &taken.headers, taken.frontier, recent_bytes);
@@ -119,6 +139,7 @@ impl StripeHandle {
             frontier: watched,
             history: Arc::new(history),
             held_bytes: Arc::default(),
+            taken: Arc::default(),
             fenced: Arc::default(),
         };
         let task = Task {
@@ -127,7 +148,7 @@ impl StripeHandle {
             frontier,
             workers,
             running: FuturesUnordered::new(),
-            permit: None,
+            place: None,
             seals: Vec::new(),
             stopping: false,
         };
@@ -150,13 +171,12 @@ impl Task {
             let due = self.stripe.due();
             let ready = due.is_some_and(|due| due <= now);
             let wait = due.filter(|due| *due > now).map(|due| due - now);
-            if ready && self.permit.is_none() {
-                let puts = Arc::clone(&self.workers.puts);
-                self.permit = Some(Box::pin(async move { puts.acquire_owned().await.ok() }));
+            if ready && self.place.is_none() {
+                self.place = Some(Box::pin(Arc::clone(&self.workers.places).take()));
             }
             tokio::select! {
                 Some(done) = self.running.next(), if !self.running.is_empty() => self.done(done),
-                permit = granted(&mut self.permit), if self.permit.is_some() => self.put(permit),
+                place = granted(&mut self.place), if self.place.is_some() => self.put(place),
                 event = inbox.recv(), if !self.stopping => self.event(event.unwrap_or(Event::Stop)),
                 changed = ripe.changed(), if ripens => match changed {
                     Ok(()) => self.fill(*ripe.borrow_and_update()),
@@ -196,15 +216,16 @@ impl Task {
         self.stripe.fill(self.slot(below), clock::now());
     }
 
-    fn put(&mut self, permit: Option<OwnedSemaphorePermit>) {
-        self.permit = None;
+    fn put(&mut self, place: Place) {
+        self.place = None;
         let Some((id, object)) = self.stripe.close(clock::now()) else {
             return;
         };
         self.workers.metrics.put(&object);
-        let (chain, puts) = (self.handle.chain.clone(), Arc::clone(&self.workers.puts));
-        self.running
-            .push(tokio::spawn(puts::put(chain, object, id, puts, permit)));
+        let (chain, places) = (self.handle.chain.clone(), Arc::clone(&self.workers.places));
+        let metrics = Arc::clone(&self.workers.metrics);
+        let put = puts::put(chain, object, id, (places, place), metrics);
+        self.running.push(self.workers.threads.spawn(put));
     }
 
     fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
@@ -253,8 +274,8 @@ impl Task {
                 Action::Verify { id, header } => {
                     let (chain, from) =
                         (self.handle.chain.clone(), self.handle.history.last_start());
-                    self.running
-                        .push(tokio::spawn(puts::verify(chain, header, from, id)));
+                    let walk = puts::verify(chain, header, from, id);
+                    self.running.push(self.workers.threads.spawn(walk));
                 }
                 Action::Fenced => {
                     tracing::info!(stripe = %self.handle.chain.id().stripe, "another process owns the stripe now");
@@ -285,7 +306,7 @@ impl Task {
 
     fn look_up(&self, token: Token, first: Slot, end: Slot, identity: wire::Identity) {
         let (history, workers) = (Arc::clone(&self.handle.history), self.workers.clone());
-        tokio::spawn(async move {
+        self.workers.threads.spawn(async move {
             let _place = workers.lookups.acquire().await;
             for range in history.look_up(first, end, identity).await {
                 let Decided { first, end, status } = range;
@@ -301,8 +322,8 @@ impl Task {
     }
 }
 
-async fn granted(permit: &mut Option<PermitFuture>) -> Option<OwnedSemaphorePermit> {
-    match permit {
+async fn granted(place: &mut Option<PlaceFuture>) -> Place {
+    match place {
         Some(future) => future.await,
         None => pending().await,
     }

@@ -255,3 +255,65 @@ proptest! {
         prop_assert!(oracle.keys().all(|slot| again.contains(slot)));
     }
 }
+
+/// The bytes that wait to be sent are those of the frames that do.
+fn assert_unsent(flight: &Flight<usize>) {
+    let waiting = flight
+        .to_send
+        .iter()
+        .map(|n| flight.frames[n].frame.body.len());
+    assert_eq!(flight.unsent_bytes(), waiting.sum::<usize>());
+}
+
+#[test]
+fn unsent_bytes_are_counted_through_all_that_happens_to_a_frame() {
+    let mut flight = Flight::new();
+    for request in 0..4 {
+        flight.push(frame(10 * request, request, &[2, 1]));
+        assert_unsent(&flight);
+    }
+    assert!(flight.next_to_send(|_| true).is_some());
+    assert!(flight.next_to_send(|share| share.owner == 1).is_some());
+    assert_unsent(&flight);
+    flight.put_off(&ack(0, 3, 0), Duration::from_secs(1), false);
+    flight.wake(Duration::from_secs(1));
+    assert_unsent(&flight);
+    flight.settle(&ack(0, 3, 0));
+    assert_unsent(&flight);
+    flight.reconnected();
+    assert_unsent(&flight);
+    assert!(flight.unsent_bytes() > 0);
+    flight.drain();
+    assert_eq!(flight.unsent_bytes(), 0);
+}
+
+#[test]
+fn c6_a_frame_that_moves_to_another_owner_keeps_what_is_known_of_it() {
+    let (mut from, mut to) = (Flight::new(), Flight::new());
+    from.push(frame(10, 1, &[2, 1]));
+    from.push(frame(20, 2, &[1]));
+    let claims = std::cell::Cell::new(0);
+    let claim = |_: &Share<usize>| {
+        claims.set(claims.get() + 1);
+        true
+    };
+    assert!(from.next_to_send(claim).is_some());
+    assert_eq!(seen(from.settle(&ack(10, 1, 1))), [(0, 0, 1)]);
+    let moved = from.take(&ack(11, 2, 1));
+    assert_eq!(moved.len(), 1);
+    for frame in moved {
+        to.give(frame, Duration::from_secs(1));
+    }
+    assert!(seen(from.settle(&ack(11, 2, 1))).is_empty(), "it is gone");
+    assert!(to.next_to_send(claim).is_none(), "not before its time");
+    to.wake(Duration::from_secs(1));
+    assert!(to.next_to_send(claim).is_some());
+    assert_eq!(claims.get(), 2, "it was counted as sent before");
+    assert!(
+        to.put_off(&ack(10, 3, 1), Duration::from_secs(2), true)
+            .is_empty()
+    );
+    assert_eq!(seen(to.settle(&ack(10, 3, 1))), [(0, 1, 1), (1, 10, 1)]);
+    assert!(to.is_empty());
+    assert_eq!((from.take_all().len(), from.is_empty()), (1, true));
+}

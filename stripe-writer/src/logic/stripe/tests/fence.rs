@@ -66,3 +66,43 @@ fn c6_a_newcomer_is_fenced_by_a_newer_one() {
     stripe.put_done(id, taken(author(3), &[junk(10, 11)]), at(70));
     assert!(stripe.is_fenced());
 }
+
+/// A former owner that is busy puts objects of 16 MB at the chain's end all the time. One of a single slot
+/// that sets out later comes first.
+#[test]
+fn c6_a_newcomer_that_came_too_late_puts_one_slot_alone() {
+    let mut stripe = newcomer();
+    append(&mut stripe, 10, 12, 1, at(0));
+    append(&mut stripe, 12, 16, 2, at(0));
+    append(&mut stripe, 16, 18, 3, at(0));
+    let (id, _) = stripe.close(at(60)).expect("due");
+    stripe.put_done(id, taken(author(1), &[run(10, 12, 1)]), at(70));
+    done(&mut stripe);
+    let (id, object) = close(&mut stripe, at(70)).expect("at once");
+    assert_eq!(object, "r[12, 13)");
+    assert!(stripe.close(at(500)).is_none(), "the fence goes alone");
+    stripe.put_done(id, PutOutcome::Stored, at(500));
+    let expected = ["committed [12, 13)", "tell 2 [12, 13) Committed"];
+    assert_eq!(done(&mut stripe), expected);
+    let (id, object) = close(&mut stripe, at(500)).expect("due");
+    assert_eq!(object, "r[13, 16) r[16, 18)");
+    stripe.put_done(id, PutOutcome::Stored, at(510));
+    let expected = [
+        "committed [13, 18)",
+        "tell 2 [13, 16) Committed",
+        "tell 3 [16, 18) Committed",
+    ];
+    assert_eq!(done(&mut stripe), expected);
+    assert_eq!(stripe.held_bytes(), 0);
+}
+
+#[test]
+fn c6_the_one_slot_may_be_junk() {
+    let mut stripe = newcomer();
+    append(&mut stripe, 14, 15, 1, at(0));
+    stripe.fill(Slot(14), at(0));
+    let (id, _) = stripe.close(at(60)).expect("due");
+    stripe.put_done(id, taken(author(1), &[junk(10, 11)]), at(70));
+    let (_, object) = close(&mut stripe, at(70)).expect("at once");
+    assert_eq!(object, "j[11, 12)");
+}

@@ -17,6 +17,7 @@ use wire::{
 };
 
 use super::*;
+use crate::logic::action::PutOutcome;
 
 /// Bytes of the body of a run of one record.
 const RECORD: usize = 100;
