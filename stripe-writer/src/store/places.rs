@@ -112,6 +112,15 @@ mod tests {
         place.hold(put).await
     }
 
+    async fn until_under_way(places: &Places, count: usize) {
+        let wait = async {
+            while places.under_way() < count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(SOON, wait).await.expect("late puts made room");
+    }
+
     /// One stripe's puts never end; another's go on, also when all places were taken.
     #[tokio::test]
     async fn a_put_that_is_late_gives_its_place_to_another() {
@@ -125,9 +134,7 @@ mod tests {
                 tokio::spawn(async move { put(&places, SOON * 100).await })
             })
             .collect();
-        while places.under_way() < FLIGHTS_A_STRIPE {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until_under_way(&places, FLIGHTS_A_STRIPE).await;
         for _ in 0..8 {
             let other = timeout(SOON, put(&places, Duration::ZERO));
             other.await.expect("has a place").expect("stored");
@@ -148,9 +155,7 @@ mod tests {
                 tokio::spawn(async move { put(&places, SOON * 100).await })
             })
             .collect();
-        while places.under_way() < bound {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until_under_way(&places, bound).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert_eq!(places.under_way(), bound);
         for slow in slow {
