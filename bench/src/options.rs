@@ -63,7 +63,7 @@ pub(crate) struct LoadArgs {
     /// Requests at a fixed rate; latency counts from when each was due
     #[arg(long, requires = "rate", conflicts_with = "closed")]
     pub(crate) open: bool,
-    /// Every client keeps its window under way [default]
+    /// Every client keeps its window under way; this is the default
     #[arg(long)]
     pub(crate) closed: bool,
     /// Requests a second, of all clients together; they are due by the datagram

@@ -1,7 +1,7 @@
 //! The keyed checksum of datagrams: who has not the key can neither ask nor answer.
 //!
 //! AEGIS-128L as a message authentication code (RFC 10032), one a datagram. What goes into it are the
-//! entries, filled up with zeros to a multiple of [`RATE`], and then the header, its `mac` field replaced by
+//! entries, filled up with zeros to a multiple of 32 bytes, and then the header, its `mac` field replaced by
 //! the length of the datagram (8 bytes) and 8 zeros. Whole blocks spare the code below the handling of a
 //! broken one; the header, which has to be copied for that, comes last because a block that was just written
 //! is slow to read: together that is a third of the cost of a short datagram.
