@@ -8,34 +8,15 @@ use std::process::{Command, Output, Stdio};
 
 use catalog::Store;
 use serde_json::Value;
-use support::*;
+use support::setup::{Setup, start};
 use tempfile::TempDir;
 use wire::Layout;
 
-/// A log in a directory, with servers in this process.
-struct Setup {
-    fixture: Fixture,
-    directory: TempDir,
+trait Run {
+    async fn run(&self, arguments: &[&str], input: &[u8]) -> Output;
 }
 
-impl Setup {
-    async fn new() -> Self {
-        let directory = TempDir::new().expect("makes a directory");
-        let store = Store::open(&url(directory.path())).expect("valid URL");
-        let fixture = Fixture::in_store(store, 4, 8).await;
-        Self { fixture, directory }
-    }
-
-    fn arguments(&self) -> Vec<String> {
-        let membership = self.fixture.membership();
-        let writer = membership.writers[0].address;
-        vec![
-            format!("--store={}", url(self.directory.path())),
-            format!("--sequencer={}", membership.sequencer),
-            format!("--writer={writer}"),
-        ]
-    }
-
+impl Run for Setup {
     async fn run(&self, arguments: &[&str], input: &[u8]) -> Output {
         let mut all = self.arguments();
         all.extend(arguments.iter().map(|a| (*a).to_owned()));
@@ -50,15 +31,7 @@ fn url(directory: &Path) -> String {
 }
 
 fn stripelog<A: AsRef<std::ffi::OsStr>>(arguments: &[A], input: &[u8]) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_stripelog"))
-        .args(arguments)
-        .current_dir(std::env::temp_dir())
-        .env_remove("RUST_LOG")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("starts");
+    let mut child = start(arguments);
     // A command that does not read its input may be gone already.
     let _ = child.stdin.take().expect("piped").write_all(input);
     child.wait_with_output().expect("ends")

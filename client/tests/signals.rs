@@ -3,46 +3,23 @@
 mod support;
 
 use std::io::Write;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Output};
 use std::time::Duration;
 
-use catalog::Store;
+use support::setup::{Setup, start};
 use support::*;
-use tempfile::TempDir;
 use tokio::time::sleep;
 
-/// A log in a directory, with servers in this process.
-struct Setup {
-    fixture: Fixture,
-    directory: TempDir,
+trait Run {
+    fn start(&self, arguments: &[&str]) -> Child;
+    fn silent(&self, silent: bool);
 }
 
-impl Setup {
-    async fn new() -> Self {
-        let directory = TempDir::new().expect("makes a directory");
-        let url = format!("file://{}", directory.path().display());
-        let store = Store::open(&url).expect("valid URL");
-        let fixture = Fixture::in_store(store, 4, 8).await;
-        Self { fixture, directory }
-    }
-
+impl Run for Setup {
     fn start(&self, arguments: &[&str]) -> Child {
-        let membership = self.fixture.membership();
-        Command::new(env!("CARGO_BIN_EXE_stripelog"))
-            .arg(format!(
-                "--store=file://{}",
-                self.directory.path().display()
-            ))
-            .arg(format!("--sequencer={}", membership.sequencer))
-            .arg(format!("--writer={}", membership.writers[0].address))
-            .args(arguments)
-            .current_dir(std::env::temp_dir())
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("starts")
+        let mut all = self.arguments();
+        all.extend(arguments.iter().map(|a| (*a).to_owned()));
+        start(&all)
     }
 
     /// Sets whether the sequencer answers nothing.

@@ -16,6 +16,7 @@ use super::bed::Place;
 use super::flow::{Flow, Wire};
 use crate::logic::batch::{Answer, Shape};
 use crate::logic::tally::Tally;
+use crate::logic::whole;
 use crate::stop;
 
 /// Longest sleep between two looks for a signal.
@@ -99,10 +100,7 @@ impl Stretch {
         self.wait(self.to_ns);
     }
 
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "a thread of the bench that only waits"
-    )]
+    #[allow(clippy::disallowed_methods, reason = "it only waits")]
     fn wait(&self, until_ns: u64) {
         while let left = until_ns.saturating_sub(self.now_ns())
             && left > 0
@@ -147,20 +145,11 @@ struct Schedule {
 impl Schedule {
     fn due_ns(&self, number: u64) -> u64 {
         // Exact up to 2^53 ns, which is three months.
-        #[allow(
-            clippy::cast_possible_truncation,
-            reason = "a positive time within u64"
-        )]
-        let due = (number as f64 * self.interval_ns) as u64;
-        due
+        whole(number as f64 * self.interval_ns)
     }
 
     fn waiting(&self, now_ns: u64) -> u64 {
-        #[allow(
-            clippy::cast_possible_truncation,
-            reason = "a positive count within u64"
-        )]
-        let all = (now_ns as f64 / self.interval_ns) as u64 + 1;
+        let all = whole(now_ns as f64 / self.interval_ns) + 1;
         all.saturating_sub(self.begun)
     }
 }

@@ -13,6 +13,7 @@ use wire::ClientId;
 use crate::host::Host;
 use crate::logic::batch::{Answer, Shape};
 use crate::logic::tally::{Latency, Tally};
+use crate::logic::whole;
 use crate::measure::{median, round};
 use crate::net::bed::{Bed, CLIENT_IPS, End, Place};
 use crate::net::flow::{Flow, Wire};
@@ -182,11 +183,7 @@ impl Desk {
                 break;
             }
             while due_ns <= now_ns as f64 && self.polite.has_free() {
-                #[allow(
-                    clippy::cast_possible_truncation,
-                    reason = "a positive time within u64"
-                )]
-                let due = due_ns as u64;
+                let due = whole(due_ns);
                 self.polite
                     .send(&mut self.sender, std::iter::once(due), now_ns)?;
                 due_ns += self.interval_ns;

@@ -167,10 +167,7 @@ fn watched(
     })
 }
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "a thread that only looks now and then"
-)]
+#[allow(clippy::disallowed_methods, reason = "it only looks now and then")]
 fn pause(time: Duration) {
     thread::sleep(time);
 }

@@ -40,10 +40,7 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
         .context("took too long")?
 }
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "measures how long a reader waits"
-)]
+#[allow(clippy::disallowed_methods, reason = "how long a reader waits")]
 async fn steps(args: &Args) -> Result<Report> {
     let mut report = Report::new("hole");
     let setting = format!("writer.hole_timeout_ms={}", args.hole_timeout_ms);

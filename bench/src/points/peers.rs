@@ -248,10 +248,7 @@ impl Drop for Peer {
     }
 }
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "at the end, when nothing else runs"
-)]
+#[allow(clippy::disallowed_methods, reason = "nothing else runs by then")]
 fn pause() {
     std::thread::sleep(STEP);
 }

@@ -95,10 +95,7 @@ impl Store {
         let Some(local) = self.local.clone() else {
             return Ok(0);
         };
-        #[allow(
-            clippy::disallowed_methods,
-            reason = "the age of a file is measured by the clock that stamped it"
-        )]
+        #[allow(clippy::disallowed_methods, reason = "the clock of file times")]
         let now = SystemTime::now();
         blocking(local.root.clone(), move || sweep(&local.root, now)).await
     }

@@ -9,6 +9,7 @@
 
 pub mod scans;
 pub mod sequencer;
+pub mod setup;
 pub mod writer;
 
 use std::time::Duration;

@@ -29,10 +29,7 @@ pub(crate) fn open(address: SocketAddr, count: usize, merge: bool) -> io::Result
     open_once(address, count, merge)
 }
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "nothing runs yet that could be blocked"
-)]
+#[allow(clippy::disallowed_methods, reason = "nothing runs yet")]
 fn pause() {
     std::thread::sleep(BIND_PAUSE);
 }

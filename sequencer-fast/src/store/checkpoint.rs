@@ -247,10 +247,7 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the age of control entries is told by the store in this clock"
-)]
+#[allow(clippy::disallowed_methods, reason = "the clock of store times")]
 fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
