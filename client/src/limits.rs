@@ -49,15 +49,28 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Bytes of small frames that are joined to one write.
 pub const WRITE_BYTES: usize = 256 << 10;
 
-/// Bytes that the readers of one scan hold for all stripes together, roughly: half of it is handed
-/// out, half is read ahead.
-pub const SCAN_BYTES: usize = 64 << 20;
+/// Default of the bytes that a scan reads ahead, all stripes together: asked for, or here and not handed out.
+pub const READ_AHEAD_BYTES: usize = 64 << 20;
 
-/// Least and most bytes of one range read of a scan.
-pub const CHUNK_BYTES: (usize, usize) = (64 << 10, 4 << 20);
+/// Bounds of that.
+pub const READ_AHEAD_BYTES_BOUNDS: (usize, usize) = (1 << 20, 64 << 30);
+
+/// Unit of that bound, in bytes.
+pub const READ_AHEAD_UNIT: usize = 4 << 10;
+
+/// Least and most bytes of one range read of a scan. A run is never split.
+pub const CHUNK_BYTES: (usize, usize) = (128 << 10, 4 << 20);
+
+/// Bytes that are read of an object to learn its index, least and most: the least holds the index of all but
+/// objects of many small runs; with more, a small object comes whole.
+pub const PROBE_BYTES: (u64, u64) = (64 << 10, 1 << 20);
 
 /// Range reads that a scan has under way at once.
 pub const SCAN_READS: usize = 16;
+
+/// Stripes that a scan passes over while it looks for more to read ahead: those whose objects are being
+/// looked up.
+pub const SCAN_LOOKS: usize = 16;
 
 /// Runs that a live subscription holds for a stripe whose turn has not come. At the bound the
 /// subscription is ended and the stripe is read from the store.

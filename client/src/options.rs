@@ -8,7 +8,7 @@ use wire::mac::Key;
 
 use crate::limits::{
     APPEND_TIMEOUT, FRAME_BYTES, GRANT_LANES_MAX, GRANT_TIMEOUT, IN_FLIGHT_BYTES,
-    IN_FLIGHT_BYTES_MAX, REQUESTS_PER_DATAGRAM,
+    IN_FLIGHT_BYTES_MAX, READ_AHEAD_BYTES, READ_AHEAD_BYTES_BOUNDS, REQUESTS_PER_DATAGRAM,
 };
 use crate::{Error, Result};
 
@@ -21,6 +21,7 @@ pub struct Options {
     pub(crate) grant_timeout: Duration,
     pub(crate) frame_bytes: usize,
     pub(crate) in_flight_bytes: usize,
+    pub(crate) read_ahead_bytes: usize,
     pub(crate) key: Option<Key>,
     pub(crate) requests_per_datagram: usize,
     pub(crate) grant_lanes: u32,
@@ -37,6 +38,7 @@ impl Options {
             grant_timeout: GRANT_TIMEOUT,
             frame_bytes: FRAME_BYTES,
             in_flight_bytes: IN_FLIGHT_BYTES,
+            read_ahead_bytes: READ_AHEAD_BYTES,
             key: None,
             requests_per_datagram: REQUESTS_PER_DATAGRAM,
             grant_lanes: 1,
@@ -53,6 +55,7 @@ impl Options {
             .grant_timeout(settings.client.grant_timeout)
             .max_batch_bytes(settings.client.max_batch_bytes)
             .max_in_flight_bytes(settings.client.max_in_flight_bytes)
+            .read_ahead_bytes(settings.client.read_ahead_bytes)
             .requests_per_datagram(settings.client.requests_per_datagram)
             .grant_lanes(settings.client.grant_lanes);
         Ok(match settings.key()? {
@@ -86,6 +89,14 @@ impl Options {
     #[must_use]
     pub fn max_in_flight_bytes(mut self, bytes: usize) -> Self {
         self.in_flight_bytes = bytes;
+        self
+    }
+
+    /// Most bytes that a scan reads ahead, all stripes together, 1 MiB to 64 GiB; 64 MiB by default. A run
+    /// that a scan waits for is read even if it is larger.
+    #[must_use]
+    pub fn read_ahead_bytes(mut self, bytes: usize) -> Self {
+        self.read_ahead_bytes = bytes;
         self
     }
 
@@ -124,6 +135,11 @@ impl Options {
             (
                 (1..=IN_FLIGHT_BYTES_MAX).contains(&self.in_flight_bytes),
                 "bytes in flight: not 1 byte to 64 GiB",
+            ),
+            (
+                (READ_AHEAD_BYTES_BOUNDS.0..=READ_AHEAD_BYTES_BOUNDS.1)
+                    .contains(&self.read_ahead_bytes),
+                "bytes read ahead: not 1 MiB to 64 GiB",
             ),
             (
                 (1..=MAX_ENTRIES).contains(&self.requests_per_datagram),

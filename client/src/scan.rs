@@ -3,16 +3,16 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use wire::control::ControlEntry;
 use wire::limits::MAX_POSITION;
 use wire::{Position, Segment, StripeId};
 
-use crate::limits::{CHUNK_BYTES, SCAN_BYTES, SCAN_READS, VIEW_AGE};
+use crate::limits::{CHUNK_BYTES, SCAN_LOOKS, VIEW_AGE};
 use crate::net::live::Hub;
 use crate::shared::Shared;
-use crate::store::chunk::Cursor;
+use crate::store::chunk::Finder;
+use crate::store::loads::{Budget, Loads, Planned};
 use crate::store::stripe::{Ready, StripeReader};
 use crate::{Error, ErrorKind, Result};
 
@@ -50,8 +50,9 @@ pub struct Scan {
     follows: bool,
     with_junk: bool,
     hub: Option<Hub>,
-    reads: Arc<Semaphore>,
     open: Option<OpenSegment>,
+    /// What is below is read ahead, or cannot be.
+    ahead: Position,
     refreshed: Option<Instant>,
 }
 
@@ -75,8 +76,8 @@ impl Scan {
             follows,
             with_junk: false,
             hub,
-            reads: Arc::new(Semaphore::new(SCAN_READS)),
             open: None,
+            ahead: range.start,
             refreshed: None,
         }
     }
@@ -109,6 +110,7 @@ impl Scan {
             if self.open.as_ref().is_none_or(|o| self.position >= o.end) {
                 self.enter_segment().await?;
             }
+            self.read_ahead();
             let ready = self.ready().await;
             match ready {
                 Ok(Ready::Run) => {
@@ -175,32 +177,59 @@ impl Scan {
         let layout = segment.layout;
         let log = self.shared.view.log();
         let stripes = usize::try_from(layout.stripes()).unwrap_or(usize::MAX);
-        let chunk = (SCAN_BYTES / 2 / stripes).clamp(CHUNK_BYTES.0, CHUNK_BYTES.1);
+        let budget = Budget::new(self.shared.options.read_ahead_bytes, stripes, CHUNK_BYTES);
         let reader = |stripe| {
             let slot = |position| layout.slot_at_or_after(stripe, position);
-            let cursor = Cursor::new(
-                log.store().clone(),
-                log.chain(&segment, stripe),
-                slot(entry.trim.max(segment.start)),
-                slot(self.position),
-                slot(end),
-                chunk,
-            );
-            StripeReader::new(segment.id, stripe, cursor, self.reads.clone(), self.follows)
+            let trim = slot(entry.trim.max(segment.start));
+            let finder = Finder::new(log.store().clone(), log.chain(&segment, stripe), trim);
+            let next = slot(self.position);
+            let loads = Loads::new(budget.clone(), finder, next, slot(end));
+            StripeReader::new(segment.id, stripe, next, loads, self.follows)
         };
-        let mut readers: Vec<_> = layout.all().map(reader).collect();
-        // In the order in which their turns come.
-        let first = usize::from(layout.stripe(self.position).0);
-        let (before, from) = readers.split_at_mut(first.min(stripes));
-        from.iter_mut()
-            .chain(before)
-            .for_each(StripeReader::prefetch);
+        let readers = layout.all().map(reader).collect();
+        self.ahead = self.position;
         self.open = Some(OpenSegment {
             segment,
             end,
             readers,
         });
         Ok(())
+    }
+
+    /// Reads ahead, in the order of positions, as far as the budget goes. It looks only where a run has
+    /// come to its end.
+    fn read_ahead(&mut self) {
+        let Some(open) = self.open.as_mut() else {
+            return;
+        };
+        let layout = open.segment.layout;
+        let reader = open
+            .readers
+            .get(usize::from(layout.stripe(self.position).0));
+        if reader.is_some_and(|reader| reader.current().is_some()) {
+            return;
+        }
+        let (mut at, mut unknown) = (self.ahead.max(self.position), 0);
+        for _ in 0..open.readers.len().saturating_add(SCAN_LOOKS) {
+            let stripe = layout.stripe(at);
+            let reader = open.readers.get_mut(usize::from(stripe.0));
+            let Some(reader) = reader.filter(|_| at < open.end) else {
+                return;
+            };
+            let unit_end = at.plus(layout.unit_rest(at));
+            at = match reader.plan(layout.slot(at)) {
+                Planned::Full => return,
+                Planned::Until(planned) => unit_end.min(layout.position(stripe, planned)),
+                Planned::Unknown if unknown == SCAN_LOOKS => return,
+                Planned::Unknown => {
+                    unknown += 1;
+                    unit_end
+                }
+            };
+            if unknown == 0 {
+                self.ahead = at;
+            }
+        }
     }
 
     async fn ready(&mut self) -> Result<Ready> {

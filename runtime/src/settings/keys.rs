@@ -278,6 +278,13 @@ pub static KEYS: &[Key] = &[
         "most records that wait for an acknowledgement; more make append wait",
     ),
     count(
+        "client.read_ahead_mib",
+        (1, 1 << 16),
+        "64",
+        "MiB",
+        "most that a read or follow reads ahead of what it hands out, all stripes together",
+    ),
+    count(
         "client.requests_per_datagram",
         (1, MAX_ENTRIES as u64),
         "29",
