@@ -201,3 +201,20 @@ fn who_asks_too_much_is_dropped_and_others_are_not() {
     assert_eq!(desk.settle().len(), 1);
     assert_eq!(desk.tail(), 51);
 }
+
+/// A flood of few but huge requests would use up the reservation.
+#[test]
+fn who_asks_for_too_many_positions_is_dropped() {
+    let rate = Rate {
+        per_second: 1000,
+        burst: 2000,
+    };
+    let limits = Limits {
+        rate: Some(rate),
+        ..limits(64, 64)
+    };
+    let mut desk = Desk::new(1 << 40, u64::MAX, 1, limits);
+    let answered =
+        (1..=5).filter(|number| desk.ask(Kind::Grant, grant(0, *number, 1 << 20)).is_some());
+    assert_eq!(answered.count(), 1, "each counts as 1,025 requests");
+}

@@ -73,6 +73,7 @@ fn round(value: f64) -> f64 {
 }
 
 /// Nanoseconds a request, and additions to the counter a batch.
+#[allow(clippy::disallowed_methods, reason = "time is what is measured")]
 fn measure(packed: u32, key: Option<Key>, time: Duration) -> Result<(f64, f64)> {
     let reign = reign()?;
     let counters = Arc::new(ShardCounters::default());
@@ -122,6 +123,7 @@ fn reign() -> Result<Arc<Reign>> {
 }
 
 /// Nanoseconds of an addition to a counter that nobody else uses.
+#[allow(clippy::disallowed_methods, reason = "time is what is measured")]
 fn fetch_add(time: Duration) -> f64 {
     const TURNS: u32 = 1 << 16;
     let counter = AtomicU64::new(0);

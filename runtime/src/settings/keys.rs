@@ -146,7 +146,7 @@ pub static KEYS: &[Key] = &[
         (0, 1_000_000_000),
         "0",
         "requests/s",
-        "most requests of one source address (of one /64 network with IPv6), what is above is dropped; 0: no limit",
+        "most requests of one source address (of one /64 network with IPv6), what is above is dropped; a request counts as one more for every 1,024 positions; 0: no limit",
     ),
     count(
         "sequencer.client_burst",

@@ -8,6 +8,7 @@ use wire::limits::{MAX_GRANT, MAX_POSITION};
 use super::batch::Batch;
 use super::counter::Counter;
 use super::counters::{FORGED, LIMITED, STALE};
+use super::limit::POSITIONS_PER_REQUEST;
 use super::memory::{Group, Known, Recall};
 use super::packets::{Packets, Peer, retain};
 use super::shard::Shard;
@@ -65,7 +66,7 @@ impl<P: Peer, C: Counter> Shard<P, C> {
             return Err("malformed");
         }
         if let Some(limiter) = &mut self.limiter
-            && !limiter.admit(peer.address(), facts.count as u64, batch.now_ns)
+            && !limiter.admit(peer.address(), cost(facts, datagram), batch.now_ns)
         {
             return Err(LIMITED);
         }
@@ -206,5 +207,19 @@ impl<P: Peer, C: Counter> Shard<P, C> {
         batch.sum += count;
         batch.fresh += 1;
         Decision::Token(Position(first), ask.count)
+    }
+}
+
+/// Requests that a datagram counts as where its sender is limited: large ones count as several, as the
+/// reservation is what a flood of them would use up.
+fn cost(facts: Facts, datagram: &[u8]) -> u64 {
+    let requests = facts.count as u64;
+    match facts.kind {
+        Kind::Grant | Kind::GrantAt => {
+            let asks = place::entries(datagram).iter().map(Ask::read);
+            let positions: u64 = asks.map(|ask| u64::from(ask.count)).sum();
+            requests + positions / POSITIONS_PER_REQUEST
+        }
+        Kind::Tail | Kind::Report => requests,
     }
 }

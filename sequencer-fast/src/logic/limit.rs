@@ -11,6 +11,9 @@ const WAYS: usize = 4;
 
 const NS_PER_S: u64 = 1_000_000_000;
 
+/// Positions that count as one request more.
+pub(crate) const POSITIONS_PER_REQUEST: u64 = 1024;
+
 /// Most requests a second and address, and how many may come at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {

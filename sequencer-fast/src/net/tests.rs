@@ -264,6 +264,28 @@ fn datagrams_that_are_not_merged_are_all_answered() {
     }
 }
 
+/// What is too long for a buffer, or empty, is counted once and answered never.
+#[test]
+fn what_cannot_be_used_is_counted_once() {
+    for how in ways(false) {
+        let served = Served::start(how, 1 << 20);
+        let client = UdpSocket::bind("127.0.0.1:0").expect("free port");
+        client.send_to(&[0xCD; 5000], served.address).expect("sent");
+        client.send_to(&[], served.address).expect("sent");
+        let (bytes, segment) = run(1, 1, 0);
+        send(&client, served.address, &bytes, segment);
+        assert_eq!(replies(&client, 1).len(), 1);
+        assert_eq!(served.counters.received.get(), 3, "{how:?}");
+        let dropped: Vec<_> = served.counters.dropped.iter().collect();
+        let dropped: Vec<_> = dropped
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        assert_eq!(dropped, [("short", 1), ("truncated", 1)], "{how:?}");
+        served.stop();
+    }
+}
+
 /// An echo gives back what it was sent.
 #[test]
 fn an_echo_sends_everything_back() {

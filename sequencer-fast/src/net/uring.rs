@@ -5,7 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 
 use super::outbox::{Runs, cannot_cut};
 use super::sleeper::Sleeper;
-use super::worker::{Handler, Worker, is_usable};
+use super::worker::{Handler, Worker, admit, is_usable};
 use super::{MERGED_BYTES, SINGLE_BYTES};
 use crate::config::Wait;
 use crate::logic::{Packet, Packets};
@@ -102,7 +102,8 @@ impl Packets<SocketAddr> for Batch {
     }
 
     fn packet(&mut self, index: usize) -> Option<Packet<'_, SocketAddr>> {
-        let received = self.buffers.get_mut(index)?.received()?;
+        let received = self.buffers.get_mut(index)?.received();
+        let received = received.filter(is_usable)?;
         Some(Packet {
             peer: received.peer?,
             segment: received.segment.unwrap_or(received.bytes.len()),
@@ -122,7 +123,7 @@ impl Batch {
     fn admit<H>(&mut self, worker: &Worker<H>) {
         for buffer in &mut self.buffers {
             let received = buffer.received();
-            if !received.is_some_and(|received| is_usable(&received, &worker.counters)) {
+            if !received.is_some_and(|received| admit(&received, &worker.counters)) {
                 buffer.keep(0);
             }
         }

@@ -66,14 +66,22 @@ impl Peer for SocketAddr {
     }
 }
 
-/// Whether what was received can be answered. What cannot is counted.
-pub(crate) fn is_usable(received: &Received<'_>, counters: &ShardCounters) -> bool {
-    let reason = match received.peer {
-        _ if received.truncated => TRUNCATED,
-        None => UNANSWERABLE,
-        Some(_) => return true,
-    };
-    counters.received.add(1);
-    counters.dropped.count(reason);
-    false
+/// Whether what was received can be answered.
+pub(crate) fn is_usable(received: &Received<'_>) -> bool {
+    received.peer.is_some() && !received.truncated
+}
+
+/// Whether what was received can be answered. What cannot is counted: nobody else sees it.
+pub(crate) fn admit(received: &Received<'_>, counters: &ShardCounters) -> bool {
+    let usable = is_usable(received);
+    if !usable {
+        let reason = if received.truncated {
+            TRUNCATED
+        } else {
+            UNANSWERABLE
+        };
+        counters.received.add(1);
+        counters.dropped.count(reason);
+    }
+    usable
 }
