@@ -48,3 +48,7 @@ pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Unit of the memory bound, in bytes.
 pub const MEMORY_UNIT: usize = 1024;
+
+/// Objects after which a stripe's owner writes a snapshot of its chain. A reader that seeks behind the last
+/// one looks at fewer objects than that; each costs it a request, as a snapshot costs one here.
+pub const SNAPSHOT_OBJECTS: usize = 64;

@@ -3,6 +3,7 @@
 mod clock;
 mod history;
 mod puts;
+mod snapshots;
 mod takeover;
 mod task;
 
