@@ -142,6 +142,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if let Some(mib) = args.read_ahead {
         options = options.read_ahead_bytes(mib << 20);
     }
+    if let Some(directory) = &args.cache {
+        options = options.cache(directory, args.cache_size << 20);
+    }
     let log = Log::open(options).await?;
     let gbs = |bytes: u64, from: Instant| bytes as f64 / 1e9 / from.elapsed().as_secs_f64();
     let mut ratios = Vec::new();

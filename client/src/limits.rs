@@ -72,6 +72,21 @@ pub const SCAN_READS: usize = 16;
 /// looked up.
 pub const SCAN_LOOKS: usize = 16;
 
+/// Bytes of an entry of the cache, about: runs that follow one another, up to and with the one that reaches it.
+pub const CACHE_ENTRY_BYTES: usize = 1 << 20;
+
+/// Unit in which the cache takes and gives back room on the disk, in bytes. An entry has to fit.
+pub const CACHE_BLOCK_BYTES: usize = 8 << 20;
+
+/// Bytes of the cache that are in memory, too.
+pub const CACHE_MEMORY_BYTES: usize = 64 << 20;
+
+/// Default of the cache's size.
+pub const CACHE_BYTES: usize = 1 << 30;
+
+/// Bounds of the cache's size.
+pub const CACHE_BYTES_BOUNDS: (usize, usize) = (64 << 20, 1 << 44);
+
 /// Runs that a live subscription holds for a stripe whose turn has not come. At the bound the
 /// subscription is ended and the stripe is read from the store.
 pub const LIVE_RUNS: usize = 256;
@@ -92,6 +107,14 @@ pub const POLL: (Duration, Duration) = (Duration::from_millis(20), Duration::fro
 /// Least time between two looks of a waiting scan at the control chain.
 pub const VIEW_AGE: Duration = Duration::from_secs(1);
 
+/// Time for the servers to say that a position is durable which the store does not have: of a read, and of a
+/// scan that follows, which runs must not wait for.
+pub const PROOF_TIMEOUT: (Duration, Duration) =
+    (Duration::from_millis(500), Duration::from_millis(100));
+
+/// Chains whose ends are looked for at once.
+pub const END_READS: usize = 16;
+
 /// First and longest pause between two questions for the durable tail.
 pub const TAIL_POLL: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
 
@@ -109,4 +132,5 @@ pub const VERIFY_PAUSE: Duration = Duration::from_secs(1);
 pub const STATUS_TIMEOUT: Duration = Duration::from_secs(3);
 
 const _: () = assert!(IN_FLIGHT_BYTES_MAX / PERMIT_BYTES <= u32::MAX as usize);
+const _: () = assert!(CACHE_ENTRY_BYTES + wire::limits::MAX_RUN_BYTES < CACHE_BLOCK_BYTES);
 const _: () = assert!(FRAME_BYTES <= wire::limits::MAX_RUN_BYTES);

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -8,7 +9,7 @@ use wire::control::ControlEntry;
 use wire::limits::MAX_POSITION;
 use wire::{Position, Segment, StripeId};
 
-use crate::limits::{CHUNK_BYTES, SCAN_LOOKS, VIEW_AGE};
+use crate::limits::{CHUNK_BYTES, PROOF_TIMEOUT, SCAN_LOOKS, VIEW_AGE};
 use crate::net::live::Hub;
 use crate::shared::Shared;
 use crate::store::chunk::Finder;
@@ -54,6 +55,8 @@ pub struct Scan {
     /// What is below is read ahead, or cannot be.
     ahead: Position,
     refreshed: Option<Instant>,
+    /// The last position that servers said to be durable while the store did not have it.
+    proven: Option<Position>,
 }
 
 /// The segment that a scan is in.
@@ -79,6 +82,7 @@ impl Scan {
             open: None,
             ahead: range.start,
             refreshed: None,
+            proven: None,
         }
     }
 
@@ -120,10 +124,16 @@ impl Scan {
                 }
                 Ok(Ready::End) => {
                     self.look_again().await?;
-                    let position = self.position;
-                    return Err(Error::NotYetDurable { position });
+                    if !self.is_durable(PROOF_TIMEOUT.0).await? {
+                        let position = self.position;
+                        return Err(Error::NotYetDurable { position });
+                    }
                 }
-                Ok(Ready::Quiet) => self.keep_up().await?,
+                Ok(Ready::Quiet) => {
+                    if self.keep_up().await? {
+                        self.is_durable(PROOF_TIMEOUT.1).await?;
+                    }
+                }
                 // What was deleted because it was trimmed is not lost, and not corrupt.
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
                     self.look_again().await?;
@@ -145,14 +155,15 @@ impl Scan {
         Ok(entry)
     }
 
-    /// Looks now and then whether the segment has ended or the log was trimmed, while nothing comes.
-    async fn keep_up(&mut self) -> Result<()> {
+    /// Looks now and then whether the segment has ended or the log was trimmed, while nothing comes. Returns
+    /// whether it was time for that.
+    async fn keep_up(&mut self) -> Result<bool> {
         if self.refreshed.is_some_and(|at| at.elapsed() < VIEW_AGE) {
-            return Ok(());
+            return Ok(false);
         }
         let entry = self.look_again().await?;
         let Some(open) = self.open.as_mut() else {
-            return Ok(());
+            return Ok(false);
         };
         open.end = entry
             .segment_end(&open.segment)
@@ -162,7 +173,31 @@ impl Scan {
             let layout = open.segment.layout;
             reader.set_until(layout.slot_at_or_after(StripeId(stripe), open.end));
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Whether the servers say that the position is durable, though the store does not have it. Then it is
+    /// looked for once more; an object that is not there after that is lost: a missing object within a chain
+    /// looks like one that is still to come.
+    async fn is_durable(&mut self, limit: Duration) -> Result<bool> {
+        let position = self.position;
+        let Some(open) = self.open.as_mut() else {
+            return Ok(false);
+        };
+        let stripe = open.segment.layout.stripe(position);
+        let Some(reader) = open.readers.get_mut(usize::from(stripe.0)) else {
+            return Ok(false);
+        };
+        if self.proven == Some(position) {
+            let name = reader.missing_name();
+            return Err(catalog::CatalogError::Missing { name }.into());
+        }
+        if !self.shared.is_durable(&open.segment, position, limit).await {
+            return Ok(false);
+        }
+        reader.expect_in_store();
+        self.proven = Some(position);
+        Ok(true)
     }
 
     async fn enter_segment(&mut self) -> Result<()> {
@@ -181,7 +216,9 @@ impl Scan {
         let reader = |stripe| {
             let slot = |position| layout.slot_at_or_after(stripe, position);
             let trim = slot(entry.trim.max(segment.start));
-            let finder = Finder::new(log.store().clone(), log.chain(&segment, stripe), trim);
+            let chain = log.chain(&segment, stripe);
+            let cache = self.shared.cache.clone();
+            let finder = Finder::new(log.store().clone(), chain, trim, cache);
             let next = slot(self.position);
             let loads = Loads::new(budget.clone(), finder, next, slot(end));
             StripeReader::new(segment.id, stripe, next, loads, self.follows)

@@ -221,7 +221,10 @@ impl Scene {
         match sought.expect("found") {
             Sought::In(index, _) => {
                 let header = index.header;
-                assert_eq!((header.start, header.end), (Slot(start), Slot(start + SLOTS)));
+                assert_eq!(
+                    (header.start, header.end),
+                    (Slot(start), Slot(start + SLOTS))
+                );
             }
             Sought::Behind(end) => {
                 assert_eq!(end, Slot(self.endless.objects * SLOTS));
@@ -295,8 +298,16 @@ async fn c3_a_snapshot_that_does_not_hold_changes_nothing_that_is_read() {
                 other.chain.stripe = StripeId(2);
                 bytes = other.encode().expect("valid");
             }
-            4 => bytes = wrong(vec![first, first + 3], first + 5).encode().expect("valid"),
-            _ => bytes = wrong(vec![first], first + 2 * SLOTS).encode().expect("valid"),
+            4 => {
+                bytes = wrong(vec![first, first + 3], first + 5)
+                    .encode()
+                    .expect("valid")
+            }
+            _ => {
+                bytes = wrong(vec![first], first + 2 * SLOTS)
+                    .encode()
+                    .expect("valid")
+            }
         }
         super::common::write(&scene.store, &name, &bytes).await;
         for object in [0, NAMED, NAMED + 1, 2 * NAMED, 3 * NAMED - 1, 3 * NAMED] {

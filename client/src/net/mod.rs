@@ -8,5 +8,6 @@ pub(crate) mod frames;
 pub(crate) mod granter;
 pub(crate) mod live;
 pub(crate) mod sequencer;
+mod witness;
 
 pub(crate) use chance::{draw_client, jitter};

@@ -10,6 +10,8 @@ use wire::{Run, Slot, WireError};
 
 use crate::Error;
 use crate::limits::PROBE_BYTES;
+use crate::store::cache::Cache;
+use crate::store::cached::Cached;
 
 /// Finds the objects of a chain. A finder is a value: a search that fails or is dropped leaves the one that
 /// it started from as it was.
@@ -23,6 +25,9 @@ pub(crate) struct Finder {
     boundary: Slot,
     /// Bytes to read of an object whose size is not known.
     probe: u64,
+    cache: Option<Cache>,
+    /// What the cache has of this chain did not hold.
+    distrusts: bool,
 }
 
 /// An object whose index is known.
@@ -33,6 +38,7 @@ pub(crate) struct Opened {
     index: Arc<Index>,
     /// What was read of its start, with the index.
     head: Bytes,
+    cached: Option<Cached>,
 }
 
 /// Why runs did not come.
@@ -51,13 +57,15 @@ impl From<CatalogError> for Changed {
 }
 
 impl Finder {
-    pub(crate) fn new(store: Store, chain: Chain, trim: Slot) -> Self {
+    pub(crate) fn new(store: Store, chain: Chain, trim: Slot, cache: Option<Cache>) -> Self {
         Self {
             boundary: chain.first_slot(),
             store,
             chain,
             trim,
             probe: PROBE_BYTES.0,
+            cache,
+            distrusts: false,
         }
     }
 
@@ -68,7 +76,7 @@ impl Finder {
 
     /// Forgets what is known of the chain's objects.
     pub(crate) fn search_again(&mut self) {
-        self.boundary = self.chain.first_slot();
+        (self.boundary, self.distrusts) = (self.chain.first_slot(), true);
     }
 
     /// Name of the object that starts at the last known end of an object.
@@ -79,7 +87,7 @@ impl Finder {
     /// An object of the chain has been gone through.
     pub(crate) fn passed(&mut self, object: &Opened) {
         let header = &object.index.header;
-        self.boundary = header.end;
+        (self.boundary, self.distrusts) = (header.end, false);
         // The next one is likely to be as large: a small one comes whole with its index.
         let (least, most) = PROBE_BYTES;
         self.probe = match header.object_len {
@@ -98,7 +106,7 @@ impl Finder {
             return Ok((opened, self));
         }
         if slot < self.boundary {
-            self.search_again();
+            self.boundary = self.chain.first_slot();
         }
         // Near what is known of the chain its objects are looked at, elsewhere its snapshots.
         let known = self.boundary > self.chain.first_slot();
@@ -145,16 +153,41 @@ impl Finder {
     }
 
     async fn open(&self, start: Slot) -> Result<Option<Opened>, CatalogError> {
-        let opened = self.chain.open_at(start, self.probe).await?;
-        Ok(opened.map(|(index, head)| self.opened(index, head)))
+        let name = || self.chain.id().object_name(start);
+        let cache = self.cache.as_ref();
+        if let Some(cache) = cache.filter(|_| !self.distrusts)
+            && let Some(head) = cache.get(&name()).await
+            && let Ok(index) = Index::decode(&head)
+            && (index.header.chain, index.header.start) == (self.chain.id(), start)
+        {
+            return Ok(Some(self.opened(index, head)));
+        }
+        let Some((index, head)) = self.chain.open_at(start, self.probe).await? else {
+            return Ok(None);
+        };
+        if let Some(cache) = cache {
+            // Of a large object only the index: the rest of what came with it is in an entry of its own.
+            let whole = head.len() as u64 >= index.header.object_len;
+            let end = if whole {
+                head.len()
+            } else {
+                index.header.index_end()
+            };
+            let entry = head.get(..end).unwrap_or(&head);
+            cache.insert(name(), Bytes::copy_from_slice(entry));
+        }
+        Ok(Some(self.opened(index, head)))
     }
 
     fn opened(&self, index: Index, head: Bytes) -> Opened {
+        let index = Arc::new(index);
+        let cached = self.cache.clone().map(|cache| Cached::new(cache, &index));
         Opened {
             store: self.store.clone(),
             chain: self.chain.clone(),
-            index: Arc::new(index),
+            index,
             head,
+            cached,
         }
     }
 }
@@ -175,12 +208,14 @@ impl Opened {
     pub(crate) fn chunk(&self, slot: Slot, until: Slot, bytes: usize) -> Chunk {
         let runs = &self.index.runs;
         let first = runs.partition_point(|run| run.end() <= slot);
+        let cached = self.cached.as_ref();
+        let last = cached.map_or(runs.len(), |cached| cached.entry_of(first).end);
         let mut chunk = Chunk {
             runs: first..first,
             bytes: 0,
             end: slot,
         };
-        for run in runs.get(first..).unwrap_or(&[]) {
+        for run in runs.get(first..last).unwrap_or(&[]) {
             let len = run.records.map_or(0, |records| records.len as usize);
             if !chunk.runs.is_empty() && (chunk.bytes >= bytes || run.first >= until) {
                 break;
@@ -192,28 +227,50 @@ impl Opened {
         chunk
     }
 
-    /// Reads and checks runs.
+    /// Reads and checks runs, which a chunk has.
     pub(crate) async fn read(&self, runs: Range<usize>) -> Result<Vec<Run>, Changed> {
-        let runs = self.index.runs.get(runs).unwrap_or(&[]);
-        let places = || runs.iter().filter_map(|run| run.records);
-        let start = places().next().map_or(0, |records| records.offset);
-        let last = places().next_back();
-        let end = last.map_or(start, |r| r.offset + u64::from(r.len));
+        if let Some(cached) = self.cached.as_ref() {
+            let entry = cached.entry_of(runs.start);
+            let place = place(self.index.runs.get(entry).unwrap_or(&[]));
+            if !self.has_in_head(&place) {
+                let bytes = cached.read(&self.store, &self.index, &place).await?;
+                let bytes = bytes.ok_or(Changed::Moved)?;
+                // What the disk made of it is not what decides.
+                if let Ok(checked) = self.checked(runs.clone(), &bytes, place.start) {
+                    return Ok(checked);
+                }
+                cached.forget(&self.index, &place);
+            }
+        }
+        let place = place(self.index.runs.get(runs.clone()).unwrap_or(&[]));
         let name = self.chain.id().object_name(self.index.header.start);
-        let (bytes, start) = if start == end || end <= self.head.len() as u64 {
+        let (bytes, start) = if self.has_in_head(&place) {
             (self.head.clone(), 0)
         } else {
-            let bytes = self.store.get_known_range(&name, start..end).await?;
-            (bytes.ok_or(Changed::Moved)?, start)
+            let bytes = self.store.get_known_range(&name, place.clone()).await?;
+            (bytes.ok_or(Changed::Moved)?, place.start)
         };
-        let checked: Result<Vec<Run>, WireError> = runs
-            .iter()
-            .map(|run| run.with_body(body(&bytes, start, run)?))
-            .collect();
-        match checked {
+        match self.checked(runs, &bytes, start) {
             Ok(runs) => Ok(runs),
             Err(source) => Err(self.why(name, source).await),
         }
+    }
+
+    fn has_in_head(&self, place: &Range<u64>) -> bool {
+        place.is_empty() || place.end <= self.head.len() as u64
+    }
+
+    /// Runs of the object, from its bytes from `start` on.
+    fn checked(
+        &self,
+        runs: Range<usize>,
+        bytes: &Bytes,
+        start: u64,
+    ) -> Result<Vec<Run>, WireError> {
+        let runs = self.index.runs.get(runs).unwrap_or(&[]);
+        runs.iter()
+            .map(|run| run.with_body(body(bytes, start, run)?))
+            .collect()
     }
 
     /// Whether bytes that fail their checks are corrupt, or those of an object that was put in the place
@@ -227,6 +284,15 @@ impl Opened {
             Err(error) => Changed::Failed(error),
         }
     }
+}
+
+/// Where the bodies of runs that follow one another are in their object.
+fn place(runs: &[IndexRun]) -> Range<u64> {
+    let mut places = runs.iter().filter_map(|run| run.records);
+    let first = places.next();
+    let last = places.next_back().or(first);
+    let start = first.map_or(0, |records| records.offset);
+    start..last.map_or(start, |r| r.offset + u64::from(r.len))
 }
 
 /// Runs to read together.

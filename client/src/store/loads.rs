@@ -158,6 +158,11 @@ impl Loads {
         self.finder.search_again();
     }
 
+    /// Name of the object that the chain should go on with.
+    pub(crate) fn boundary_name(&self) -> String {
+        self.finder.boundary_name()
+    }
+
     /// Sees to it that a slot is read ahead, if it can be.
     pub(crate) fn plan(&mut self, slot: Slot) -> Planned {
         if self.planned > slot {

@@ -1,5 +1,7 @@
 //! What is read from the object store, and the live end of it.
 
+pub(crate) mod cache;
+pub(crate) mod cached;
 pub(crate) mod chunk;
 pub(crate) mod loads;
 pub(crate) mod stripe;

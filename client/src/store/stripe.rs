@@ -79,6 +79,16 @@ impl StripeReader {
         self.next
     }
 
+    /// Others say that the next slot is durable: the store has it, and is looked into before anything else.
+    pub(crate) fn expect_in_store(&mut self) {
+        (self.live, self.in_store) = (None, true);
+    }
+
+    /// Name of the object that the chain should go on with.
+    pub(crate) fn missing_name(&self) -> String {
+        self.loads.boundary_name()
+    }
+
     /// The segment ends: nothing from this slot on is wanted.
     pub(crate) fn set_until(&mut self, until: Slot) {
         self.loads.until = until;
