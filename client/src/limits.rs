@@ -49,8 +49,11 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Bytes of small frames that are joined to one write.
 pub const WRITE_BYTES: usize = 256 << 10;
 
-/// Default of the bytes that a scan reads ahead, all stripes together: asked for, or here and not handed out.
-pub const READ_AHEAD_BYTES: usize = 64 << 20;
+/// Default of the bytes that a scan reads ahead, all stripes together: asked for, or here and not handed out
+/// to the last record of their range read. In each stripe one of these is handed out in part, so that with
+/// less than twice what one of each stripe takes a scan waits for each; with 64 stripes and runs of 1 MiB
+/// that is this much.
+pub const READ_AHEAD_BYTES: usize = 128 << 20;
 
 /// Bounds of that.
 pub const READ_AHEAD_BYTES_BOUNDS: (usize, usize) = (1 << 20, 64 << 30);

@@ -35,7 +35,8 @@ impl Budget {
             bytes: Arc::new(Semaphore::new(units as usize)),
             units,
             reads: Arc::new(Semaphore::new(SCAN_READS)),
-            chunk_bytes: (bytes / stripes.max(1)).clamp(chunk.0, chunk.1),
+            // In each stripe one is handed out in part: as much again, and more, is to be ahead of them.
+            chunk_bytes: (bytes / 4 / stripes.max(1)).clamp(chunk.0, chunk.1),
         }
     }
 

@@ -1,7 +1,7 @@
 //! One stripe's runs in the order of their slots: from the store, and at the chain's end from the owner.
 //!
-//! A reader that waits never depends on one source: a live subscription that says nothing for
-//! [`LIVE_QUIET`] is given up for a look into the store, and a store that has nothing is looked into
+//! A reader that waits never depends on one source: beside a live subscription that says nothing for
+//! [`LIVE_QUIET`] the store is looked into, and a store that has nothing is looked into
 //! again after a pause (LESSONS 16).
 
 use std::collections::VecDeque;
@@ -140,7 +140,10 @@ impl StripeReader {
                 self.subscribe(hub).await;
             }
             if self.live.is_some() {
-                self.wait_live().await;
+                self.wait_live().await?;
+                if self.live.is_some() && self.buffered.is_empty() {
+                    return Ok(Ready::Quiet);
+                }
                 continue;
             }
             if self.load_buffered().await? {
@@ -157,7 +160,7 @@ impl StripeReader {
                 self.live_failed = false;
                 return Ok(Ready::Quiet);
             }
-            self.wait_live().await;
+            self.wait_live().await?;
             if self.buffered.is_empty() {
                 return Ok(Ready::Quiet);
             }
@@ -182,39 +185,50 @@ impl StripeReader {
         true
     }
 
-    /// Waits for runs from the owner. Ends the subscription when it brings none.
-    async fn wait_live(&mut self) {
+    /// Waits for runs from the owner. Where it says nothing for a while the store is looked into as well,
+    /// since the owner may be stale, and what comes first is taken. Ends the subscription when it brings none.
+    async fn wait_live(&mut self) -> Result<()> {
         let Some(live) = self.live.as_mut() else {
-            return;
+            return Ok(());
         };
-        let run = match timeout(LIVE_QUIET, live.receive()).await {
-            Ok(Some(Live::Run(run))) => run,
-            Ok(Some(Live::InStore)) => {
+        let received = match timeout(LIVE_QUIET, live.receive()).await {
+            Ok(received) => received,
+            Err(_) => tokio::select! {
+                biased;
+                received = live.receive() => received,
+                loaded = self.loads.next(self.next) => {
+                    if let Loaded::Runs(runs) = loaded? {
+                        self.buffered.extend(runs);
+                        self.live = None;
+                    }
+                    return Ok(());
+                }
+            },
+        };
+        let run = match received {
+            Some(Live::Run(run)) => run,
+            Some(Live::InStore) => {
                 (self.live, self.live_failed, self.in_store) = (None, true, true);
-                return;
+                return Ok(());
             }
             // It ended: whether it ever brought anything decides how soon there is another.
-            Ok(None) => {
+            None => {
                 self.live_failed = !live.has_delivered();
                 self.live = None;
-                return;
-            }
-            // It may be stale: the store knows.
-            Err(_) => {
-                self.live = None;
-                return;
+                return Ok(());
             }
         };
         if run.first > self.next {
             // A gap: not something that an owner does.
             (self.live, self.live_failed) = (None, true);
-            return;
+            return Ok(());
         }
         if run.end() > self.next {
             self.pauses.reset();
             self.loads.advance(run.end());
             self.buffered.push_back(run);
         }
+        Ok(())
     }
 
     /// Loads from the store. Returns whether there was anything.

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use wire::frame::{
     AckStatus, Append, Ask, End, EndReason, Frame, Frontier, Frontiers, PREFIX_BYTES, Place,
@@ -19,7 +19,9 @@ use wire::{Fixed, OwnerNumber, Run, RunBody, WireError};
 
 use super::outgoing::{self, Outgoing, Token};
 use super::tail;
-use crate::limits::{ASKS_A_CONNECTION, FRAMES_A_CONNECTION, HELLO_TIMEOUT, MEMORY_UNIT};
+use crate::limits::{
+    ASKS_A_CONNECTION, FRAMES_A_CONNECTION, HELLO_TIMEOUT, MEMORY_UNIT, PUSH_BYTES_A_CONNECTION,
+};
 use crate::shared::Shared;
 use crate::store::Event;
 
@@ -47,6 +49,8 @@ struct Connection {
     out: mpsc::Sender<Outgoing>,
     cut: Arc<Notify>,
     asks: HashMap<u32, AbortHandle>,
+    /// Memory for what is pushed and not written yet.
+    pushes: Arc<Semaphore>,
     tasks: JoinSet<()>,
 }
 
@@ -62,6 +66,7 @@ pub(super) async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAd
         out,
         cut: Arc::default(),
         asks: HashMap::new(),
+        pushes: Arc::new(Semaphore::new(PUSH_BYTES_A_CONNECTION / MEMORY_UNIT)),
         tasks: JoinSet::new(),
     };
     let cut = Arc::clone(&connection.cut);
@@ -84,7 +89,7 @@ pub(super) async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAd
             tracing::info!(%peer, %error, "connection refused");
             let text = Bytes::from(error.to_string());
             let frame = Frame::Refusal(Refusal { retry: 0 });
-            let _ = connection.out.try_send(Outgoing { frame, body: text });
+            let _ = connection.out.try_send(Outgoing::with_body(frame, text));
             // To close with bytes unread would reset the connection and lose the text on its way.
             let mut nowhere = tokio::io::sink();
             let rest = tokio::io::copy(&mut read, &mut nowhere);
@@ -222,7 +227,7 @@ impl Connection {
         let Some(handle) = self.shared.stripe(ask.place).cloned() else {
             return self.send(end(EndReason::NotOwner)).await;
         };
-        let task = tail::serve(handle, ask, follow, self.out.clone());
+        let task = tail::serve(handle, ask, follow, self.out.clone(), self.pushes.clone());
         let task = self.tasks.spawn(task);
         if let Some(former) = self.asks.insert(ask.id, task) {
             former.abort();
@@ -238,7 +243,7 @@ impl Connection {
                     tracing::warn!(%error, epoch = %seal.epoch, "cannot seal");
                     let frame = Frame::Refusal(Refusal { retry: 1 });
                     let body = Bytes::from(error);
-                    Outgoing { frame, body }
+                    Outgoing::with_body(frame, body)
                 }
             };
             let _ = out.send(answer).await;
@@ -262,10 +267,7 @@ impl Connection {
             body.extend_from_slice(&frontier.to_vec());
         }
         let epoch = self.shared.epoch();
-        Outgoing {
-            frame: Frame::Frontiers(Frontiers { epoch }),
-            body: body.freeze(),
-        }
+        Outgoing::with_body(Frame::Frontiers(Frontiers { epoch }), body.freeze())
     }
 
     async fn send(&self, outgoing: Outgoing) {

@@ -16,12 +16,25 @@ pub(crate) struct Outgoing {
     pub(crate) frame: Frame,
     /// Its body.
     pub(crate) body: Bytes,
+    /// Memory that it takes until it is written.
+    pub(crate) memory: Option<OwnedSemaphorePermit>,
 }
 
 impl From<Frame> for Outgoing {
     fn from(frame: Frame) -> Self {
-        let body = Bytes::new();
-        Self { frame, body }
+        Self::with_body(frame, Bytes::new())
+    }
+}
+
+impl Outgoing {
+    /// A frame with a body.
+    pub(crate) fn with_body(frame: Frame, body: Bytes) -> Self {
+        let memory = None;
+        Self {
+            frame,
+            body,
+            memory,
+        }
     }
 }
 
@@ -94,8 +107,14 @@ where
 }
 
 async fn send<W: AsyncWrite + Unpin>(socket: &mut W, outgoing: Outgoing) -> std::io::Result<()> {
-    let Outgoing { frame, body } = outgoing;
+    let Outgoing {
+        frame,
+        body,
+        memory,
+    } = outgoing;
     let head = frame.encode(body.len()).map_err(std::io::Error::other)?;
     socket.write_all(&head).await?;
-    socket.write_all(&body).await
+    socket.write_all(&body).await?;
+    drop(memory);
+    Ok(())
 }

@@ -1,10 +1,13 @@
 //! Reads and subscriptions from the memory of a stripe's owner.
 
-use tokio::sync::mpsc;
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use wire::Slot;
 use wire::frame::{Ask, End, EndReason, Frame, Place, Push};
 
 use super::Outgoing;
+use crate::limits::{MEMORY_UNIT, PUSH_BYTES_A_CONNECTION};
 use crate::logic::recent::Found;
 use crate::store::StripeHandle;
 
@@ -15,6 +18,7 @@ pub(super) async fn serve(
     ask: Ask,
     follow: bool,
     out: mpsc::Sender<Outgoing>,
+    pushes: Arc<Semaphore>,
 ) {
     let mut frontier = handle.frontier.clone();
     let mut next = ask.place.first;
@@ -22,6 +26,10 @@ pub(super) async fn serve(
         if next >= ask.until {
             break EndReason::Done;
         }
+        // Waits while the reader is slow, with no run in hand: memory may forget meanwhile, never wait.
+        let Ok(room) = Arc::clone(&pushes).acquire_many_owned(LARGEST).await else {
+            return;
+        };
         frontier.borrow_and_update();
         match handle.history.with_recent(|recent| recent.at(next)) {
             Found::Gone => break EndReason::Lagged,
@@ -34,14 +42,20 @@ pub(super) async fn serve(
                 let frame = Frame::Push(Push::of(ask.id, segment, stripe, &run));
                 let body = run.content.map(|(_, body)| body.bytes().clone());
                 let body = body.unwrap_or_default();
-                // Waits while the reader is slow; memory may forget meanwhile, never wait.
-                if out.send(Outgoing { frame, body }).await.is_err() {
+                let memory = kept(room, body.len());
+                let push = Outgoing {
+                    frame,
+                    body,
+                    memory,
+                };
+                if out.send(push).await.is_err() {
                     return;
                 }
                 next = end;
             }
             Found::NotYet if !follow => break EndReason::Done,
             Found::NotYet => {
+                drop(room);
                 if frontier.changed().await.is_err() {
                     break EndReason::NotOwner;
                 }
@@ -53,6 +67,33 @@ pub(super) async fn serve(
     let _ = out.send(Frame::End(end).into()).await;
 }
 
+/// Room for the largest run there is.
+const LARGEST: u32 = 4097;
+
+const _: () = assert!(LARGEST as usize == wire::limits::MAX_RUN_BYTES / MEMORY_UNIT + 1);
+const _: () = assert!(LARGEST as usize <= PUSH_BYTES_A_CONNECTION / MEMORY_UNIT);
+
+/// Gives back what a run does not need of the room for the largest.
+fn kept(mut room: OwnedSemaphorePermit, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    room.split((bytes / MEMORY_UNIT).saturating_add(1))
+}
+
 fn place(ask: Ask, first: Slot) -> Place {
     Place { first, ..ask.place }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_push_takes_what_it_needs() {
+        let room = Arc::new(Semaphore::new(PUSH_BYTES_A_CONNECTION / MEMORY_UNIT));
+        let all = room.available_permits();
+        let taken = Arc::clone(&room).try_acquire_many_owned(LARGEST);
+        let kept = kept(taken.expect("room"), 3000);
+        assert_eq!(room.available_permits(), all - 3);
+        drop(kept);
+        assert_eq!(room.available_permits(), all);
+    }
 }
