@@ -68,11 +68,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         late.push(seen.saturating_duration_since(acked).as_secs_f64() * 1e3);
     }
     late.sort_by(f64::total_cmp);
-    let at = |share: f64| {
-        let index = (late.len() as f64 * share) as usize;
-        late.get(index.min(late.len() - 1)).copied().unwrap_or(0.0)
+    let at = |percent: usize| {
+        let index = late.len() * percent / 100;
+        late.get(index).or(late.last()).copied().unwrap_or(0.0)
     };
-    let (p50, p99, max) = (at(0.5), at(0.99), at(1.0));
+    let (p50, p99, max) = (at(50), at(99), at(100));
     eprintln!(
         "{{\"records\":{},\"p50_ms\":{p50:.3},\"p99_ms\":{p99:.3},\"max_ms\":{max:.3}}}",
         late.len()

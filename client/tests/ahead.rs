@@ -65,7 +65,7 @@ async fn small_objects_take_a_request_each() {
         log.append(of).await.expect("appends");
     }
     let before = faults.counts().requests;
-    let (got, error) = support::scans::texts(log.read(Position(0)..Position(80))).await;
+    let (got, error) = scans::texts(log.read(Position(0)..Position(80))).await;
     assert!(error.is_none() && got.len() == 80);
     let after = faults.counts().requests;
     // With the control chain, which is listed and read once.

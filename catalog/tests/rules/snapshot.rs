@@ -68,7 +68,7 @@ impl Endless {
     fn made_up(&self, path: &str) -> Option<Vec<u8>> {
         let chain = self.chain_of(path)?;
         let slot = self.layout.slot(name::parse_object(path).ok()?);
-        if slot.0 % SLOTS != 0 || slot.0 / SLOTS >= self.objects {
+        if !slot.0.is_multiple_of(SLOTS) || slot.0 / SLOTS >= self.objects {
             return None;
         }
         let author = Author {
@@ -83,7 +83,7 @@ impl Endless {
     fn names(&self, chain: ChainId, from: u64) -> BoxStream<'static, Result<ObjectMeta>> {
         let of = self.clone();
         let names = (from..self.objects).map(move |object| {
-            if (object - from) % LISTED == 0 {
+            if (object - from).is_multiple_of(LISTED) {
                 of.count();
             }
             Ok(ObjectMeta {
