@@ -20,5 +20,6 @@ pub use store::chain::{Chain, Put};
 pub use store::check::CheckReport;
 #[cfg(feature = "faults")]
 pub use store::faults;
+pub use store::find::{Located, Sought};
 pub use store::log::Log;
 pub use store::{Create, Listed, Store};

@@ -57,15 +57,46 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Bytes of small frames that are joined to one write.
 pub const WRITE_BYTES: usize = 256 << 10;
 
-/// Bytes that the readers of one scan hold for all stripes together, roughly: half of it is handed
-/// out, half is read ahead.
-pub const SCAN_BYTES: usize = 64 << 20;
+/// Default of the bytes that a scan reads ahead, all stripes together: asked for, or here and not handed out
+/// to the last record of their range read. In each stripe one of these is handed out in part, so that with
+/// less than twice what one of each stripe takes a scan waits for each; with 64 stripes and runs of 1 MiB
+/// that is this much.
+pub const READ_AHEAD_BYTES: usize = 128 << 20;
 
-/// Least and most bytes of one range read of a scan.
-pub const CHUNK_BYTES: (usize, usize) = (64 << 10, 4 << 20);
+/// Bounds of that.
+pub const READ_AHEAD_BYTES_BOUNDS: (usize, usize) = (1 << 20, 64 << 30);
+
+/// Unit of that bound, in bytes.
+pub const READ_AHEAD_UNIT: usize = 4 << 10;
+
+/// Least and most bytes of one range read of a scan. A run is never split.
+pub const CHUNK_BYTES: (usize, usize) = (128 << 10, 4 << 20);
+
+/// Bytes that are read of an object to learn its index, least and most: the least holds the index of all but
+/// objects of many small runs; with more, a small object comes whole.
+pub const PROBE_BYTES: (u64, u64) = (64 << 10, 1 << 20);
 
 /// Range reads that a scan has under way at once.
 pub const SCAN_READS: usize = 16;
+
+/// Stripes that a scan passes over while it looks for more to read ahead: those whose objects are being
+/// looked up.
+pub const SCAN_LOOKS: usize = 16;
+
+/// Bytes of an entry of the cache, about: runs that follow one another, up to and with the one that reaches it.
+pub const CACHE_ENTRY_BYTES: usize = 1 << 20;
+
+/// Unit in which the cache takes and gives back room on the disk, in bytes. An entry has to fit.
+pub const CACHE_BLOCK_BYTES: usize = 8 << 20;
+
+/// Bytes of the cache that are in memory, too.
+pub const CACHE_MEMORY_BYTES: usize = 64 << 20;
+
+/// Default of the cache's size.
+pub const CACHE_BYTES: usize = 1 << 30;
+
+/// Bounds of the cache's size.
+pub const CACHE_BYTES_BOUNDS: (usize, usize) = (64 << 20, 1 << 44);
 
 /// Runs that a live subscription holds for a stripe whose turn has not come. At the bound the
 /// subscription is ended and the stripe is read from the store.
@@ -87,6 +118,14 @@ pub const POLL: (Duration, Duration) = (Duration::from_millis(20), Duration::fro
 /// Least time between two looks of a waiting scan at the control chain.
 pub const VIEW_AGE: Duration = Duration::from_secs(1);
 
+/// Time for the servers to say that a position is durable which the store does not have: of a read, and of a
+/// scan that follows, which runs must not wait for.
+pub const PROOF_TIMEOUT: (Duration, Duration) =
+    (Duration::from_millis(500), Duration::from_millis(100));
+
+/// Chains whose ends are looked for at once.
+pub const END_READS: usize = 16;
+
 /// First and longest pause between two questions for the durable tail.
 pub const TAIL_POLL: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
 
@@ -104,4 +143,5 @@ pub const VERIFY_PAUSE: Duration = Duration::from_secs(1);
 pub const STATUS_TIMEOUT: Duration = Duration::from_secs(3);
 
 const _: () = assert!(IN_FLIGHT_BYTES_MAX / PERMIT_BYTES <= u32::MAX as usize);
+const _: () = assert!(CACHE_ENTRY_BYTES + wire::limits::MAX_RUN_BYTES < CACHE_BLOCK_BYTES);
 const _: () = assert!(FRAME_BYTES <= wire::limits::MAX_RUN_BYTES);

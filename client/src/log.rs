@@ -16,6 +16,7 @@ use crate::net::sequencer::Sequencer;
 use crate::net::{draw_client, granter};
 use crate::shared::Shared;
 use crate::stats::{Counters, Stats};
+use crate::store::cache::Cache;
 use crate::store::view::View;
 use crate::{Error, Options, Result};
 
@@ -54,8 +55,13 @@ impl Log {
         let membership = options.membership.clone().checked(stripes)?;
         let log = view.log().id();
         let sequencer = Sequencer::open(&options, log, client, counters.clone()).await?;
+        let cache = match &options.cache {
+            Some((directory, bytes)) => Some(Cache::open(directory, *bytes).await?),
+            None => None,
+        };
         let shared = Arc::new(Shared {
             view,
+            cache,
             client,
             sequencer,
             queue: Queue::default(),
@@ -85,6 +91,13 @@ impl Log {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.shared.counters.read()
+    }
+
+    /// Writes to the cache's directory what is not there yet, if this log has a cache. Scans go on without it.
+    pub async fn close_cache(&self) {
+        if let Some(cache) = &self.shared.cache {
+            cache.close().await;
+        }
     }
 
     /// Appends records and returns their positions, one each, in the order of the records.

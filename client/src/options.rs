@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use catalog::Membership;
@@ -7,8 +8,9 @@ use wire::limits::MAX_RUN_BYTES;
 use wire::mac::Key;
 
 use crate::limits::{
-    APPEND_TIMEOUT, FRAME_BYTES, GRANT_LANES_MAX, GRANT_TIMEOUT, IN_FLIGHT_BYTES,
-    IN_FLIGHT_BYTES_MAX, REQUESTS_PER_DATAGRAM,
+    APPEND_TIMEOUT, CACHE_BYTES_BOUNDS, FRAME_BYTES, GRANT_LANES_MAX, GRANT_TIMEOUT,
+    IN_FLIGHT_BYTES, IN_FLIGHT_BYTES_MAX, READ_AHEAD_BYTES, READ_AHEAD_BYTES_BOUNDS,
+    REQUESTS_PER_DATAGRAM,
 };
 use crate::{Error, Result};
 
@@ -21,6 +23,8 @@ pub struct Options {
     pub(crate) grant_timeout: Duration,
     pub(crate) frame_bytes: usize,
     pub(crate) in_flight_bytes: usize,
+    pub(crate) read_ahead_bytes: usize,
+    pub(crate) cache: Option<(PathBuf, usize)>,
     pub(crate) key: Option<Key>,
     pub(crate) requests_per_datagram: usize,
     pub(crate) grant_lanes: u32,
@@ -37,6 +41,8 @@ impl Options {
             grant_timeout: GRANT_TIMEOUT,
             frame_bytes: FRAME_BYTES,
             in_flight_bytes: IN_FLIGHT_BYTES,
+            read_ahead_bytes: READ_AHEAD_BYTES,
+            cache: None,
             key: None,
             requests_per_datagram: REQUESTS_PER_DATAGRAM,
             grant_lanes: 1,
@@ -53,8 +59,13 @@ impl Options {
             .grant_timeout(settings.client.grant_timeout)
             .max_batch_bytes(settings.client.max_batch_bytes)
             .max_in_flight_bytes(settings.client.max_in_flight_bytes)
+            .read_ahead_bytes(settings.client.read_ahead_bytes)
             .requests_per_datagram(settings.client.requests_per_datagram)
             .grant_lanes(settings.client.grant_lanes);
+        let options = match &settings.client.cache_dir {
+            Some(directory) => options.cache(directory, settings.client.cache_bytes),
+            None => options,
+        };
         Ok(match settings.key()? {
             Some(key) => options.key(key),
             None => options,
@@ -86,6 +97,30 @@ impl Options {
     #[must_use]
     pub fn max_in_flight_bytes(mut self, bytes: usize) -> Self {
         self.in_flight_bytes = bytes;
+        self
+    }
+
+    /// Most bytes that a scan reads ahead, all stripes together, 1 MiB to 64 GiB; 128 MiB by default. A run
+    /// that a scan waits for is read even if it is larger.
+    #[must_use]
+    pub fn read_ahead_bytes(mut self, bytes: usize) -> Self {
+        self.read_ahead_bytes = bytes;
+        self
+    }
+
+    /// Keeps what scans read from the store in a directory, up to so many bytes, 64 MiB at least; by default
+    /// nothing is kept. One process at a time can use the directory. What it holds is checked whenever it is
+    /// used: a disk that changes it costs a read of the store.
+    #[must_use]
+    pub fn cache(mut self, directory: impl Into<PathBuf>, bytes: usize) -> Self {
+        self.cache = Some((directory.into(), bytes));
+        self
+    }
+
+    /// Takes back [`Self::cache`].
+    #[must_use]
+    pub fn no_cache(mut self) -> Self {
+        self.cache = None;
         self
     }
 
@@ -124,6 +159,17 @@ impl Options {
             (
                 (1..=IN_FLIGHT_BYTES_MAX).contains(&self.in_flight_bytes),
                 "bytes in flight: not 1 byte to 64 GiB",
+            ),
+            (
+                (READ_AHEAD_BYTES_BOUNDS.0..=READ_AHEAD_BYTES_BOUNDS.1)
+                    .contains(&self.read_ahead_bytes),
+                "bytes read ahead: not 1 MiB to 64 GiB",
+            ),
+            (
+                self.cache.as_ref().is_none_or(|(_, bytes)| {
+                    (CACHE_BYTES_BOUNDS.0..=CACHE_BYTES_BOUNDS.1).contains(bytes)
+                }),
+                "size of the cache: not 64 MiB to 16 TiB",
             ),
             (
                 (1..=MAX_ENTRIES).contains(&self.requests_per_datagram),

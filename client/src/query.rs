@@ -5,16 +5,18 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use catalog::{CatalogError, Chain, Sought};
+use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::{sleep, timeout};
 use wire::control::ControlEntry;
 use wire::datagram::Status as Answered;
-use wire::frame::{Frame, Frontier, Frontiers};
+use wire::frame::Frontier;
 use wire::limits::MAX_POSITION;
-use wire::{Epoch, Fixed, OwnerNumber, Position, SegmentId, StripeId};
+use wire::{Epoch, OwnerNumber, Position, SegmentId, Slot, StripeId};
 
-use crate::limits::{STATUS_TIMEOUT, TAIL_POLL};
+use crate::limits::{END_READS, STATUS_TIMEOUT, TAIL_POLL};
 use crate::logic::backoff::Backoff;
-use crate::net::frames::{self, Lost};
+use crate::net::frames::Lost;
 use crate::net::jitter;
 use crate::net::sequencer::Told;
 use crate::scan::Scan;
@@ -172,6 +174,28 @@ impl Log {
         }
     }
 
+    /// First position that the store does not have in its stripe's chain: what is below is durable. It needs
+    /// the store alone, and knows nothing of records that are under way.
+    ///
+    /// # Errors
+    /// If the store failed, or a chain is corrupt.
+    pub async fn stored_tail(&self) -> Result<Position> {
+        let control = self.shared.view.refresh().await?;
+        let segment = *control.last_segment()?;
+        let log = self.shared.view.log();
+        let ends = stream::iter(segment.layout.all())
+            .map(|stripe| {
+                let chain = log.chain(&segment, stripe);
+                let trim = segment.layout.slot_at_or_after(stripe, control.trim);
+                async move { Ok((stripe, end(&chain, trim).await?)) }
+            })
+            .buffer_unordered(END_READS);
+        let tail = ends.try_fold(Position(MAX_POSITION), |tail, (stripe, end)| async move {
+            Ok::<_, CatalogError>(tail.min(segment.layout.position(stripe, end)))
+        });
+        Ok(tail.await?)
+    }
+
     /// The first position that is still readable, from the control chain.
     ///
     /// # Errors
@@ -217,20 +241,13 @@ impl Log {
         control: &ControlEntry,
         address: SocketAddr,
     ) -> Result<Vec<StripeStatus>, Lost> {
-        let (mut stream, _) =
-            frames::connect(address, self.shared.id(), self.shared.client).await?;
-        let question = Frontiers { epoch: Epoch(0) };
-        frames::write(&mut stream, Frame::AskFrontiers(question)).await?;
-        let (Frame::Frontiers(_), body) = frames::read(&mut stream).await? else {
-            return Err(Lost::Unexpected);
-        };
         let mut stripes = Vec::new();
-        for bytes in body.chunks(Frontier::SIZE) {
+        for told in self.shared.frontiers_of(address).await? {
             let Frontier {
                 place,
                 owner,
                 held_bytes,
-            } = Frontier::read(bytes)?;
+            } = told;
             let segment = control.segments.iter().find(|s| s.id == place.segment);
             let layout = segment.ok_or(Lost::Unexpected)?.layout;
             stripes.push(StripeStatus {
@@ -246,8 +263,9 @@ impl Log {
     }
 
     /// Walks every chain of every segment and checks what is there: was anything lost? `progress` is
-    /// called with what is known so far, after every object. If the sequencer answers, the chains have to
-    /// reach its durable tail; if not, a chain that lost its last objects looks like a shorter one.
+    /// called with what is known so far, after every object. The chains have to reach the sequencer's durable
+    /// tail, the frontiers that their owners tell, and their own snapshots; without an answer of a server a
+    /// chain that lost its last objects may look like a shorter one.
     ///
     /// # Errors
     /// If the store failed. What is wrong with the log is in the report.
@@ -260,6 +278,23 @@ impl Log {
         let tails = self.tails_within(STATUS_TIMEOUT).await.ok();
         let durable = tails.and_then(|tails| tails.durable);
         let control = self.shared.view.refresh().await?;
-        verify::run(self.shared.view.log(), &control, durable, how, progress).await
+        let mut frontiers = Vec::new();
+        for address in self.shared.writers.keys() {
+            let asked = timeout(STATUS_TIMEOUT, self.shared.frontiers_of(*address));
+            frontiers.extend(asked.await.ok().and_then(Result::ok).into_iter().flatten());
+        }
+        let known = verify::Known { durable, frontiers };
+        verify::run(self.shared.view.log(), &control, known, how, progress).await
+    }
+}
+
+/// First slot that a chain does not cover.
+async fn end(chain: &Chain, trim: Slot) -> Result<Slot, CatalogError> {
+    let first = chain.first_slot();
+    let trimmed = first < trim && chain.header_at(trim).await?.is_some();
+    let from = if trimmed { trim } else { first };
+    match chain.seek(from, Slot(MAX_POSITION - 1), 0).await? {
+        Sought::Behind(end) => Ok(end),
+        Sought::In(index, _) => Ok(index.header.end),
     }
 }

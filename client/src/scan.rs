@@ -1,18 +1,19 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use wire::control::ControlEntry;
 use wire::limits::MAX_POSITION;
 use wire::{Position, Segment, StripeId};
 
-use crate::limits::{CHUNK_BYTES, SCAN_BYTES, SCAN_READS, VIEW_AGE};
+use crate::limits::{CHUNK_BYTES, PROOF_TIMEOUT, SCAN_LOOKS, VIEW_AGE};
 use crate::net::live::Hub;
 use crate::shared::Shared;
-use crate::store::chunk::Cursor;
+use crate::store::chunk::Finder;
+use crate::store::loads::{Budget, Loads, Planned};
 use crate::store::stripe::{Ready, StripeReader};
 use crate::{Error, ErrorKind, Result};
 
@@ -50,9 +51,12 @@ pub struct Scan {
     follows: bool,
     with_junk: bool,
     hub: Option<Hub>,
-    reads: Arc<Semaphore>,
     open: Option<OpenSegment>,
+    /// What is below is read ahead, or cannot be.
+    ahead: Position,
     refreshed: Option<Instant>,
+    /// The last position that servers said to be durable while the store did not have it.
+    proven: Option<Position>,
 }
 
 /// The segment that a scan is in.
@@ -75,9 +79,10 @@ impl Scan {
             follows,
             with_junk: false,
             hub,
-            reads: Arc::new(Semaphore::new(SCAN_READS)),
             open: None,
+            ahead: range.start,
             refreshed: None,
+            proven: None,
         }
     }
 
@@ -109,6 +114,7 @@ impl Scan {
             if self.open.as_ref().is_none_or(|o| self.position >= o.end) {
                 self.enter_segment().await?;
             }
+            self.read_ahead();
             let ready = self.ready().await;
             match ready {
                 Ok(Ready::Run) => {
@@ -118,10 +124,16 @@ impl Scan {
                 }
                 Ok(Ready::End) => {
                     self.look_again().await?;
-                    let position = self.position;
-                    return Err(Error::NotYetDurable { position });
+                    if !self.is_durable(PROOF_TIMEOUT.0).await? {
+                        let position = self.position;
+                        return Err(Error::NotYetDurable { position });
+                    }
                 }
-                Ok(Ready::Quiet) => self.keep_up().await?,
+                Ok(Ready::Quiet) => {
+                    if self.keep_up().await? {
+                        self.is_durable(PROOF_TIMEOUT.1).await?;
+                    }
+                }
                 // What was deleted because it was trimmed is not lost, and not corrupt.
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
                     self.look_again().await?;
@@ -143,14 +155,15 @@ impl Scan {
         Ok(entry)
     }
 
-    /// Looks now and then whether the segment has ended or the log was trimmed, while nothing comes.
-    async fn keep_up(&mut self) -> Result<()> {
+    /// Looks now and then whether the segment has ended or the log was trimmed, while nothing comes. Returns
+    /// whether it was time for that.
+    async fn keep_up(&mut self) -> Result<bool> {
         if self.refreshed.is_some_and(|at| at.elapsed() < VIEW_AGE) {
-            return Ok(());
+            return Ok(false);
         }
         let entry = self.look_again().await?;
         let Some(open) = self.open.as_mut() else {
-            return Ok(());
+            return Ok(false);
         };
         open.end = entry
             .segment_end(&open.segment)
@@ -160,7 +173,31 @@ impl Scan {
             let layout = open.segment.layout;
             reader.set_until(layout.slot_at_or_after(StripeId(stripe), open.end));
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Whether the servers say that the position is durable, though the store does not have it. Then it is
+    /// looked for once more; an object that is not there after that is lost: a missing object within a chain
+    /// looks like one that is still to come.
+    async fn is_durable(&mut self, limit: Duration) -> Result<bool> {
+        let position = self.position;
+        let Some(open) = self.open.as_mut() else {
+            return Ok(false);
+        };
+        let stripe = open.segment.layout.stripe(position);
+        let Some(reader) = open.readers.get_mut(usize::from(stripe.0)) else {
+            return Ok(false);
+        };
+        if self.proven == Some(position) {
+            let name = reader.missing_name();
+            return Err(catalog::CatalogError::Missing { name }.into());
+        }
+        if !self.shared.is_durable(&open.segment, position, limit).await {
+            return Ok(false);
+        }
+        reader.expect_in_store();
+        self.proven = Some(position);
+        Ok(true)
     }
 
     async fn enter_segment(&mut self) -> Result<()> {
@@ -175,32 +212,61 @@ impl Scan {
         let layout = segment.layout;
         let log = self.shared.view.log();
         let stripes = usize::try_from(layout.stripes()).unwrap_or(usize::MAX);
-        let chunk = (SCAN_BYTES / 2 / stripes).clamp(CHUNK_BYTES.0, CHUNK_BYTES.1);
+        let budget = Budget::new(self.shared.options.read_ahead_bytes, stripes, CHUNK_BYTES);
         let reader = |stripe| {
             let slot = |position| layout.slot_at_or_after(stripe, position);
-            let cursor = Cursor::new(
-                log.store().clone(),
-                log.chain(&segment, stripe),
-                slot(entry.trim.max(segment.start)),
-                slot(self.position),
-                slot(end),
-                chunk,
-            );
-            StripeReader::new(segment.id, stripe, cursor, self.reads.clone(), self.follows)
+            let trim = slot(entry.trim.max(segment.start));
+            let chain = log.chain(&segment, stripe);
+            let cache = self.shared.cache.clone();
+            let finder = Finder::new(log.store().clone(), chain, trim, cache);
+            let next = slot(self.position);
+            let loads = Loads::new(budget.clone(), finder, next, slot(end));
+            StripeReader::new(segment.id, stripe, next, loads, self.follows)
         };
-        let mut readers: Vec<_> = layout.all().map(reader).collect();
-        // In the order in which their turns come.
-        let first = usize::from(layout.stripe(self.position).0);
-        let (before, from) = readers.split_at_mut(first.min(stripes));
-        from.iter_mut()
-            .chain(before)
-            .for_each(StripeReader::prefetch);
+        let readers = layout.all().map(reader).collect();
+        self.ahead = self.position;
         self.open = Some(OpenSegment {
             segment,
             end,
             readers,
         });
         Ok(())
+    }
+
+    /// Reads ahead, in the order of positions, as far as the budget goes. It looks only where a run has
+    /// come to its end.
+    fn read_ahead(&mut self) {
+        let Some(open) = self.open.as_mut() else {
+            return;
+        };
+        let layout = open.segment.layout;
+        let reader = open
+            .readers
+            .get(usize::from(layout.stripe(self.position).0));
+        if reader.is_some_and(|reader| reader.current().is_some()) {
+            return;
+        }
+        let (mut at, mut unknown) = (self.ahead.max(self.position), 0);
+        for _ in 0..open.readers.len().saturating_add(SCAN_LOOKS) {
+            let stripe = layout.stripe(at);
+            let reader = open.readers.get_mut(usize::from(stripe.0));
+            let Some(reader) = reader.filter(|_| at < open.end) else {
+                return;
+            };
+            let unit_end = at.plus(layout.unit_rest(at));
+            at = match reader.plan(layout.slot(at)) {
+                Planned::Full => return,
+                Planned::Until(planned) => unit_end.min(layout.position(stripe, planned)),
+                Planned::Unknown if unknown == SCAN_LOOKS => return,
+                Planned::Unknown => {
+                    unknown += 1;
+                    unit_end
+                }
+            };
+            if unknown == 0 {
+                self.ahead = at;
+            }
+        }
     }
 
     async fn ready(&mut self) -> Result<Ready> {

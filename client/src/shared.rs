@@ -15,12 +15,14 @@ use crate::net::connection::Outgoing;
 use crate::net::routes::Routes;
 use crate::net::sequencer::Sequencer;
 use crate::stats::Counters;
+use crate::store::cache::Cache;
 use crate::store::view::View;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) view: View,
     pub(crate) options: Options,
+    pub(crate) cache: Option<Cache>,
     pub(crate) client: ClientId,
     pub(crate) sequencer: Sequencer,
     pub(crate) queue: Queue,

@@ -233,7 +233,7 @@ async fn verify_says_what_is_lost_and_exits_with_1() {
     assert!(text.contains("NOT CLEAN"), "{text}");
     assert!(output.stderr.is_empty());
     let output = setup.run(&["read"], b"").await;
-    assert_refused(&output, 1, &["position=32"]);
+    assert_refused(&output, 1, &["missing object", &listed[1].name]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

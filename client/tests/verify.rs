@@ -138,8 +138,11 @@ async fn verify_notices_a_chain_that_lost_its_end() {
         assert_eq!(missing, [(Position(6), Some(Position(10)))], "{report:?}");
     }
 
-    // Without a sequencer nobody knows how long the chain was.
+    // Without a sequencer its owner knows how long the chain was, and then nobody.
     fixture.sequencer.state.lock().expect("not poisoned").silent = true;
+    let report = log.verify(Verify::All, |_| ()).await.expect("verifies");
+    assert_eq!((report.durable, report.is_clean()), (None, false));
+    fixture.writer.stop().await;
     let report = log.verify(Verify::All, |_| ()).await.expect("verifies");
     assert_eq!((report.durable, report.is_clean()), (None, true));
 }

@@ -26,6 +26,7 @@ pub mod mac;
 pub mod name;
 pub mod object;
 mod run;
+pub mod snapshot;
 
 pub use crc::crc32c;
 pub use error::WireError;

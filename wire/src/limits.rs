@@ -36,6 +36,9 @@ pub const MAX_UNIT: u32 = 1 << 20;
 /// Most segments of a log, and so the bound on the size of a control entry.
 pub const MAX_SEGMENTS: usize = 1 << 12;
 
+/// Most objects that one snapshot of a chain names.
+pub const MAX_SNAPSHOT_OBJECTS: usize = 1 << 12;
+
 /// Largest control-chain entry, in bytes.
 pub const MAX_CONTROL_BYTES: usize = 1 << 18;
 

@@ -4,6 +4,7 @@
 //! log.head                                         whose log this is
 //! <log id>/control/<number>                        control chain, 20 decimal digits
 //! <log id>/stripes/<segment>/<stripe>/<position>   stripe chains, 8, 4 and 16 hexadecimal digits
+//! <log id>/snapshots/<segment>/<stripe>/<place>    snapshots of stripe chains, 8, 4 and 16 hexadecimal digits
 //! check/<ulid>/...                                 scratch names of the store check
 //! ```
 //!
@@ -40,6 +41,21 @@ pub fn chain_prefix(log: LogId, segment: SegmentId, stripe: StripeId) -> String 
 #[must_use]
 pub fn object(log: LogId, segment: SegmentId, stripe: StripeId, start: Position) -> String {
     format!("{}/{:016x}", chain_prefix(log, segment, stripe), start.0)
+}
+
+/// Prefix of the snapshots of a stripe's chain in a segment.
+#[must_use]
+pub fn snapshots_prefix(log: LogId, segment: SegmentId, stripe: StripeId) -> String {
+    format!("{log}/snapshots/{:08x}/{:04x}", segment.0, stripe.0)
+}
+
+/// Name of the snapshot that starts at a position. Names *fall* with positions: stores list in rising order
+/// only, and so the first name of a listing is that of the newest snapshot, or of the last one that starts
+/// at or before a position.
+#[must_use]
+pub fn snapshot(log: LogId, segment: SegmentId, stripe: StripeId, start: Position) -> String {
+    let place = u64::MAX - start.0;
+    format!("{}/{place:016x}", snapshots_prefix(log, segment, stripe))
 }
 
 /// Number of the control entry with this name.
@@ -93,6 +109,16 @@ mod tests {
             control(log, 12),
             "00000000000000000000000000/control/00000000000000000012"
         );
+    }
+
+    #[test]
+    fn the_first_snapshot_listed_is_the_newest() {
+        let name = |position| snapshot(LogId([0; 16]), SegmentId(2), StripeId(31), position);
+        assert_eq!(
+            name(Position(0xabc)),
+            "00000000000000000000000000/snapshots/00000002/001f/fffffffffffff543"
+        );
+        assert!(name(Position(8)) < name(Position(7)));
     }
 
     #[test]

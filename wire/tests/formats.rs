@@ -10,9 +10,11 @@ use wire::frame::{
 };
 use wire::limits::{
     MAX_CONTROL_BYTES, MAX_GRANT, MAX_OBJECT_BYTES, MAX_OBJECT_RUNS, MAX_RECORD_BYTES,
-    MAX_RUN_BYTES, MAX_RUN_RECORDS, MAX_SEGMENTS, MAX_STRIPES, MAX_UNIT, OBJECT_TARGET_BYTES,
+    MAX_RUN_BYTES, MAX_RUN_RECORDS, MAX_SEGMENTS, MAX_SNAPSHOT_OBJECTS, MAX_STRIPES, MAX_UNIT,
+    OBJECT_TARGET_BYTES,
 };
 use wire::object::{FOOTER_BYTES, HEADER_BYTES, INDEX_ENTRY_BYTES};
+use wire::snapshot::SNAPSHOT_HEAD_BYTES;
 use wire::{Fixed, Segment};
 
 /// All tables that describe bytes: title, promised size, and offset and size of each field.
@@ -73,6 +75,7 @@ fn sizes_are_those_of_the_code() {
         ("Object header", HEADER_BYTES),
         ("Index entry", INDEX_ENTRY_BYTES),
         ("Object footer", FOOTER_BYTES),
+        ("Snapshot head", SNAPSHOT_HEAD_BYTES),
         ("Envelope", ENVELOPE),
         ("Log head", LogHead::SIZE),
         ("Segment", Segment::SIZE),
@@ -116,6 +119,7 @@ fn limits_are_those_of_the_code() {
             "unit of a layout",
             format!("{} positions", thousands(MAX_UNIT as usize)),
         ),
+        ("objects of a snapshot", thousands(MAX_SNAPSHOT_OBJECTS)),
         ("segments of a log", thousands(MAX_SEGMENTS)),
         ("control entry", format!("{} KiB", MAX_CONTROL_BYTES >> 10)),
         ("entries of a datagram", thousands(MAX_ENTRIES)),

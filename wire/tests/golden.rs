@@ -20,7 +20,8 @@ use wire::datagram::{
 };
 use wire::frame::{Frame, Frontier, PREFIX_BYTES, Prefix};
 use wire::object::Object;
-use wire::{Epoch, Fixed, Lane, OwnerNumber, Position, RequestId, SegmentId, StripeId, name};
+use wire::snapshot::Snapshot;
+use wire::{Epoch, Fixed, Lane, OwnerNumber, Position, RequestId, SegmentId, Slot, StripeId, name};
 
 /// The golden bytes of `name`, after a comparison with what is written now.
 fn golden(name: &str, bytes: &[u8]) -> Vec<u8> {
@@ -162,6 +163,17 @@ fn stripe_object_with_records_and_junk() {
 }
 
 #[test]
+fn snapshot_of_a_chain() {
+    let snapshot = Snapshot {
+        chain: chain(),
+        starts: vec![Slot(0x10), Slot(0x2000), Slot(0x2001)],
+        end: Slot(0x3000),
+    };
+    let bytes = golden("snapshot", &snapshot.encode().expect("valid"));
+    assert_eq!(Snapshot::decode(&bytes), Ok(snapshot));
+}
+
+#[test]
 fn s4_control_entry_and_log_head() {
     let bytes = golden("control_entry", &control_entry().encode().expect("valid"));
     assert_eq!(ControlEntry::decode(&bytes), Ok(control_entry()));
@@ -178,6 +190,8 @@ fn c2_names() {
         name::control(LOG, 12),
         name::chain_prefix(LOG, SegmentId(3), StripeId(31)),
         name::object(LOG, SegmentId(3), StripeId(31), Position(0x00ab_cdef)),
+        name::snapshots_prefix(LOG, SegmentId(3), StripeId(31)),
+        name::snapshot(LOG, SegmentId(3), StripeId(31), Position(0x00ab_cdef)),
     ];
     golden_text("names.txt", &format!("{}\n", names.join("\n")));
 }

@@ -23,7 +23,7 @@ const WALK_ATTEMPTS: u32 = 4;
 /// One stripe's chain. Cheap to clone; holds no state of the chain.
 #[derive(Debug, Clone)]
 pub struct Chain {
-    store: Store,
+    pub(super) store: Store,
     id: ChainId,
     first: Slot,
 }
@@ -112,8 +112,24 @@ impl Chain {
     /// # Errors
     /// If the store failed, or the object is corrupt.
     pub async fn index_at(&self, start: Slot) -> Result<Option<Index>, CatalogError> {
+        let opened = self.open_at(start, INDEX_READ_BYTES).await?;
+        Ok(opened.map(|(index, _)| index))
+    }
+
+    /// Reads header and index of the object that starts at a slot, and gives them with all bytes from the
+    /// object's start that were read for it: `probe` of them, if the object has so many, or what the index
+    /// takes. `None` if there certainly is no such object.
+    ///
+    /// # Errors
+    /// If the store failed, or header or index are corrupt.
+    pub async fn open_at(
+        &self,
+        start: Slot,
+        probe: u64,
+    ) -> Result<Option<(Index, Bytes)>, CatalogError> {
         let name = self.id.object_name(start);
-        let Some(mut bytes) = self.read(&name, 0, INDEX_READ_BYTES).await? else {
+        let probe = probe.max(HEADER_BYTES as u64);
+        let Some(mut bytes) = self.read(&name, 0, probe).await? else {
             return Ok(None);
         };
         let corrupt = |error| CatalogError::corrupt(&name, error);
@@ -125,7 +141,7 @@ impl Chain {
         }
         let index = Index::decode(&bytes).map_err(corrupt)?;
         self.check(&name, start, &index.header)?;
-        Ok(Some(index))
+        Ok(Some((index, bytes)))
     }
 
     /// Reads and checks one run of an object.
@@ -200,7 +216,17 @@ impl Chain {
     }
 
     async fn walk_once(&self, from: Slot) -> Result<(Walk, BTreeSet<Slot>), CatalogError> {
-        let starts = self.listed_starts(from).await?;
+        let starts = self.listed_starts(from, None).await?.0;
+        self.follow(from, starts).await
+    }
+
+    /// Follows the chain from `from` over the objects that start at these slots. Returns the starts of those
+    /// that were not there any more, too.
+    pub(super) async fn follow(
+        &self,
+        from: Slot,
+        starts: Vec<Slot>,
+    ) -> Result<(Walk, BTreeSet<Slot>), CatalogError> {
         let headers = stream::iter(starts)
             .map(|start| async move { (start, self.header_at(start).await) })
             .buffered(WALK_READS);
@@ -224,14 +250,26 @@ impl Chain {
         }
     }
 
-    async fn listed_starts(&self, from: Slot) -> Result<Vec<Slot>, CatalogError> {
+    /// Where objects start at or behind `from`, up to and with `last` if that is given, and whether any
+    /// behind that were left out.
+    pub(super) async fn listed_starts(
+        &self,
+        from: Slot,
+        last: Option<Slot>,
+    ) -> Result<(Vec<Slot>, bool), CatalogError> {
         let prefix = self.id.prefix();
         let first = self.id.position(from).0;
         let after = first.checked_sub(1).map(|position| {
             let (log, segment) = (self.id.log, self.id.segment);
             name::object(log, segment, self.id.stripe, position.into())
         });
-        let listed = self.store.list(&prefix, after.as_deref()).await?;
+        let (listed, cut) = match last {
+            None => (self.store.list(&prefix, after.as_deref()).await?, false),
+            Some(last) => {
+                let last = self.id.object_name(last);
+                self.store.list_to(&prefix, after.as_deref(), &last).await?
+            }
+        };
         let starts = listed.into_iter().map(|object| {
             let corrupt = |error| CatalogError::corrupt(&object.name, error);
             let position = name::parse_object(&object.name).map_err(corrupt)?;
@@ -242,7 +280,8 @@ impl Chain {
             }
             Ok(slot)
         });
-        starts.collect()
+        let starts: Result<Vec<_>, _> = starts.collect();
+        Ok((starts?, cut))
     }
 
     async fn read(&self, name: &str, from: u64, to: u64) -> Result<Option<Bytes>, CatalogError> {

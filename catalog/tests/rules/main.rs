@@ -8,3 +8,4 @@ mod control;
 mod corrupt;
 mod doubt;
 mod durable;
+mod snapshot;

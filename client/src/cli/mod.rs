@@ -68,7 +68,8 @@ enum Command {
     /// Check every object of the log: was anything lost?
     ///
     /// While the sequencer answers, chains have to reach its durable tail. Without it, objects that are
-    /// missing at the very end of a chain go unnoticed, and the output says so.
+    /// missing at the very end of a chain are noticed only as far as stripe-writers or snapshots of the chain
+    /// tell of them, and the output says so.
     Verify(VerifyArgs),
     /// Draw a key for datagrams to and from the sequencer, and write it to a new file
     ///
@@ -104,11 +105,23 @@ struct Shown {
 }
 
 #[derive(Debug, Args)]
+struct Cached {
+    /// Directory in which what is read from the store is kept for the next time, for one process at a time
+    /// (setting client.cache_dir)
+    #[arg(long, value_name = "DIR")]
+    cache: Option<String>,
+    /// Most MiB that are kept there (setting client.cache_mib)
+    #[arg(long, value_name = "MIB")]
+    cache_size: Option<String>,
+}
+
+#[derive(Debug, Args)]
 struct ReadArgs {
     /// First position [default: the trim point]
     #[arg(long, value_name = "POSITION")]
     from: Option<u64>,
-    /// First position that is not read [default: the tail, with all that is acknowledged before it]
+    /// First position that is not read [default: the tail, with all that is acknowledged before it; if the
+    /// sequencer does not answer, the end of what is in the store]
     #[arg(long, value_name = "POSITION")]
     to: Option<u64>,
     /// Stop after so many records
@@ -119,6 +132,8 @@ struct ReadArgs {
     out: Option<PathBuf>,
     #[command(flatten)]
     shown: Shown,
+    #[command(flatten)]
+    cached: Cached,
 }
 
 #[derive(Debug, Args)]
@@ -131,6 +146,8 @@ struct FollowArgs {
     count: Option<u64>,
     #[command(flatten)]
     shown: Shown,
+    #[command(flatten)]
+    cached: Cached,
 }
 
 #[derive(Debug, Args)]
@@ -187,8 +204,11 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         // It keeps the order of lines, whatever the settings are for others.
         options = options.grant_lanes(1);
     }
+    if !matches!(cli.command, Command::Read(_) | Command::Follow(_)) {
+        options = options.no_cache();
+    }
     let log = Log::open(options).await?;
-    match cli.command {
+    let done = match cli.command {
         Command::Create(_) | Command::Key(_) => Ok(()),
         Command::Append(args) => append::run(&log, args.file, json).await,
         Command::Read(args) => read::read(&log, args, json).await,
@@ -196,7 +216,9 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Tail(args) => status::tail(&log, args.kind, json).await,
         Command::Status => status::status(&log, json).await,
         Command::Verify(args) => verify::run(&log, args.fast, json).await,
-    }
+    };
+    log.close_cache().await;
+    done
 }
 
 fn settings(cli: &Cli) -> Result<Settings, Failure> {
@@ -210,6 +232,15 @@ fn settings(cli: &Cli) -> Result<Settings, Failure> {
     if let Command::Create(args) = &cli.command {
         flag("log.stripes", &args.stripes);
         flag("log.unit", &args.unit);
+    }
+    let cached = match &cli.command {
+        Command::Read(args) => Some(&args.cached),
+        Command::Follow(args) => Some(&args.cached),
+        _ => None,
+    };
+    if let Some(cached) = cached {
+        flag("client.cache_dir", &cached.cache);
+        flag("client.cache_mib", &cached.cache_size);
     }
     Settings::load(&cli.common, flags).map_err(Failure::usage)
 }

@@ -38,7 +38,7 @@ pub(crate) async fn read(log: &Log, args: ReadArgs, json: bool) -> Result<(), Fa
     };
     let to = match args.to {
         Some(to) => Position(to),
-        None => log.tail(Tail::Linearizable).await?,
+        None => end(log).await?,
     };
     let mut out = Output::file(args.out.as_deref())?;
     let mut scan = log.read(from..to).with_junk(args.shown.junk);
@@ -58,6 +58,18 @@ pub(crate) async fn read(log: &Log, args: ReadArgs, json: bool) -> Result<(), Fa
         left -= u64::from(is_record(&item));
     }
     out.flush()
+}
+
+/// Where a read ends that is not told where.
+async fn end(log: &Log) -> Result<Position, Failure> {
+    // It is asked for its state first: that it is there is known sooner than that nothing is under way.
+    let asked = tokio::time::timeout(PATIENCE.0, log.tails()).await;
+    if let Ok(Ok(_)) = asked {
+        return Ok(log.tail(Tail::Linearizable).await?);
+    }
+    let end = log.stored_tail().await?;
+    tracing::warn!(position = %end, "the sequencer does not answer, reading what is in the store");
+    Ok(end)
 }
 
 pub(crate) async fn follow(log: &Log, args: FollowArgs, json: bool) -> Result<(), Failure> {

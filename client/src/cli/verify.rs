@@ -23,6 +23,11 @@ pub(crate) async fn run(log: &Log, fast: bool, json: bool) -> Result<(), Failure
     bar.finish_and_clear();
     let report = report?;
     let mut out = Output::stdout();
+    if report.durable.is_none() {
+        tracing::warn!(
+            "the sequencer tells no durable tail: objects that are missing at the end of a chain may go unnoticed"
+        );
+    }
     if json {
         out.json(&as_json(&report, fast))?;
     } else {
@@ -77,7 +82,7 @@ fn as_text(report: &VerifyReport, fast: bool, out: &mut Output) -> Result<(), Fa
     };
     if report.durable.is_none() {
         out.line(
-            "note: the sequencer tells no durable tail: objects missing at the end of a chain go unnoticed",
+            "note: the sequencer tells no durable tail: objects missing at the end of a chain may go unnoticed",
         )?;
     }
     let durable = report

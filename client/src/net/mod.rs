@@ -9,5 +9,6 @@ pub(crate) mod granter;
 pub(crate) mod live;
 pub(crate) mod routes;
 pub(crate) mod sequencer;
+mod witness;
 
 pub(crate) use chance::{draw_client, jitter};

@@ -1,210 +1,309 @@
-//! One chain, read from the store in chunks.
+//! One chain in the store: which object covers a slot, and the runs of an object in chunks.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use catalog::{CatalogError, Chain, Store};
+use catalog::{CatalogError, Chain, Located, Sought, Store};
 use wire::object::{Index, IndexRun};
 use wire::{Run, Slot, WireError};
 
-use crate::Result;
+use crate::Error;
+use crate::limits::PROBE_BYTES;
+use crate::store::cache::Cache;
+use crate::store::cached::Cached;
 
-/// Where reading of a chain goes on. A cursor is a value: a load that fails or is dropped leaves the one
-/// that it started from as it was.
+/// Finds the objects of a chain. A finder is a value: a search that fails or is dropped leaves the one that
+/// it started from as it was.
 #[derive(Debug, Clone)]
-pub(crate) struct Cursor {
+pub(crate) struct Finder {
     store: Store,
     chain: Chain,
     /// First slot that is still readable, or below.
     trim: Slot,
-    /// A slot at or before `next` where an object of the chain starts or will start.
+    /// A slot where an object of the chain starts or will start.
     boundary: Slot,
-    /// The object that was read last.
-    index: Option<Arc<Index>>,
-    /// First slot that was not loaded.
-    pub(crate) next: Slot,
-    /// First slot that is not wanted.
-    pub(crate) until: Slot,
-    /// Where a range read ends, in bytes, with the run that reaches it.
-    chunk_bytes: usize,
+    /// Bytes to read of an object whose size is not known.
+    probe: u64,
+    cache: Option<Cache>,
+    /// What the cache has of this chain did not hold.
+    distrusts: bool,
 }
 
-/// What a load brought.
+/// An object whose index is known.
+#[derive(Debug, Clone)]
+pub(crate) struct Opened {
+    store: Store,
+    chain: Chain,
+    index: Arc<Index>,
+    /// What was read of its start, with the index.
+    head: Bytes,
+    cached: Option<Cached>,
+}
+
+/// Why runs did not come.
 #[derive(Debug)]
-pub(crate) enum Loaded {
-    /// Runs that follow one another; the first covers the slot that was next.
-    Runs(Vec<Run>),
-    /// The chain ends before the slot that was next.
-    End,
-}
-
-/// A read that another's work on the chain got into the way of.
-enum Changed {
-    /// The object is not there any more, or not the same any more.
+pub(crate) enum Changed {
+    /// The object is not there any more, or not the same any more: another worked on the chain.
     Moved,
     Failed(CatalogError),
+    Broken(Error),
 }
 
-impl Cursor {
-    pub(crate) fn new(
-        store: Store,
-        chain: Chain,
-        trim: Slot,
-        next: Slot,
-        until: Slot,
-        chunk_bytes: usize,
-    ) -> Self {
+impl From<CatalogError> for Changed {
+    fn from(error: CatalogError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Finder {
+    pub(crate) fn new(store: Store, chain: Chain, trim: Slot, cache: Option<Cache>) -> Self {
         Self {
             boundary: chain.first_slot(),
             store,
             chain,
             trim,
-            index: None,
-            next,
-            until,
-            chunk_bytes,
+            probe: PROBE_BYTES.0,
+            cache,
+            distrusts: false,
         }
     }
 
-    /// Whether the next load needs no search for its object.
-    pub(crate) fn is_placed(&self) -> bool {
-        self.boundary == self.next
-            || self
-                .index
-                .as_ref()
-                .is_some_and(|i| i.header.end > self.next)
-    }
-
-    /// Goes on behind runs that came another way.
-    pub(crate) fn advance(&mut self, next: Slot) {
-        self.next = self.next.max(next);
+    /// Whether an object that starts at a slot is found by its name alone.
+    pub(crate) fn is_at(&self, slot: Slot) -> bool {
+        self.boundary == slot
     }
 
     /// Forgets what is known of the chain's objects.
     pub(crate) fn search_again(&mut self) {
-        (self.index, self.boundary) = (None, self.chain.first_slot());
+        (self.boundary, self.distrusts) = (self.chain.first_slot(), true);
     }
 
-    /// Loads the next runs. If compaction or collection changed the chain meanwhile, looks again.
+    /// Name of the object that starts at the last known end of an object.
+    pub(crate) fn boundary_name(&self) -> String {
+        self.chain.id().object_name(self.boundary)
+    }
+
+    /// An object of the chain has been gone through.
+    pub(crate) fn passed(&mut self, object: &Opened) {
+        let header = &object.index.header;
+        (self.boundary, self.distrusts) = (header.end, false);
+        // The next one is likely to be as large: a small one comes whole with its index.
+        let (least, most) = PROBE_BYTES;
+        self.probe = match header.object_len {
+            small if small <= most => (2 * small).clamp(least, most),
+            _ => least,
+        };
+    }
+
+    /// The chain's object that covers a slot; `None` if the chain ends before.
     ///
     /// # Errors
     /// If the store failed, or an object is corrupt.
-    pub(crate) async fn load(mut self) -> Result<(Loaded, Self)> {
-        match self.try_load().await {
-            Ok(loaded) => return Ok((loaded, self)),
-            Err(Changed::Failed(error)) => return Err(error.into()),
-            Err(Changed::Moved) => {}
+    pub(crate) async fn find(mut self, slot: Slot) -> Result<(Option<Opened>, Self), CatalogError> {
+        if self.boundary == slot {
+            let opened = self.open(slot).await?;
+            return Ok((opened, self));
         }
-        self.search_again();
-        match self.try_load().await {
-            Ok(loaded) => Ok((loaded, self)),
-            Err(Changed::Failed(error)) => Err(error.into()),
-            Err(Changed::Moved) => {
-                let name = self.chain.id().object_name(self.boundary);
-                Err(CatalogError::Missing { name }.into())
-            }
+        if slot < self.boundary {
+            self.boundary = self.chain.first_slot();
         }
-    }
-
-    async fn try_load(&mut self) -> Result<Loaded, Changed> {
-        let here =
-            |index: &Arc<Index>| index.header.start <= self.next && self.next < index.header.end;
-        let index = match self.index.take().filter(here) {
-            Some(index) => index,
-            None => match self.find().await.map_err(Changed::Failed)? {
-                Some(index) => Arc::new(index),
-                None => return Ok(Loaded::End),
-            },
+        // Near what is known of the chain its objects are looked at, elsewhere its snapshots.
+        let known = self.boundary > self.chain.first_slot();
+        let near = match known {
+            true => Some(self.chain.locate(self.boundary, slot).await?),
+            false => None,
         };
-        self.boundary = index.header.start;
-        self.index = Some(index.clone());
-        let runs = self.read(&index).await?;
-        if let Some(last) = runs.last() {
-            self.next = last.end();
-        }
-        if self.next == index.header.end {
-            self.boundary = self.next;
-        }
-        Ok(Loaded::Runs(runs))
-    }
-
-    /// The chain's object that covers the next slot.
-    async fn find(&mut self) -> Result<Option<Index>, CatalogError> {
-        if self.boundary == self.next {
-            return self.chain.index_at(self.next).await;
-        }
-        // What trimming leaves starts at the trim point; before that, with what straddles it.
-        if self.boundary < self.trim
-            && self.trim <= self.next
-            && self.chain.index_at(self.trim).await?.is_some()
-        {
-            self.boundary = self.trim;
-        }
-        let walk = self.chain.walk(self.boundary).await?;
-        let next = self.next;
-        let covers = |h: &&wire::object::Header| h.start <= next && next < h.end;
-        match walk.headers.iter().find(covers) {
-            Some(header) => self.chain.index_at(header.start).await,
+        let sought = match near {
+            Some(Located::Behind(end)) => Sought::Behind(end),
+            Some(Located::In(header)) => {
+                self.boundary = header.start;
+                let opened = self.open(header.start).await?;
+                return Ok((opened.filter(|opened| opened.covers(slot)), self));
+            }
             None => {
-                if walk.end <= next {
-                    self.boundary = walk.end;
+                let from = self.first(slot).await?;
+                self.chain.seek(from, slot, self.probe).await?
+            }
+        };
+        match sought {
+            Sought::In(index, head) => {
+                self.boundary = index.header.start;
+                let opened = self.opened(*index, head);
+                Ok((Some(opened), self))
+            }
+            Sought::Behind(end) => {
+                if end <= slot {
+                    self.boundary = end;
                 }
-                Ok(None)
+                Ok((None, self))
             }
         }
     }
 
-    /// Reads the runs of an object from the next slot on, up to a chunk of bytes.
-    async fn read(&self, index: &Index) -> Result<Vec<Run>, Changed> {
-        let from = index.runs.partition_point(|run| run.end() <= self.next);
-        let rest = index.runs.get(from..).unwrap_or(&[]);
-        let (mut count, mut bytes) = (0, 0_usize);
-        for run in rest {
+    /// Where what is left of the chain starts. Trimming leaves it at the trim point; before that, with what
+    /// straddles it.
+    async fn first(&self, slot: Slot) -> Result<Slot, CatalogError> {
+        let first = self.chain.first_slot();
+        let trimmed = first < self.trim && self.trim <= slot;
+        match trimmed && self.chain.header_at(self.trim).await?.is_some() {
+            true => Ok(self.trim),
+            false => Ok(first),
+        }
+    }
+
+    async fn open(&self, start: Slot) -> Result<Option<Opened>, CatalogError> {
+        let name = || self.chain.id().object_name(start);
+        let cache = self.cache.as_ref();
+        if let Some(cache) = cache.filter(|_| !self.distrusts)
+            && let Some(head) = cache.get(&name()).await
+            && let Ok(index) = Index::decode(&head)
+            && (index.header.chain, index.header.start) == (self.chain.id(), start)
+        {
+            return Ok(Some(self.opened(index, head)));
+        }
+        let Some((index, head)) = self.chain.open_at(start, self.probe).await? else {
+            return Ok(None);
+        };
+        if let Some(cache) = cache {
+            // Of a large object only the index: the rest of what came with it is in an entry of its own.
+            let whole = head.len() as u64 >= index.header.object_len;
+            let end = if whole {
+                head.len()
+            } else {
+                index.header.index_end()
+            };
+            let entry = head.get(..end).unwrap_or(&head);
+            cache.insert(name(), Bytes::copy_from_slice(entry));
+        }
+        Ok(Some(self.opened(index, head)))
+    }
+
+    fn opened(&self, index: Index, head: Bytes) -> Opened {
+        let index = Arc::new(index);
+        let cached = self.cache.clone().map(|cache| Cached::new(cache, &index));
+        Opened {
+            store: self.store.clone(),
+            chain: self.chain.clone(),
+            index,
+            head,
+            cached,
+        }
+    }
+}
+
+impl Opened {
+    pub(crate) fn covers(&self, slot: Slot) -> bool {
+        self.index.header.start <= slot && slot < self.index.header.end
+    }
+
+    /// First slot behind the object.
+    pub(crate) fn end(&self) -> Slot {
+        self.index.header.end
+    }
+
+    /// Which runs to read next: from the one that covers a slot on, up to so many bytes, with the one that
+    /// reaches them, but none that starts at or behind `until`. With how many bytes they are, and where
+    /// they end.
+    pub(crate) fn chunk(&self, slot: Slot, until: Slot, bytes: usize) -> Chunk {
+        let runs = &self.index.runs;
+        let first = runs.partition_point(|run| run.end() <= slot);
+        let cached = self.cached.as_ref();
+        let last = cached.map_or(runs.len(), |cached| cached.entry_of(first).end);
+        let mut chunk = Chunk {
+            runs: first..first,
+            bytes: 0,
+            end: slot,
+        };
+        for run in runs.get(first..last).unwrap_or(&[]) {
             let len = run.records.map_or(0, |records| records.len as usize);
-            let full = bytes > 0 && bytes.saturating_add(len) > self.chunk_bytes;
-            if count > 0 && (full || run.first >= self.until) {
+            if !chunk.runs.is_empty() && (chunk.bytes >= bytes || run.first >= until) {
                 break;
             }
-            count += 1;
-            bytes = bytes.saturating_add(len);
+            chunk.runs.end += 1;
+            chunk.bytes += len;
+            chunk.end = run.end();
         }
-        let chunk = rest.get(..count).unwrap_or(&[]);
-        let places = || chunk.iter().filter_map(|run| run.records);
-        let start = places().next().map_or(0, |records| records.offset);
-        let end = places()
-            .next_back()
-            .map_or(0, |r| r.offset + u64::from(r.len));
-        let name = self.chain.id().object_name(index.header.start);
-        let bytes = if start == end {
-            Some(Bytes::new())
+        chunk
+    }
+
+    /// Reads and checks runs, which a chunk has.
+    pub(crate) async fn read(&self, runs: Range<usize>) -> Result<Vec<Run>, Changed> {
+        if let Some(cached) = self.cached.as_ref() {
+            let entry = cached.entry_of(runs.start);
+            let place = place(self.index.runs.get(entry).unwrap_or(&[]));
+            if !self.has_in_head(&place) {
+                let bytes = cached.read(&self.store, &self.index, &place).await?;
+                let bytes = bytes.ok_or(Changed::Moved)?;
+                // What the disk made of it is not what decides.
+                if let Ok(checked) = self.checked(runs.clone(), &bytes, place.start) {
+                    return Ok(checked);
+                }
+                cached.forget(&self.index, &place);
+            }
+        }
+        let place = place(self.index.runs.get(runs.clone()).unwrap_or(&[]));
+        let name = self.chain.id().object_name(self.index.header.start);
+        let (bytes, start) = if self.has_in_head(&place) {
+            (self.head.clone(), 0)
         } else {
-            let range = self.store.get_range(&name, start..end).await;
-            range.map_err(Changed::Failed)?
+            let bytes = self.store.get_known_range(&name, place.clone()).await?;
+            (bytes.ok_or(Changed::Moved)?, place.start)
         };
-        let Some(bytes) = bytes else {
-            return Err(Changed::Moved);
-        };
-        let runs: Result<Vec<Run>, WireError> = chunk
-            .iter()
-            .map(|run| run.with_body(body(&bytes, start, run)?))
-            .collect();
-        match runs {
+        match self.checked(runs, &bytes, start) {
             Ok(runs) => Ok(runs),
-            Err(source) => Err(self.why(index, name, source).await),
+            Err(source) => Err(self.why(name, source).await),
         }
+    }
+
+    fn has_in_head(&self, place: &Range<u64>) -> bool {
+        place.is_empty() || place.end <= self.head.len() as u64
+    }
+
+    /// Runs of the object, from its bytes from `start` on.
+    fn checked(
+        &self,
+        runs: Range<usize>,
+        bytes: &Bytes,
+        start: u64,
+    ) -> Result<Vec<Run>, WireError> {
+        let runs = self.index.runs.get(runs).unwrap_or(&[]);
+        runs.iter()
+            .map(|run| run.with_body(body(bytes, start, run)?))
+            .collect()
     }
 
     /// Whether bytes that fail their checks are corrupt, or those of an object that was put in the place
     /// of the one whose index is held.
-    async fn why(&self, held: &Index, name: String, source: WireError) -> Changed {
-        match self.chain.index_at(held.header.start).await {
-            Ok(Some(index)) if index == *held => {
+    async fn why(&self, name: String, source: WireError) -> Changed {
+        match self.chain.index_at(self.index.header.start).await {
+            Ok(Some(index)) if index == *self.index => {
                 Changed::Failed(CatalogError::Corrupt { name, source })
             }
             Ok(_) => Changed::Moved,
             Err(error) => Changed::Failed(error),
         }
     }
+}
+
+/// Where the bodies of runs that follow one another are in their object.
+fn place(runs: &[IndexRun]) -> Range<u64> {
+    let mut places = runs.iter().filter_map(|run| run.records);
+    let first = places.next();
+    let last = places.next_back().or(first);
+    let start = first.map_or(0, |records| records.offset);
+    start..last.map_or(start, |r| r.offset + u64::from(r.len))
+}
+
+/// Runs to read together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Chunk {
+    /// Their numbers in the object's index.
+    pub(crate) runs: Range<usize>,
+    /// Bytes of their bodies.
+    pub(crate) bytes: usize,
+    /// First slot behind them.
+    pub(crate) end: Slot,
 }
 
 /// The body of a run within the bytes of an object from `start` on.

@@ -1,26 +1,23 @@
 //! One stripe's runs in the order of their slots: from the store, and at the chain's end from the owner.
 //!
-//! A reader that waits never depends on one source: a live subscription that says nothing for
-//! [`LIVE_QUIET`] is given up for a look into the store, and a store that has nothing is looked into
+//! A reader that waits never depends on one source: beside a live subscription that says nothing for
+//! [`LIVE_QUIET`] the store is looked into, and a store that has nothing is looked into
 //! again after a pause (LESSONS 16).
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use wire::frame::Place;
 use wire::{Run, SegmentId, Slot, StripeId};
 
+use crate::Result;
 use crate::limits::{LIVE_QUIET, POLL};
 use crate::logic::backoff::Backoff;
 use crate::logic::current::Current;
 use crate::net::jitter;
 use crate::net::live::{Hub, Live, Subscription};
-use crate::store::chunk::{Cursor, Loaded};
-use crate::{Error, Result};
+use crate::store::loads::{Loaded, Loads, Planned};
 
 /// What a reader has at its next slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,9 +38,7 @@ pub(crate) struct StripeReader {
     next: Slot,
     current: Option<Current>,
     buffered: VecDeque<Run>,
-    cursor: Cursor,
-    ahead: Option<Ahead>,
-    reads: Arc<Semaphore>,
+    loads: Loads,
     live: Option<Subscription>,
     follows: bool,
     /// Whether the last subscription brought nothing: the next one has to wait.
@@ -55,37 +50,23 @@ pub(crate) struct StripeReader {
     pauses: Backoff,
 }
 
-type Load = Result<(Loaded, Cursor)>;
-
-/// A load that runs ahead, and stops when it is not wanted any more.
-#[derive(Debug)]
-struct Ahead(JoinHandle<Load>);
-
-impl Drop for Ahead {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 impl StripeReader {
-    /// A reader from the cursor's slot on.
+    /// A reader from a slot on.
     pub(crate) fn new(
         segment: SegmentId,
         stripe: StripeId,
-        cursor: Cursor,
-        reads: Arc<Semaphore>,
+        next: Slot,
+        loads: Loads,
         follows: bool,
     ) -> Self {
         Self {
             segment,
             stripe,
-            next: cursor.next,
+            next,
             current: None,
             buffered: VecDeque::new(),
-            live_first: follows && !cursor.is_placed(),
-            cursor,
-            ahead: None,
-            reads,
+            live_first: follows && !loads.is_placed(),
+            loads,
             live: None,
             live_failed: false,
             in_store: !follows,
@@ -98,9 +79,19 @@ impl StripeReader {
         self.next
     }
 
+    /// Others say that the next slot is durable: the store has it, and is looked into before anything else.
+    pub(crate) fn expect_in_store(&mut self) {
+        (self.live, self.in_store) = (None, true);
+    }
+
+    /// Name of the object that the chain should go on with.
+    pub(crate) fn missing_name(&self) -> String {
+        self.loads.boundary_name()
+    }
+
     /// The segment ends: nothing from this slot on is wanted.
     pub(crate) fn set_until(&mut self, until: Slot) {
-        self.cursor.until = until;
+        self.loads.until = until;
     }
 
     /// The run at the next slot, as far as it is here already.
@@ -118,6 +109,7 @@ impl StripeReader {
         }
         if over {
             self.current = None;
+            self.loads.passed(self.next);
         }
         record
     }
@@ -127,6 +119,10 @@ impl StripeReader {
         self.next = self.next.max(slot);
         if !self.current.as_mut().is_some_and(|c| c.skip_to(slot)) {
             self.current = None;
+        }
+        self.loads.passed(self.next);
+        if self.current.is_none() && self.buffered.is_empty() {
+            self.loads.advance(self.next);
         }
     }
 
@@ -144,7 +140,10 @@ impl StripeReader {
                 self.subscribe(hub).await;
             }
             if self.live.is_some() {
-                self.wait_live().await;
+                self.wait_live().await?;
+                if self.live.is_some() && self.buffered.is_empty() {
+                    return Ok(Ready::Quiet);
+                }
                 continue;
             }
             if self.load_buffered().await? {
@@ -161,24 +160,19 @@ impl StripeReader {
                 self.live_failed = false;
                 return Ok(Ready::Quiet);
             }
-            self.wait_live().await;
+            self.wait_live().await?;
             if self.buffered.is_empty() {
                 return Ok(Ready::Quiet);
             }
         }
     }
 
-    /// Starts to load what comes next from the store, if nothing is here.
-    pub(crate) fn prefetch(&mut self) {
-        let idle = self.ahead.is_none() && self.live.is_none() && !self.live_first;
-        if !idle || self.cursor.next >= self.cursor.until {
-            return;
+    /// Sees to it that a slot is read ahead from the store, if that is where it comes from.
+    pub(crate) fn plan(&mut self, slot: Slot) -> Planned {
+        if self.live.is_some() || self.live_first {
+            return Planned::Unknown;
         }
-        let (cursor, reads) = (self.cursor.clone(), self.reads.clone());
-        self.ahead = Some(Ahead(tokio::spawn(async move {
-            let _read = reads.acquire_owned().await.map_err(|_| Error::Closed)?;
-            cursor.load().await
-        })));
+        self.loads.plan(slot)
     }
 
     fn use_buffered(&mut self) -> bool {
@@ -191,48 +185,61 @@ impl StripeReader {
         true
     }
 
-    /// Waits for runs from the owner. Ends the subscription when it brings none.
-    async fn wait_live(&mut self) {
+    /// Waits for runs from the owner. Where it says nothing for a while the store is looked into as well,
+    /// since the owner may be stale, and what comes first is taken. Ends the subscription when it brings none.
+    async fn wait_live(&mut self) -> Result<()> {
         let Some(live) = self.live.as_mut() else {
-            return;
+            return Ok(());
         };
-        let run = match timeout(LIVE_QUIET, live.receive()).await {
-            Ok(Some(Live::Run(run))) => run,
-            Ok(Some(Live::InStore)) => {
+        let received = match timeout(LIVE_QUIET, live.receive()).await {
+            Ok(received) => received,
+            Err(_) => tokio::select! {
+                biased;
+                received = live.receive() => received,
+                loaded = self.loads.next(self.next) => {
+                    if let Loaded::Runs(runs) = loaded? {
+                        self.buffered.extend(runs);
+                        self.live = None;
+                    }
+                    return Ok(());
+                }
+            },
+        };
+        let run = match received {
+            Some(Live::Run(run)) => run,
+            Some(Live::InStore) => {
                 (self.live, self.live_failed, self.in_store) = (None, true, true);
-                return;
+                return Ok(());
             }
             // It ended: whether it ever brought anything decides how soon there is another.
-            Ok(None) => {
+            None => {
                 self.live_failed = !live.has_delivered();
                 self.live = None;
-                return;
-            }
-            // It may be stale: the store knows.
-            Err(_) => {
-                self.live = None;
-                return;
+                return Ok(());
             }
         };
         if run.first > self.next {
             // A gap: not something that an owner does.
             (self.live, self.live_failed) = (None, true);
-            return;
+            return Ok(());
         }
         if run.end() > self.next {
             self.pauses.reset();
-            self.cursor.advance(run.end());
+            self.loads.advance(run.end());
             self.buffered.push_back(run);
         }
+        Ok(())
     }
 
     /// Loads from the store. Returns whether there was anything.
     async fn load_buffered(&mut self) -> Result<bool> {
-        let mut loaded = self.load().await?;
+        // A subscription may have brought what is loaded ahead.
+        self.loads.advance(self.next);
+        let mut loaded = self.loads.next(self.next).await?;
         if self.in_store && matches!(loaded, Loaded::End) {
             // It was looked up ahead of time, or compaction moved it into an object that starts before.
-            self.cursor.search_again();
-            loaded = self.load().await?;
+            self.loads.search_again();
+            loaded = self.loads.next(self.next).await?;
             self.in_store = false;
         }
         let Loaded::Runs(runs) = loaded else {
@@ -242,29 +249,7 @@ impl StripeReader {
         self.in_store |= !self.follows;
         self.live_failed = false;
         self.pauses.reset();
-        self.prefetch();
         Ok(true)
-    }
-
-    async fn load(&mut self) -> Result<Loaded> {
-        // A subscription may have brought what is loaded ahead.
-        self.cursor.advance(self.next);
-        self.live = None;
-        self.prefetch();
-        let Some(ahead) = self.ahead.as_mut() else {
-            return Ok(Loaded::End);
-        };
-        let loaded = (&mut ahead.0).await;
-        self.ahead = None;
-        let loaded = loaded.map_err(|error| Error::Io {
-            what: "reading ahead",
-            source: std::io::Error::other(error),
-        });
-        let (loaded, cursor) = loaded??;
-        let until = self.cursor.until;
-        self.cursor = cursor;
-        self.cursor.until = until;
-        Ok(loaded)
     }
 
     async fn subscribe(&mut self, hub: &mut Hub) {
@@ -273,11 +258,11 @@ impl StripeReader {
             stripe: self.stripe,
             first: self.next,
         };
-        self.live = hub.subscribe(place, self.cursor.until).await;
+        self.live = hub.subscribe(place, self.loads.until).await;
         self.live_failed = self.live.is_none();
         if self.live.is_some() {
             // What was looked up ahead is older than what comes now.
-            self.ahead = None;
+            self.loads.stop(self.next);
         }
     }
 }

@@ -4,6 +4,8 @@ use catalog::{CatalogError, Chain, Log as Catalog, Walk};
 use futures::{StreamExt, stream};
 use tokio::time::sleep;
 use wire::control::ControlEntry;
+use wire::frame::Frontier;
+use wire::limits::MAX_POSITION;
 use wire::object::Header;
 use wire::{Position, Segment, SegmentId, Slot, StripeId};
 
@@ -72,8 +74,9 @@ pub struct VerifyReport {
     pub missing: Vec<Finding>,
     /// Objects that do not pass their checks.
     pub corrupt: Vec<Finding>,
-    /// The durable tail that the chains had to reach; `None` if the sequencer did not tell it, and then
-    /// objects that are missing at the end of a chain are not noticed.
+    /// The durable tail that the chains had to reach; `None` if the sequencer did not tell it. Then objects
+    /// that are missing at the end of a chain are noticed only as far as the stripe's owner or a snapshot
+    /// tells of them.
     pub durable: Option<Position>,
 }
 
@@ -91,13 +94,31 @@ impl VerifyReport {
     }
 }
 
+/// What servers said before the walk.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// The durable tail, from the sequencer.
+    pub(crate) durable: Option<Position>,
+    /// The frontiers of stripes, from their owners.
+    pub(crate) frontiers: Vec<Frontier>,
+}
+
+impl Known {
+    fn frontier(&self, segment: SegmentId, stripe: StripeId) -> Option<Slot> {
+        let mut places = self.frontiers.iter().map(|frontier| frontier.place);
+        let place = places.find(|p| (p.segment, p.stripe) == (segment, stripe));
+        place.map(|place| place.first)
+    }
+}
+
 pub(crate) async fn run(
     log: &Catalog,
     control: &ControlEntry,
-    durable: Option<Position>,
+    known: Known,
     how: Verify,
     mut progress: impl FnMut(&VerifyReport),
 ) -> Result<VerifyReport> {
+    let durable = known.durable;
     let mut report = VerifyReport {
         durable,
         ..VerifyReport::default()
@@ -117,6 +138,7 @@ pub(crate) async fn run(
                 first: first.max(trim),
                 sealed: end.map(|end| segment.layout.slot_at_or_after(stripe, end)),
                 durable: durable.map(|tail| segment.layout.slot_at_or_after(stripe, tail)),
+                frontier: known.frontier(segment.id, stripe),
             };
             stripe.verify(how, &mut report, &mut progress).await?;
         }
@@ -134,6 +156,8 @@ struct OneStripe {
     sealed: Option<Slot>,
     /// First slot of the stripe that need not be durable, where it is known.
     durable: Option<Slot>,
+    /// First slot that is not durable, by the word of the stripe's owner.
+    frontier: Option<Slot>,
 }
 
 impl OneStripe {
@@ -146,14 +170,15 @@ impl OneStripe {
         let walk = match self.walk().await {
             Ok(walk) => walk,
             Err(error) if error.kind() == ErrorKind::Corrupt => {
-                let finding = self.finding(self.first, None, error.to_string());
+                let finding = self.finding(self.first, None, reason(&error));
                 let object = corrupt_name(&error);
                 report.corrupt.push(Finding { object, ..finding });
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
         };
-        self.find_missing(&walk, report);
+        let snapshot = self.chain.snapshot_at(Slot(MAX_POSITION - 1)).await;
+        self.find_missing(&walk, snapshot.map(|s| s.end), report);
         let index = report.stripes.len();
         report.stripes.push(self.summary(&walk));
         if how == Verify::Headers {
@@ -206,20 +231,29 @@ impl OneStripe {
         Ok(first)
     }
 
-    fn find_missing(&self, walk: &Walk, report: &mut VerifyReport) {
+    fn find_missing(&self, walk: &Walk, snapshot: Option<Slot>, report: &mut VerifyReport) {
         let layout = self.segment.layout;
         let afloat = walk.afloat.iter().min().map(|p| layout.slot(*p));
-        let (to, what) = match (afloat, self.sealed) {
-            (Some(next), _) => (next, "objects lie behind a gap in the chain"),
-            (None, Some(end)) if walk.end < end => (end, "the chain ends before its segment does"),
-            (None, None) => match self.durable {
-                Some(tail) if walk.end < tail => (tail, "the chain ends before the durable tail"),
-                _ => return,
-            },
-            (None, _) => return,
-        };
-        let finding = self.finding(walk.end, Some(to), what.to_owned());
-        report.missing.push(finding);
+        let gap = (afloat, "objects lie behind a gap in the chain");
+        let bounds = [
+            gap,
+            (self.sealed, "the chain ends before its segment does"),
+            // Of a segment that has ended nothing else is known any more.
+            (
+                self.durable.filter(|_| self.sealed.is_none()),
+                "the chain ends before the durable tail",
+            ),
+            (
+                self.frontier,
+                "the chain ends before what its owner says is durable",
+            ),
+            (snapshot, "the chain ends before its last snapshot does"),
+        ];
+        let short = |(to, what): (Option<Slot>, _)| Some((to.filter(|to| walk.end < *to)?, what));
+        if let Some((to, what)) = bounds.into_iter().find_map(short) {
+            let finding = self.finding(walk.end, Some(to), what.to_owned());
+            report.missing.push(finding);
+        }
     }
 
     /// Reads one object: how many records and how much junk it holds, or what is wrong with it.
@@ -227,7 +261,7 @@ impl OneStripe {
         let runs = match self.chain.read_object(header.start).await {
             Ok(Some((_, runs))) => runs,
             Ok(None) => return Ok(Err("the object is gone".to_owned())),
-            Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(Err(error.to_string())),
+            Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(Err(reason(&error))),
             Err(error) => return Err(error.into()),
         };
         let (mut records, mut junk) = (0, 0);
@@ -270,6 +304,15 @@ impl OneStripe {
 
     fn position(&self, slot: Slot) -> Position {
         self.segment.layout.position(self.stripe, slot)
+    }
+}
+
+/// What is wrong with an object, without its name, which a finding has already.
+fn reason(error: &CatalogError) -> String {
+    match error {
+        CatalogError::Corrupt { source, .. } => source.to_string(),
+        CatalogError::Missing { .. } => "the object is missing".to_owned(),
+        error => error.to_string(),
     }
 }
 

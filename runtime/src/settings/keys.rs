@@ -278,6 +278,26 @@ pub static KEYS: &[Key] = &[
         "most records that wait for an acknowledgement; more make append wait",
     ),
     count(
+        "client.read_ahead_mib",
+        (1, 1 << 16),
+        "128",
+        "MiB",
+        "most that a read or follow reads ahead of what it hands out, all stripes together",
+    ),
+    other(
+        "client.cache_dir",
+        Kind::OptionalFile,
+        "",
+        "directory in which read and follow keep what they have read from the store, for one process at a time; empty: none",
+    ),
+    count(
+        "client.cache_mib",
+        (64, 1 << 24),
+        "1024",
+        "MiB",
+        "most that the cache keeps, where there is one",
+    ),
+    count(
         "client.requests_per_datagram",
         (1, MAX_ENTRIES as u64),
         "29",

@@ -63,7 +63,7 @@ pub struct WriterSettings {
 }
 
 /// Settings of clients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientSettings {
     /// Time after which the outcome of an append is given up as unknown.
     pub append_timeout: Duration,
@@ -73,6 +73,12 @@ pub struct ClientSettings {
     pub max_batch_bytes: usize,
     /// Most bytes of records without an acknowledgement.
     pub max_in_flight_bytes: usize,
+    /// Most bytes that a scan reads ahead.
+    pub read_ahead_bytes: usize,
+    /// Directory of the cache, if there is to be one.
+    pub cache_dir: Option<PathBuf>,
+    /// Most bytes of the cache.
+    pub cache_bytes: usize,
     /// Most requests in one datagram to the sequencer.
     pub requests_per_datagram: usize,
     /// Grants that are asked for at once.
@@ -194,6 +200,9 @@ impl ClientSettings {
             grant_timeout: reader.millis("client.grant_timeout_ms")?,
             max_batch_bytes: reader.size("client.max_batch_bytes")?,
             max_in_flight_bytes: reader.mebibytes("client.max_in_flight_mib")?,
+            read_ahead_bytes: reader.mebibytes("client.read_ahead_mib")?,
+            cache_dir: reader.optional_file("client.cache_dir")?,
+            cache_bytes: reader.mebibytes("client.cache_mib")?,
             requests_per_datagram: reader.size("client.requests_per_datagram")?,
             grant_lanes: reader.small("client.grant_lanes")?,
         })

@@ -4,6 +4,7 @@ mod clock;
 mod history;
 mod places;
 mod puts;
+mod snapshots;
 mod takeover;
 mod task;
 mod threads;

@@ -15,6 +15,8 @@ pub(crate) struct Taken {
     pub(crate) author: Author,
     /// Headers of all objects of the chain.
     pub(crate) headers: Vec<Header>,
+    /// First slot that no snapshot names.
+    pub(crate) named: Slot,
     /// End of the chain.
     pub(crate) frontier: Slot,
     /// When the walk began that found it.
@@ -42,8 +44,10 @@ pub(crate) async fn take_over(
         owner,
         writer,
     };
+    let snapshot = chain.snapshot_at(walk.end).await;
     Ok(Taken {
         author,
+        named: snapshot.map_or(chain.first_slot(), |snapshot| snapshot.end),
         headers: walk.headers,
         frontier: walk.end,
         walked_at,

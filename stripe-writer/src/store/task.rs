@@ -19,6 +19,7 @@ use super::clock;
 use super::history::{Decided, History};
 use super::places::{Place, Places};
 use super::puts::{self, Done};
+use super::snapshots::Snapshots;
 use super::takeover::Taken;
 use crate::limits::EVENTS_A_STRIPE;
 use crate::logic::action::{Action, Config};
@@ -108,6 +109,7 @@ struct Task {
     stripe: Stripe<Token>,
     handle: StripeHandle,
     frontier: watch::Sender<Slot>,
+    snapshots: Snapshots,
     workers: Workers,
     running: FuturesUnordered<JoinHandle<Done>>,
     place: Option<PlaceFuture>,
@@ -142,8 +144,10 @@ impl StripeHandle {
             taken: Arc::default(),
             fenced: Arc::default(),
         };
+        let snapshots = Snapshots::new(handle.chain.clone(), &taken.headers, taken.named);
         let task = Task {
             stripe,
+            snapshots,
             handle: handle.clone(),
             frontier,
             workers,
@@ -259,6 +263,7 @@ impl Task {
                 Action::Committed { header, runs } => {
                     self.workers.metrics.committed(&header, &runs);
                     self.handle.history.push(&header);
+                    self.snapshots.push(&header);
                     self.handle.history.with_recent(|recent| recent.push(runs));
                     self.frontier.send_replace(header.end);
                 }
@@ -266,6 +271,7 @@ impl Task {
                     let header = index.header;
                     tracing::info!(stripe = %header.chain.stripe, start = %header.start, owner = %header.author.owner, "adopted a former owner's object");
                     self.handle.history.push(&header);
+                    self.snapshots.push(&header);
                     self.handle
                         .history
                         .with_recent(|recent| recent.forget(header.end));
