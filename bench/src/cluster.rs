@@ -11,6 +11,8 @@ use stripelog::{Log, Membership, Options, Writer};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
+use crate::net::metrics::Metrics;
+
 /// Longest time for a helper command such as `stripelog verify`.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -49,6 +51,7 @@ pub(crate) struct Cluster {
     spec: Spec,
     sequencer: SocketAddr,
     writer: SocketAddr,
+    admins: [SocketAddr; 2],
     daemons: [Option<Child>; 2],
 }
 
@@ -78,6 +81,7 @@ impl Cluster {
             directory,
             sequencer: free_udp_port()?,
             writer: free_tcp_port()?,
+            admins: [free_tcp_port()?, free_tcp_port()?],
             daemons: [None, None],
             spec,
         };
@@ -111,6 +115,21 @@ impl Cluster {
     #[must_use]
     pub(crate) fn writer(&self) -> SocketAddr {
         self.writer
+    }
+
+    /// The process of a daemon, while it runs.
+    #[must_use]
+    pub(crate) fn process(&self, daemon: Daemon) -> Option<u32> {
+        self.daemons[slot(daemon)].as_ref()?.id()
+    }
+
+    /// What a daemon shows of itself.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub(crate) async fn metrics(&self, daemon: Daemon) -> Result<Metrics> {
+        let address = self.admins[slot(daemon)];
+        tokio::task::spawn_blocking(move || Metrics::ask(address)).await?
     }
 
     /// Options of a client of this log.
@@ -271,9 +290,10 @@ impl Cluster {
         let (sequencer, writer, store) = (self.sequencer, self.writer, &self.store);
         let stripes = self.spec.stripes.map(|k| format!("stripes = {k}\n"));
         let unit = self.spec.unit.map(|u| format!("unit = {u}\n"));
+        let daemon = |listen, admin| format!("listen = \"{listen}\"\nadmin = \"{admin}\"\n");
         let mut sections = [
-            ("sequencer", format!("listen = \"{sequencer}\"\n")),
-            ("writer", format!("listen = \"{writer}\"\n")),
+            ("sequencer", daemon(sequencer, self.admins[0])),
+            ("writer", daemon(writer, self.admins[1])),
             ("client", String::new()),
             (
                 "log",

@@ -13,6 +13,7 @@ mod options;
 mod points;
 mod report;
 mod server;
+mod volume;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,10 @@ enum Point {
     Tokens(points::tokens::Args),
     /// The same load on an echo: what the machine allows
     Floor(points::tokens::Args),
+    /// The raw store, by the client and with the settings of all programs: puts and range gets
+    FloorStore(points::floor_store::Args),
+    /// Appends in volume, turn by turn with raw puts of the same store
+    Append(points::append::Args),
     /// Holds the sequencer against the floor: datagrams large and small, merged or not, of few and many clients
     Wire(points::wire::Args),
     /// Sends requests through a path that loses, doubles and reorders datagrams
@@ -81,6 +86,8 @@ async fn run(point: Point) -> Result<bool> {
         Point::Faults(args) => points::faults::run(args).await?,
         Point::Tokens(args) => points::tokens::run(args, false).await?,
         Point::Floor(args) => points::tokens::run(args, true).await?,
+        Point::FloorStore(args) => points::floor_store::run(args).await?,
+        Point::Append(args) => points::append::run(args).await?,
         Point::Wire(args) => points::wire::run(args).await?,
         Point::Lossy(args) => points::lossy::run(args).await?,
         Point::Shards(args) => points::shards::run(args).await?,

@@ -1,8 +1,10 @@
 //! What the project promises, each promise a command that measures it.
 
+pub(crate) mod append;
 pub(crate) mod check;
 pub(crate) mod faults;
 pub(crate) mod flood;
+pub(crate) mod floor_store;
 pub(crate) mod grants;
 pub(crate) mod headroom;
 pub(crate) mod hole;
