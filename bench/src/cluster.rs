@@ -132,6 +132,17 @@ impl Cluster {
         tokio::task::spawn_blocking(move || Metrics::ask(address)).await?
     }
 
+    /// The unit of the log's layout.
+    ///
+    /// # Errors
+    /// If the log cannot be looked at.
+    pub(crate) async fn unit(&self) -> Result<u32> {
+        let status = self.command(&["status"]).await?;
+        let unit = status.pointer("/segments/0/unit").and_then(Value::as_u64);
+        let unit = unit.with_context(|| format!("no unit in {status}"))?;
+        Ok(u32::try_from(unit)?)
+    }
+
     /// Options of a client of this log.
     #[must_use]
     pub(crate) fn options(&self) -> Options {
@@ -221,6 +232,38 @@ impl Cluster {
         Ok(())
     }
 
+    /// Another cluster of the same log, whose settings name another stripe-writer as the owner of every
+    /// stripe. It has no sequencer of its own.
+    ///
+    /// # Errors
+    /// What keeps it from being described.
+    pub(crate) fn rival(&self) -> Result<Self> {
+        let rival = Self {
+            store: self.store.clone(),
+            directory: tempfile::Builder::new().prefix("stripelog-").tempdir()?,
+            sequencer: self.sequencer,
+            writer: free_tcp_port()?,
+            admins: [self.admins[0], free_tcp_port()?],
+            daemons: [None, None],
+            spec: self.spec.clone(),
+        };
+        std::fs::write(rival.config(), rival.settings())?;
+        Ok(rival)
+    }
+
+    /// Stops a daemon where it stands, or lets it go on.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub(crate) async fn freeze(&self, daemon: Daemon, frozen: bool) -> Result<()> {
+        let id = self.process(daemon).context("the daemon does not run")?;
+        let signal = if frozen { "-STOP" } else { "-CONT" };
+        let mut kill = Command::new("kill");
+        let sent = kill.arg(signal).arg(id.to_string()).status().await?;
+        ensure!(sent.success(), "cannot send {signal}");
+        Ok(())
+    }
+
     /// Whether a daemon runs.
     ///
     /// # Errors
@@ -265,6 +308,13 @@ impl Cluster {
         let text = std::fs::read_to_string(self.log_file(daemon)).unwrap_or_default();
         let lines: Vec<_> = text.lines().rev().take(20).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    /// Whether a daemon has logged a text since it was started first.
+    #[must_use]
+    pub(crate) fn said(&self, daemon: Daemon, text: &str) -> bool {
+        let log = std::fs::read_to_string(self.log_file(daemon));
+        log.unwrap_or_default().contains(text)
     }
 
     /// How many lines of a daemon's log speak of a panic.
