@@ -55,10 +55,9 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
     })
     .await?;
     let second = first.rival()?;
-    let loads = [
-        Load::start(&first, args.clients, seed).await?,
-        Load::start(&second, args.clients, seed ^ 1).await?,
-    ];
+    let load = Load::start(&first, args.clients, seed).await?;
+    let beside = load.beside(&second, args.clients, seed ^ 1).await?;
+    let loads = [load, beside];
     let mut sides = [first, second];
     progress(&mut sides, &loads, 0).await?;
     let (mut owner, mut frozen, mut fenced) = (0, 0_u32, 0_u32);

@@ -49,7 +49,7 @@ pub(crate) struct Args {
     /// Positions of a unit
     #[arg(long, value_name = "U", default_value_t = 16)]
     unit: u32,
-    /// Seconds of a stretch [default: 10, with --short 4]
+    /// Seconds of a stretch [default: 10, with --short 3]
     #[arg(long)]
     seconds: Option<f64>,
     /// Seconds
@@ -93,7 +93,7 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
         calls: 8,
     };
     appends::closed(std::slice::from_ref(&log), warm, Duration::from_millis(500)).await?;
-    let (least, mut rounds) = (if args.short { 2 } else { 3 }, Vec::<Round>::new());
+    let (least, mut rounds) = (if args.short { 3 } else { 5 }, Vec::<Round>::new());
     let change = |rounds: &[Round]| median(rounds.iter().map(|round| round.change).collect());
     while rounds.len() < least || (rounds.len() < MOST_ROUNDS && change(&rounds) > CHANGE_BAR) {
         let put = Duration::from_millis(args.put_ms);
@@ -140,7 +140,7 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
 
 #[allow(clippy::disallowed_methods, reason = "it measures")]
 async fn stretch(args: &Args, log: &Log) -> Result<Two> {
-    let seconds = args.seconds.unwrap_or(if args.short { 4.0 } else { 10.0 });
+    let seconds = args.seconds.unwrap_or(if args.short { 3.0 } else { 10.0 });
     let calls = (f64::from(args.rate) * seconds) as u32;
     let (started, mut tasks) = (Instant::now(), JoinSet::new());
     let shape = Shape {
