@@ -22,6 +22,9 @@ END
 }
 
 bed=${STRIPELOG_BED:-slg}
+if [[ ! $bed =~ ^[a-z0-9]{1,8}$ ]]; then
+    misuse "STRIPELOG_BED='$bed': allowed: one to eight small letters and digits"
+fi
 srv=$bed-srv cli=$bed-cli
 srv_mac=02:99:00:00:00:01 cli_mac=02:99:00:00:00:02
 
@@ -76,15 +79,15 @@ main() {
         case ${1:-} in
         srv) end=$srv ;;
         cli) end=$cli ;;
-        *) die "exec needs srv or cli, and a command" ;;
+        *) misuse "exec needs srv or cli, and a command" ;;
         esac
         shift
-        (($#)) || die "exec needs a command"
+        (($#)) || misuse "exec needs a command"
         there || die "the bed is not up: $0 up"
         exec ip netns exec "$end" "$@"
         ;;
     -h | --help) usage ;;
-    *) die "unknown command '$command', see --help" ;;
+    *) misuse "unknown command '$command', see --help" ;;
     esac
 }
 

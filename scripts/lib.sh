@@ -14,6 +14,12 @@ die() {
     exit 1
 }
 
+# As die, for arguments that cannot be meant.
+misuse() {
+    say "$(basename -- "$0"): $*"
+    exit 2
+}
+
 # Prints a port of 127.0.0.1 on which nothing listens, neither TCP nor UDP, and which is none of the arguments.
 free_port() {
     local port taken

@@ -111,6 +111,10 @@ def tests(package, names):
 
 
 def main():
+    known = {m[0] for m in MUTATIONS}
+    if any(rule not in known for rule in sys.argv[1:]):
+        print(f"usage: scripts/mutations.py [RULE...]; rules: {' '.join(sorted(known))}", file=sys.stderr)
+        sys.exit(0 if sys.argv[1] in ("-h", "--help") else 2)
     chosen = [m for m in MUTATIONS if len(sys.argv) < 2 or m[0] in sys.argv[1:]]
     prepare()
     caught, missed = 0, []

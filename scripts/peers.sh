@@ -56,7 +56,7 @@ program() {
         redis) found=$(compgen -G "$place/usr/bin/redis-server") || continue ;;
         memcached) found=$(compgen -G "$place/usr/bin/memcached") || continue ;;
         postgresql) found=$(compgen -G "$place/usr/lib/postgresql/*/bin/postgres" | sort -V | tail -n 1) || continue ;;
-        *) die "unknown peer '$1', see --help" ;;
+        *) misuse "unknown peer '$1', see --help" ;;
         esac
         # The link of a package may lead to what another package has.
         if [[ -n $found && -x $found ]]; then
@@ -118,11 +118,11 @@ main() {
     case $command in
     install) install ;;
     serve)
-        (($# == 4)) || die "serve needs a name, a directory, an address and a port"
+        (($# == 4)) || misuse "serve needs a name, a directory, an address and a port"
         serve "$@"
         ;;
     -h | --help) usage ;;
-    *) die "unknown command '$command', see --help" ;;
+    *) misuse "unknown command '$command', see --help" ;;
     esac
 }
 

@@ -33,7 +33,7 @@ parse_arguments() {
     while (($#)); do
         case $1 in
         --records | --dir | --store | --bin | --stop)
-            (($# > 1)) || die "$1 needs a value"
+            (($# > 1)) || misuse "$1 needs a value"
             case $1 in
             --records) records=$2 ;;
             --dir) dir=$2 ;;
@@ -46,7 +46,7 @@ parse_arguments() {
         --key) key=yes && shift ;;
         --keep) keep=yes && shift ;;
         -h | --help) usage && exit 0 ;;
-        *) die "unknown argument '$1', see --help" ;;
+        *) misuse "unknown argument '$1', see --help" ;;
         esac
     done
     [[ -r $records && -f $records ]] || die "cannot read the file '$records'"

@@ -51,7 +51,7 @@ install_one() {
         CARGO_TARGET_DIR=$home/s3s-fs-target cargo install --quiet --locked --root "$home/s3s-fs" \
             s3s-fs --version "$s3s_fs_version" --features binary
         ;;
-    *) die "unknown service '$1', see --help" ;;
+    *) misuse "unknown service '$1', see --help" ;;
     esac
 }
 
@@ -104,7 +104,7 @@ start_one() {
         --instance) instance=$2 ;;
         --port) port=$2 ;;
         --bucket) bucket=$2 ;;
-        *) die "unknown argument '$1', see --help" ;;
+        *) misuse "unknown argument '$1', see --help" ;;
         esac
         shift 2
     done
@@ -142,7 +142,7 @@ stop_one() {
 # Runs a command with a store of its own, and takes the store away behind it.
 run_with() {
     local name=$1 instance=$1-$$ environment status=0
-    [[ ${2:-} == -- && $# -gt 2 ]] || die "run needs a name, --, and a command"
+    [[ ${2:-} == -- && $# -gt 2 ]] || misuse "run needs a name, --, and a command"
     shift 2
     # The trap speaks of variables of this function, which are gone when it runs at the very end.
     # shellcheck disable=SC2064
@@ -181,10 +181,10 @@ main() {
     shift || true
     case $command in
     install) for name in "$@"; do install_one "$name"; done ;;
-    start) (($#)) || die "start needs a name" && start_one "$@" ;;
+    start) (($#)) || misuse "start needs a name" && start_one "$@" ;;
     stop)
         case ${1:-} in
-        '') die "stop needs an instance, or all" ;;
+        '') misuse "stop needs an instance, or all" ;;
         all) each_instance stop_one ;;
         *) stop_one "$@" ;;
         esac
@@ -192,7 +192,7 @@ main() {
     run) run_with "$@" ;;
     status) each_instance show_one ;;
     -h | --help) usage ;;
-    *) die "unknown command '$command', see --help" ;;
+    *) misuse "unknown command '$command', see --help" ;;
     esac
 }
 

@@ -54,7 +54,7 @@ main() {
     case ${1:-} in
     '') ;;
     -h | --help) usage && return ;;
-    *) die "unknown argument '$1', see --help" ;;
+    *) misuse "unknown argument '$1', see --help" ;;
     esac
     install_packages
     "$ROOT/scripts/services.sh" install ministack rclone

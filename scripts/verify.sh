@@ -120,18 +120,18 @@ main() {
         case $1 in
         --short) short=yes ;;
         -h | --help) usage && return ;;
-        -*) die "unknown argument '$1', see --help" ;;
+        -*) misuse "unknown argument '$1', see --help" ;;
         *) wanted+=("$1") ;;
         esac
         shift
     done
-    ((${#wanted[@]})) || die "which point? see --help"
+    ((${#wanted[@]})) || misuse "which point? see --help"
     if [[ ${wanted[0]} != list ]]; then
         (cd -- "$ROOT" && cargo build --quiet --release --workspace --locked >&2)
     fi
     points
     if [[ ${wanted[0]} == list ]]; then return; fi
-    ((ran > 0)) || die "no point is called '${wanted[*]}', see 'list'"
+    ((ran > 0)) || misuse "no point is called '${wanted[*]}', see 'list'"
     say "== $((ran - ${#failed[@]})) of $ran points held${failed[*]:+, not: ${failed[*]}}"
     ((${#failed[@]} == 0))
 }

@@ -13,6 +13,7 @@ mod options;
 mod points;
 mod report;
 mod server;
+mod stop;
 mod volume;
 
 use std::process::ExitCode;
@@ -82,7 +83,22 @@ enum Point {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Args::parse().point).await {
+    let args = Args::parse();
+    // Points that keep no namespaces end at once, as they always did.
+    let loads = matches!(
+        args.point,
+        Point::Tokens(_)
+            | Point::Floor(_)
+            | Point::Wire(_)
+            | Point::Peers(_)
+            | Point::Shards(_)
+            | Point::Flood(_)
+    );
+    if loads && let Err(error) = stop::watch() {
+        eprintln!("bench: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    match run(args.point).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

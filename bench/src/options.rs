@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
+use clap::builder::RangedU64ValueParser;
 use rand::Rng;
 use serde::Serialize;
 use wire::LogId;
+use wire::limits::MAX_GRANT;
 use wire::mac::Key;
 
 use crate::logic::batch::Shape;
@@ -68,22 +70,22 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "REQUESTS", requires = "open")]
     pub(crate) rate: Option<f64>,
     /// Requests a datagram, 1 to 29
-    #[arg(long, value_name = "REQUESTS", default_value_t = 16)]
+    #[arg(long, value_name = "REQUESTS", default_value_t = 16, value_parser = at(1, 29))]
     pub(crate) packed: usize,
     /// Positions a request
-    #[arg(long, value_name = "POSITIONS", default_value_t = 1)]
+    #[arg(long, value_name = "POSITIONS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_GRANT)))]
     pub(crate) tokens: u32,
     /// Clients, each with a socket of its own
-    #[arg(long, value_name = "CLIENTS", default_value_t = 1)]
+    #[arg(long, value_name = "CLIENTS", default_value_t = 1, value_parser = at(1, 4096))]
     pub(crate) flows: usize,
     /// Most datagrams that are sent together [default: what 64 KiB and the window hold, at most 64]
-    #[arg(long, value_name = "DATAGRAMS")]
+    #[arg(long, value_name = "DATAGRAMS", value_parser = at(1, 128))]
     pub(crate) run: Option<usize>,
     /// Datagrams that a client has under way [default: four runs where sockets hold them]
-    #[arg(long, value_name = "DATAGRAMS")]
+    #[arg(long, value_name = "DATAGRAMS", value_parser = at(1, 65536))]
     pub(crate) window: Option<usize>,
     /// Measured seconds
-    #[arg(long, default_value_t = 2.0)]
+    #[arg(long, default_value_t = 2.0, value_parser = seconds)]
     pub(crate) seconds: f64,
     /// Cores of the load, a thread on each
     #[arg(long, value_name = "CORES", value_delimiter = ',', default_value = "1")]
@@ -101,7 +103,7 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_enum, default_value = "on")]
     pub(crate) merge: Switch,
     /// Threads of the server
-    #[arg(long, value_name = "THREADS", default_value_t = 1)]
+    #[arg(long, value_name = "THREADS", default_value_t = 1, value_parser = at(1, 64))]
     pub(crate) shards: usize,
     /// File with the key that signs datagrams
     #[arg(long, value_name = "FILE")]
@@ -248,6 +250,19 @@ impl LoadArgs {
             first_client: rand::rng().random(),
         })
     }
+}
+
+/// A number from `least` to `most`.
+fn at(least: u64, most: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(least..=most)
+}
+
+/// A time that a run may take.
+pub(crate) fn seconds(text: &str) -> Result<f64, String> {
+    let allowed = || "allowed: above 0, at most 3600".to_owned();
+    let seconds = text.parse().map_err(|_| allowed())?;
+    let fits = seconds > 0.0 && seconds <= 3600.0;
+    fits.then_some(seconds).ok_or_else(allowed)
 }
 
 /// The key in a file.

@@ -13,6 +13,13 @@ pub(crate) struct Report {
     missed: Vec<String>,
 }
 
+/// What a bar of speed is multiplied with in a short form. Its turns are too short, and the machines that
+/// run it too busy, for the bar of the long form, which is what the documentation quotes.
+#[must_use]
+pub(crate) fn slack(short: bool) -> f64 {
+    if short { 0.6 } else { 1.0 }
+}
+
 impl Report {
     /// A report on a point, without figures yet.
     #[must_use]

@@ -3,9 +3,7 @@
 use crossbeam_queue::ArrayQueue;
 use tokio::sync::Notify;
 
-/// Demands that wait. Each setting of the low-water mark raises one; what does not fit would say nothing
-/// new.
-const BOUND: usize = 64;
+use crate::limits::DEMANDS;
 
 /// A bounded queue from the shards to the checkpoint thread.
 #[derive(Debug)]
@@ -17,7 +15,7 @@ pub(crate) struct Demand {
 impl Demand {
     pub(crate) fn new() -> Self {
         Self {
-            queue: ArrayQueue::new(BOUND),
+            queue: ArrayQueue::new(DEMANDS),
             raised: Notify::new(),
         }
     }

@@ -12,6 +12,7 @@ mod clock;
 mod config;
 mod demand;
 mod error;
+mod limits;
 pub mod logic;
 mod metrics;
 mod net;

@@ -71,7 +71,7 @@ struct Shown(Arc<Status>);
 
 type Count = (&'static str, &'static str, fn(&ShardCounters) -> &Tally);
 
-const COUNTS: [Count; 11] = [
+const COUNTS: [Count; 12] = [
     ("received", "Datagrams received, good or bad", |shard| {
         &shard.received
     }),
@@ -103,6 +103,11 @@ const COUNTS: [Count; 11] = [
     ("fetch_adds", "Additions to the shared counter", |shard| {
         &shard.fetch_adds
     }),
+    (
+        "idle_polls",
+        "Turns of a shard that polls and found nothing",
+        |shard| &shard.idle_polls,
+    ),
     (
         "send_errors",
         "Reply datagrams that the socket did not take",

@@ -75,7 +75,7 @@ fn s9_bad_datagrams_are_counted_and_never_answered(backend: Backend) {
         ("length", [good.as_slice(), &[0; 5]].concat()),
         ("short", Vec::new()),
         ("magic", vec![0xAB; 1472]),
-        ("magic", vec![0xCD; 60_000]),
+        ("length", vec![0xCD; 60_000]),
     ];
     for (at, reason) in [(0, "magic"), (4, "version"), (5, "kind"), (6, "bound")] {
         let mut bytes = good.clone();

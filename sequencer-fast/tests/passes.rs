@@ -2,10 +2,13 @@
 
 mod common;
 
-use common::desk::{Desk, limits, request, status};
-use common::grant;
-use sequencer_fast::logic::{Limits, Rate};
-use wire::datagram::{Grant, Kind, Status};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use common::desk::{Desk, Inbox, limits, request, status};
+use common::{Chain, grant};
+use sequencer_fast::logic::{Counter, Limits, Rate, Reign, Shard};
+use wire::datagram::{Grant, Kind, MAX_ENTRIES, Status};
 use wire::mac::Key;
 use wire::{Lane, Position, RequestId};
 
@@ -217,4 +220,65 @@ fn who_asks_for_too_many_positions_is_dropped() {
     let answered =
         (1..=5).filter(|number| desk.ask(Kind::Grant, grant(0, *number, 1 << 20)).is_some());
     assert_eq!(answered.count(), 1, "each counts as 1,025 requests");
+}
+
+/// A counter that another thread closes at a certain look at it.
+#[derive(Debug)]
+struct ClosesAt {
+    tail: AtomicU64,
+    looks: AtomicI64,
+}
+
+impl Counter for ClosesAt {
+    fn tail(&self) -> u64 {
+        if self.looks.fetch_sub(1, Ordering::Relaxed) == 0 {
+            self.tail.close();
+        }
+        self.tail.tail()
+    }
+
+    fn take(&self, count: u64) -> u64 {
+        self.tail.take(count)
+    }
+
+    fn take_at(&self, expected: u64, count: u64) -> Result<(), u64> {
+        self.tail.take_at(expected, count)
+    }
+
+    fn close(&self) -> Option<u64> {
+        self.tail.close()
+    }
+}
+
+/// The queue of held replies is full and the reign ends while a remembered request is answered, at any of
+/// the moments at which the shard looks at the counter. The next reign grants what lies above the
+/// reservation.
+#[test]
+fn s2_no_token_above_the_reservation_leaves_when_the_reign_ends() {
+    for looks in 0..6 {
+        let mut entry = Chain::new().newest();
+        entry.reservation = Position(10);
+        let counter = ClosesAt {
+            tail: AtomicU64::new(0),
+            looks: AtomicI64::new(-1),
+        };
+        let reign = Arc::new(Reign::with_counter(&entry, counter).expect("has a segment"));
+        reign.grant();
+        reign.renew(u64::MAX);
+        let limits = limits(64, MAX_ENTRIES);
+        let mut shard = Shard::new(Arc::clone(&reign), Arc::default(), limits);
+        let mut inbox = Inbox::default();
+        let lanes = 0..u32::try_from(MAX_ENTRIES).expect("small");
+        let entries: Vec<_> = lanes.map(|lane| grant(lane, 1, 10)).collect();
+        inbox.put(1, &request(1, 0, Kind::Grant, &entries));
+        assert!(inbox.serve(&mut shard, 0).is_empty());
+        reign.counter().looks.store(looks, Ordering::Relaxed);
+        // Packed otherwise, so that it is not the held one.
+        inbox.put(1, &request(1, 1, Kind::Grant, &[grant(7, 1, 10)]));
+        for sent in inbox.serve(&mut shard, 0) {
+            let reply = sent.replies[0];
+            assert!(reply.count == 0, "looks={looks} {reply:?}");
+            assert_ne!(status(&reply), Status::Ok, "looks={looks}");
+        }
+    }
 }

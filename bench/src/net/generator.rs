@@ -16,6 +16,10 @@ use super::bed::Place;
 use super::flow::{Flow, Wire};
 use crate::logic::batch::{Answer, Shape};
 use crate::logic::tally::Tally;
+use crate::stop;
+
+/// Longest sleep between two looks for a signal.
+const WAIT: Duration = Duration::from_millis(50);
 
 /// Between two looks for what has no answer.
 const LOOK: Duration = Duration::from_millis(2);
@@ -100,7 +104,12 @@ impl Stretch {
         reason = "a thread of the bench that only waits"
     )]
     fn wait(&self, until_ns: u64) {
-        std::thread::sleep(Duration::from_nanos(until_ns.saturating_sub(self.now_ns())));
+        while let left = until_ns.saturating_sub(self.now_ns())
+            && left > 0
+            && !stop::raised()
+        {
+            std::thread::sleep(Duration::from_nanos(left).min(WAIT));
+        }
     }
 }
 
@@ -208,6 +217,7 @@ impl<'a> Generator<'a> {
                 false => self.send_window()?,
             };
             if now_ns >= look_ns {
+                stop::check()?;
                 look_ns = now_ns + ns(LOOK);
                 self.retry(now_ns)?;
             }

@@ -15,16 +15,18 @@ use wire::{
     ClientId, Epoch, Lane, Layout, LogId, Position, RequestId, Segment, SegmentId, WriterId,
 };
 
+use crate::options::seconds;
 use crate::report::Report;
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Measured seconds of each figure
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = seconds)]
     seconds: f64,
     /// Requests a datagram, 1 to 29
-    #[arg(long, value_name = "REQUESTS", default_values_t = [1, 16, 29], value_delimiter = ',')]
+    #[arg(long, value_name = "REQUESTS", default_values_t = [1, 16, 29], value_delimiter = ',',
+          value_parser = clap::value_parser!(u32).range(1..=29))]
     packed: Vec<u32>,
 }
 

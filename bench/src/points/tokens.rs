@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use catalog::{Log, Store};
 use serde_json::json;
 
@@ -27,7 +27,7 @@ pub(crate) struct Args {
     /// URL of the log of that sequencer
     #[arg(long, value_name = "URL")]
     store: Option<String>,
-    /// Writes the line of JSON to a file as well
+    /// Writes the line of JSON to a file as well, as 'report' beside the time of the run
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Draws the latencies
@@ -43,9 +43,17 @@ pub(crate) struct Args {
 /// # Errors
 /// If the bed cannot be made, or the server does not run.
 pub(crate) async fn run(args: Args, echo: bool) -> Result<Report> {
+    ensure!(
+        args.server.is_none() || !echo,
+        "--server is for 'tokens': the floor is an echo of its own"
+    );
     let host = Host::look();
-    let _bed = Bed::up()?;
+    for path in [&args.json, &args.plot, &args.hgrm].into_iter().flatten() {
+        write_file(path, "")?;
+    }
     let load = &args.load;
+    load.window()?;
+    let _bed = Bed::up()?;
     let measured = match (&args.server, &args.store) {
         (Some(server), Some(store)) if !echo => {
             let log = Log::open(Store::open(store)?).await?.id();
@@ -56,7 +64,11 @@ pub(crate) async fn run(args: Args, echo: bool) -> Result<Report> {
             load.measure(&server, echo)?
         }
     };
-    let figures = measured.figures(load.wait != Wait::Block);
+    let mut figures = measured.figures(load.wait != Wait::Block);
+    ensure!(figures.requests > 0, "no answer: nothing was measured");
+    if load.open && figures.unsent == 0 && figures.unanswered == 0 {
+        figures.limited_by = "rate";
+    }
     let name = if echo { "floor" } else { "tokens" };
     let mut report = Report::new(name);
     let (run, batches) = load.window()?;
@@ -90,10 +102,10 @@ fn explain(limited_by: &str, share: Option<f64>) {
 fn write_files(args: &Args, measured: &Measured, name: &str, report: &Report) -> Result<()> {
     if let Some(path) = &args.json {
         let line = json!({ "unix_time": chart::unix_time(), "report": report.line() });
-        fs::write(path, format!("{line}\n"))?;
+        write_file(path, &format!("{line}\n"))?;
     }
     if let Some(path) = &args.hgrm {
-        fs::write(path, chart::hgrm(&measured.tally.latency))?;
+        write_file(path, &chart::hgrm(&measured.tally.latency))?;
     }
     if let Some(path) = &args.plot {
         let title = format!(
@@ -101,7 +113,11 @@ fn write_files(args: &Args, measured: &Measured, name: &str, report: &Report) ->
             measured.rate(),
             args.load.packed
         );
-        fs::write(path, chart::svg(&measured.tally.latency, &title))?;
+        write_file(path, &chart::svg(&measured.tally.latency, &title))?;
     }
     Ok(())
+}
+
+fn write_file(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }

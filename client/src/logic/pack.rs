@@ -12,6 +12,10 @@ use wire::{Lane, RequestId};
 
 use crate::logic::backoff::Backoff;
 
+/// How often a request shares a datagram with others. After that it goes alone: a path that drops long
+/// datagrams may let short ones through.
+const SENT_TOGETHER: u32 = 3;
+
 /// The requests under way; `A` is who waits for an answer.
 #[derive(Debug)]
 pub(crate) struct Asks<A> {
@@ -26,15 +30,15 @@ struct Ask<A> {
     grant: Grant,
     pauses: Backoff,
     due: Duration,
-    sent: bool,
+    /// How often it was sent.
+    sent: u32,
     waiter: A,
 }
 
 /// What is to be sent now.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Packed {
-    /// The entries of each datagram. Those of one kind follow one another, and of them only the last may be
-    /// shorter than the others.
+    /// The entries of each datagram. Those of one kind and length follow one another.
     pub(crate) datagrams: Vec<(Kind, Vec<Grant>)>,
     /// Requests among them that were sent before.
     pub(crate) repeated: u64,
@@ -55,7 +59,7 @@ impl<A> Asks<A> {
             grant,
             pauses: Backoff::new(self.pauses),
             due: now,
-            sent: false,
+            sent: 0,
             waiter,
         };
         self.asks.insert((grant.lane, grant.request), ask);
@@ -71,21 +75,26 @@ impl<A> Asks<A> {
     pub(crate) fn take_due(&mut self, now: Duration, chance: f64, most: usize) -> Packed {
         let mut packed = Packed::default();
         for kind in [Kind::Grant, Kind::Tail] {
-            let mut entries = Vec::new();
+            let (mut entries, mut alone) = (Vec::new(), Vec::new());
             for ask in self.asks.values_mut() {
                 if ask.kind != kind || ask.due > now {
                     continue;
                 }
-                packed.repeated += u64::from(ask.sent);
-                ask.sent = true;
+                packed.repeated += u64::from(ask.sent > 0);
+                ask.sent = ask.sent.saturating_add(1);
                 // The first copy waits for all of its time: a jitter below it would double the load.
                 ask.due = now + ask.pauses.pause(chance).max(self.pauses.0);
-                entries.push(ask.grant);
+                if ask.sent > SENT_TOGETHER {
+                    alone.push((kind, vec![ask.grant]));
+                } else {
+                    entries.push(ask.grant);
+                }
             }
             let datagrams = entries
                 .chunks(most.max(1))
                 .map(|part| (kind, part.to_vec()));
             packed.datagrams.extend(datagrams);
+            packed.datagrams.append(&mut alone);
         }
         packed
     }
@@ -131,6 +140,22 @@ mod tests {
         ];
         assert_eq!((lanes(&packed), packed.repeated), (expected.to_vec(), 0));
         assert_eq!(asks.take_due(MS, 0.5, 3), Packed::default());
+    }
+
+    #[test]
+    fn what_is_never_answered_goes_alone_in_the_end() {
+        let mut asks = asks(4);
+        let mut now = Duration::ZERO;
+        for turn in 0..6 {
+            let packed = asks.take_due(now, 0.0, 29);
+            let together = turn < SENT_TOGETHER;
+            assert_eq!(
+                packed.datagrams.len(),
+                if together { 1 } else { 4 },
+                "turn={turn}"
+            );
+            now += 1000 * MS;
+        }
     }
 
     #[test]

@@ -169,7 +169,7 @@ impl Sequencer {
         self.counters
             .datagrams_sent
             .add(packed.datagrams.len() as u64);
-        for run in packed.datagrams.chunk_by(|one, next| one.0 == next.0) {
+        for run in packed.datagrams.chunk_by(alike) {
             let mut bytes = Vec::with_capacity(run.len() * MAX_DATAGRAM_BYTES);
             for (kind, entries) in run {
                 let at = bytes.len();
@@ -244,6 +244,11 @@ impl Sequencer {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether two datagrams are equal in kind and length, and may go out together.
+fn alike(one: &(Kind, Vec<Grant>), next: &(Kind, Vec<Grant>)) -> bool {
+    one.0 == next.0 && one.1.len() == next.1.len()
 }
 
 /// Forgets a request when its asker goes away, answered or not.

@@ -32,23 +32,26 @@ impl<P: Peer, C: Counter> Shard<P, C> {
         let Ok(facts) = Facts::check(datagram, self.reign.log()) else {
             return false;
         };
-        match self.reign.tails().filter(|_| batch.reigns) {
-            None => self.refuse(facts, datagram),
-            Some(tails) => match facts.kind {
-                Kind::Grant => self.complete_refusals(tails, datagram),
-                Kind::GrantAt => {
-                    if !self.grant_at(batch, facts, datagram) {
-                        self.counters.dropped.count(STALE);
-                        return false;
-                    }
+        let tails = self.reign.tails().filter(|_| batch.reigns);
+        let Some(tails) = tails else {
+            self.refuse(facts, datagram);
+            place::turn(datagram, self.reign.epoch());
+            return true;
+        };
+        match facts.kind {
+            Kind::Grant => self.complete_refusals(tails, datagram),
+            Kind::GrantAt => {
+                if !self.grant_at(batch, facts, datagram) {
+                    self.counters.dropped.count(STALE);
+                    return false;
                 }
-                Kind::Tail => {
-                    for entry in place::entries_mut(datagram) {
-                        told(tails).write(entry);
-                    }
+            }
+            Kind::Tail => {
+                for entry in place::entries_mut(datagram) {
+                    told(tails).write(entry);
                 }
-                Kind::Report => self.hear(datagram),
-            },
+            }
+            Kind::Report => self.hear(datagram),
         }
         place::turn(datagram, self.reign.epoch());
         let tokens = place::entries(datagram).iter().filter_map(Answer::granted);
@@ -57,7 +60,9 @@ impl<P: Peer, C: Counter> Shard<P, C> {
             .max();
         // [S-2] As a whole, when the last of its tokens is covered.
         match end {
-            Some(end) if end > self.reign.reservation() => self.hold(peer, facts, datagram, end),
+            Some(end) if end > self.reign.reservation() => {
+                self.hold(peer, facts, datagram, end, tails)
+            }
             _ => true,
         }
     }
@@ -220,7 +225,14 @@ impl<P: Peer, C: Counter> Shard<P, C> {
 
     /// Holds a reply back until `end` is covered, or says Busy where there is no room for that; whether it
     /// is sent now.
-    fn hold(&mut self, peer: P, facts: Facts, datagram: &mut [u8], end: Position) -> bool {
+    fn hold(
+        &mut self,
+        peer: P,
+        facts: Facts,
+        datagram: &mut [u8],
+        end: Position,
+        tails: Tails,
+    ) -> bool {
         if self.held.redirect(peer, facts.client, datagram) {
             return false;
         }
@@ -234,9 +246,8 @@ impl<P: Peer, C: Counter> Shard<P, C> {
         for entry in place::entries_mut(datagram) {
             let granted = Answer::granted(entry);
             let waits = |(first, count): (Position, u32)| first.plus(count.into()) > reservation;
-            if granted.is_some_and(waits)
-                && let Some(tails) = self.reign.tails()
-            {
+            if granted.is_some_and(waits) {
+                // [S-2] Also where the reign ends at this moment: the next one grants these positions.
                 self.refusal(Status::Busy, tails).write(entry);
             }
         }

@@ -2,16 +2,16 @@
 
 use wire::Position;
 use wire::datagram::place::{self, Answer, Ask, Entry, Facts};
-use wire::datagram::{Kind, Status};
+use wire::datagram::{Kind, MAX_DATAGRAM_BYTES, Status};
 use wire::limits::{MAX_GRANT, MAX_POSITION};
 
 use super::batch::Batch;
 use super::counter::Counter;
 use super::counters::{FORGED, LIMITED, STALE};
-use super::limit::POSITIONS_PER_REQUEST;
 use super::memory::{Group, Known, Recall};
 use super::packets::{Packets, Peer, retain};
 use super::shard::Shard;
+use crate::limits::POSITIONS_PER_REQUEST;
 
 /// What becomes of a request in the first pass.
 enum Decision {
@@ -56,6 +56,10 @@ impl<P: Peer, C: Counter> Shard<P, C> {
         peer: P,
         datagram: &mut [u8],
     ) -> Result<(), Reason> {
+        if datagram.len() > MAX_DATAGRAM_BYTES {
+            // Before the check of the key, as that costs the more the longer it is.
+            return Err("length");
+        }
         let signer = self.signer.as_mut();
         if signer.is_some_and(|signer| !signer.verify(datagram)) {
             return Err(FORGED);

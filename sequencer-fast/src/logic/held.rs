@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use wire::datagram::place::{self, Ask, Entry};
+use wire::datagram::place::{self, Answer, Ask, Entry};
 use wire::datagram::{HEADER_BYTES, MAX_DATAGRAM_BYTES, MAX_ENTRIES};
 use wire::{ClientId, Lane, Position, RequestId};
 
@@ -106,7 +106,8 @@ impl<P: Copy> Held<P> {
         };
         let start = usize::try_from(datagram.first_entry - self.first_entry);
         let held = self.entries.iter().skip(start.unwrap_or(usize::MAX));
-        if !held.take(datagram.count).eq(entries) {
+        let same = |(one, other): (&Entry, &Entry)| tells_the_same(one, other);
+        if datagram.count != entries.len() || !held.zip(entries).all(same) {
             return false;
         }
         if let Some(header) = reply.first_chunk() {
@@ -143,6 +144,17 @@ impl<P: Copy> Held<P> {
             send(datagram.peer, &mut self.released);
         }
     }
+}
+
+/// Whether two replies say the same of the same request. The tails that a refusal tells beside may differ.
+fn tells_the_same(one: &Entry, other: &Entry) -> bool {
+    let asked = |entry: &Entry| {
+        let ask = Ask::read(entry);
+        (ask.request, ask.lane)
+    };
+    asked(one) == asked(other)
+        && Answer::granted(one) == Answer::granted(other)
+        && Answer::status(one) == Answer::status(other)
 }
 
 // Every datagram fits into an empty queue.

@@ -3,16 +3,9 @@
 //! Kept as the time at which the bucket will be full again (the generic cell rate algorithm of ITU-T I.371,
 //! which is a token bucket by another name): one number a sender, and nothing to refill.
 
-/// Sets of the table, a power of two.
-const SETS: usize = 1024;
-
-/// Buckets of a set.
-const WAYS: usize = 4;
+use crate::limits::{LIMIT_SETS, LIMIT_WAYS};
 
 const NS_PER_S: u64 = 1_000_000_000;
-
-/// Positions that count as one request more.
-pub(crate) const POSITIONS_PER_REQUEST: u64 = 1024;
 
 /// Most requests a second and address, and how many may come at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +28,7 @@ struct Bucket {
 pub(crate) struct Limiter {
     rate: Rate,
     seed: u64,
-    sets: Box<[[Bucket; WAYS]]>,
+    sets: Box<[[Bucket; LIMIT_WAYS]]>,
 }
 
 impl Limiter {
@@ -48,12 +41,14 @@ impl Limiter {
         Self {
             rate,
             seed,
-            sets: vec![[Bucket::default(); WAYS]; SETS].into(),
+            sets: vec![[Bucket::default(); LIMIT_WAYS]; LIMIT_SETS].into(),
         }
     }
 
-    /// Takes `requests` out of the bucket of an address, or nothing if they are not all in there.
+    /// Takes `requests` out of the bucket of an address, or nothing if they are not all in there. More than
+    /// a bucket holds take all of a full one: nobody is locked out for asking much at once.
     pub(crate) fn admit(&mut self, address: u128, requests: u64, now_ns: u64) -> bool {
+        let requests = requests.min(self.rate.burst);
         let cost_ns = self.time_ns(requests).max(1);
         let burst_ns = self.time_ns(self.rate.burst).max(1);
         let Some(bucket) = self.bucket(address) else {
@@ -102,7 +97,7 @@ fn index(address: u128, seed: u64) -> usize {
         let mixed = (hash ^ half).wrapping_mul(MIX);
         mixed ^ mixed >> 33
     });
-    usize::try_from(folded % SETS as u64).unwrap_or_default()
+    usize::try_from(folded % LIMIT_SETS as u64).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -135,7 +130,12 @@ mod tests {
         assert!(limiter.admit(1, 20, 0));
         assert!(!limiter.admit(1, 10, 0));
         assert!(limiter.admit(1, 9, 0));
-        assert!(!limiter.admit(1, 30, 1000 * MS), "more than ever fits");
+        assert!(!limiter.admit(1, 29, 20 * MS), "not full again");
+        assert!(
+            limiter.admit(1, 30_000, 1000 * MS),
+            "takes all of a full one"
+        );
+        assert!(!limiter.admit(1, 1, 1000 * MS));
     }
 
     #[test]

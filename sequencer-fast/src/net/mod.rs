@@ -16,11 +16,3 @@ pub(crate) mod worker;
 
 #[cfg(test)]
 mod tests;
-
-/// Bytes of a buffer where datagrams are merged: the most that the kernel merges into one.
-const MERGED_BYTES: usize = 65_536;
-
-/// Bytes of a buffer where they are not: more than any datagram of the protocol.
-const SINGLE_BYTES: usize = 2048;
-
-const _: () = assert!(SINGLE_BYTES > wire::datagram::MAX_DATAGRAM_BYTES);

@@ -6,14 +6,13 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use rustix::io::Errno;
+use rustix::net::SendFlags;
 
+use crate::limits::SEND_RUNS;
 use crate::logic::{Outbox, ShardCounters};
 use crate::sys::send::Sender;
 
 use super::run::Run;
-
-/// Runs of replies that one call sends.
-const SEND_RUNS: usize = 32;
 
 /// Replies on their way out, gathered into runs.
 #[derive(Debug)]
@@ -92,7 +91,8 @@ impl Runs {
 
     /// Sends one datagram on its own.
     pub(crate) fn send_singly(&self, peer: SocketAddr, datagram: &[u8]) {
-        if self.socket.send_to(datagram, peer).is_err() {
+        let sent = rustix::net::sendto(&self.socket, datagram, SendFlags::DONTWAIT, &peer);
+        if sent.is_err() {
             self.counters.send_errors.add(1);
         }
     }

@@ -8,15 +8,12 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
 use crate::config::Wait;
+use crate::limits::{MERGED_BYTES, RECEIVE_BUFFERS, SINGLE_BYTES};
 use crate::logic::{Packet, Packets};
 use crate::sys::receive::Receiver;
 
 use super::outbox::{Runs, cannot_cut, is_passing};
-use super::worker::{Handler, Worker, is_usable};
-use super::{MERGED_BYTES, SINGLE_BYTES};
-
-/// Buffers that one call may fill.
-const RECEIVE_BUFFERS: usize = 64;
+use super::worker::{Handler, Worker, admit, is_usable};
 
 /// Serves a handler until it is told to quit.
 pub(crate) fn serve<H: Handler>(mut worker: Worker<H>) -> io::Result<()> {
@@ -92,7 +89,7 @@ impl Packets<SocketAddr> for Batch {
 
     fn packet(&mut self, index: usize) -> Option<Packet<'_, SocketAddr>> {
         let kept = *self.kept.get(index)?;
-        let received = self.receiver.get(index)?;
+        let received = self.receiver.get(index).filter(is_usable)?;
         let bytes = received.bytes.get_mut(..kept)?;
         Some(Packet {
             peer: received.peer?,
@@ -114,7 +111,7 @@ impl Batch {
         self.kept.clear();
         for index in 0..received {
             let received = self.receiver.get(index);
-            let usable = received.filter(|received| is_usable(received, &worker.counters));
+            let usable = received.filter(|received| admit(received, &worker.counters));
             self.kept
                 .push(usable.map_or(0, |received| received.bytes.len()));
         }

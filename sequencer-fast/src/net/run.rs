@@ -2,13 +2,8 @@
 
 use std::net::SocketAddr;
 
+use crate::limits::{SEND_BYTES, SEND_SEGMENTS};
 use crate::sys::send::Outgoing;
-
-/// Most datagrams in one send: what kernels before 6.9 take. Newer ones take twice as many.
-const MAX_SEGMENTS: usize = 64;
-
-/// Most bytes in one send: what a UDP datagram over IPv4 holds.
-const RUN_BYTES: usize = 65_507;
 
 /// A buffer that gathers replies.
 #[derive(Debug)]
@@ -22,7 +17,7 @@ impl Run {
     /// An empty run.
     pub(crate) fn new() -> Self {
         Self {
-            buffer: Vec::with_capacity(RUN_BYTES),
+            buffer: Vec::with_capacity(SEND_BYTES),
             segment: 0,
             peer: None,
         }
@@ -43,8 +38,8 @@ impl Run {
         if !self.is_empty() {
             let fits = self.peer == Some(peer)
                 && self.segment == size
-                && len < size * MAX_SEGMENTS
-                && len + size <= RUN_BYTES;
+                && len < size * SEND_SEGMENTS
+                && len + size <= SEND_BYTES;
             if !fits {
                 return false;
             }
@@ -107,7 +102,7 @@ mod tests {
 
     #[test]
     fn is_bounded_by_segments_and_bytes() {
-        for (size, expected) in [(112, MAX_SEGMENTS), (1456, RUN_BYTES / 1456)] {
+        for (size, expected) in [(112, SEND_SEGMENTS), (1456, SEND_BYTES / 1456)] {
             let mut run = Run::new();
             let taken = (0..1000).take_while(|_| push(&mut run, 1, size)).count();
             assert_eq!(taken, expected);

@@ -7,10 +7,8 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::limits::SOCKET_BUFFER_BYTES;
 use crate::sys::offload;
-
-/// Bytes that the kernel may keep for a shard that is busy; less where the system allows less.
-const SOCKET_BUFFER_BYTES: usize = 8 << 20;
 
 /// How often an address in use is tried again, and how long apart. The kernel closes the rings of a killed
 /// process, and with them their sockets, some time after the process is gone.

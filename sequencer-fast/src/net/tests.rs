@@ -36,6 +36,11 @@ struct Served {
 
 impl Served {
     fn start(how: How, reservation: u64) -> Self {
+        Self::start_behind(how, reservation, |_| {})
+    }
+
+    /// Starts to serve when `before` has been done with the address.
+    fn start_behind(how: How, reservation: u64, before: impl FnOnce(SocketAddr)) -> Self {
         let entry = ControlEntry {
             log: LOG,
             number: 1,
@@ -82,6 +87,7 @@ impl Served {
             wait: how.wait,
             merges: how.merge,
         };
+        before(address);
         let thread = thread::spawn(move || how.mechanism.serve(worker));
         Self {
             address,
@@ -260,6 +266,48 @@ fn datagrams_that_are_not_merged_are_all_answered() {
         let expected: Vec<_> = (0..128).collect();
         assert_eq!(positions(&replies), expected, "{how:?}");
         assert_eq!(served.counters.received.get(), 64, "{how:?}");
+        served.stop();
+    }
+}
+
+/// What is too long for a buffer, or empty, is counted once and answered never.
+#[test]
+fn what_cannot_be_used_is_counted_once() {
+    for how in ways(false) {
+        let served = Served::start(how, 1 << 20);
+        let client = UdpSocket::bind("127.0.0.1:0").expect("free port");
+        client.send_to(&[0xCD; 5000], served.address).expect("sent");
+        client.send_to(&[], served.address).expect("sent");
+        let (bytes, segment) = run(1, 1, 0);
+        send(&client, served.address, &bytes, segment);
+        assert_eq!(replies(&client, 1).len(), 1);
+        assert_eq!(served.counters.received.get(), 3, "{how:?}");
+        let dropped: Vec<_> = served.counters.dropped.iter().collect();
+        let dropped: Vec<_> = dropped
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        assert_eq!(dropped, [("short", 1), ("truncated", 1)], "{how:?}");
+        served.stop();
+    }
+}
+
+/// More peers at once than fit into one go, before the thread has begun to serve.
+#[test]
+fn single_datagrams_of_many_peers_are_all_answered() {
+    for how in ways(false) {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let clients: Vec<_> = (0..600)
+            .map(|_| UdpSocket::bind(any).expect("free port"))
+            .collect();
+        let served = Served::start_behind(how, 1 << 20, |address| {
+            for (client, lane) in clients.iter().zip(0..) {
+                let (bytes, _) = run(1, 1, lane);
+                client.send_to(&bytes, address).expect("sent");
+            }
+        });
+        let all: Vec<_> = clients.iter().flat_map(|c| replies(c, 1)).collect();
+        assert_eq!(positions(&all), (0..600).collect::<Vec<_>>(), "{how:?}");
         served.stop();
     }
 }

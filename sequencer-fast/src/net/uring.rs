@@ -5,16 +5,12 @@ use std::net::{SocketAddr, UdpSocket};
 
 use super::outbox::{Runs, cannot_cut};
 use super::sleeper::Sleeper;
-use super::worker::{Handler, Worker, is_usable};
-use super::{MERGED_BYTES, SINGLE_BYTES};
+use super::worker::{Handler, Worker, admit, is_usable};
 use crate::config::Wait;
+use crate::limits::{MERGED_BUFFERS, MERGED_BYTES, PROBE_WAITS, SINGLE_BUFFERS, SINGLE_BYTES};
 use crate::logic::{Packet, Packets};
 use crate::sys::region::{Buffer, Shape};
 use crate::sys::ring::{Failure, Ring, Waiting};
-
-/// Buffers where datagrams are merged, and where they are not.
-const MERGED_BUFFERS: u16 = 64;
-const SINGLE_BUFFERS: u16 = 512;
 
 /// Serves a handler until it is told to quit.
 pub(crate) fn serve<H: Handler>(mut worker: Worker<H>) -> io::Result<()> {
@@ -34,7 +30,9 @@ pub(crate) fn serve<H: Handler>(mut worker: Worker<H>) -> io::Result<()> {
         worker.handler.before_sleep(&mut out);
         out.flush();
         ring.wait()?;
-        worker.counters.wakeups.add(1);
+        if worker.wait != Wait::BusyPoll {
+            worker.counters.wakeups.add(1);
+        }
         worker.counters.idle_polls.add(ring.idle_spins());
         if ring.woken() {
             worker.sleeper.reset();
@@ -63,9 +61,12 @@ fn shape(merges: bool) -> Shape {
 
 /// What becomes of replies that could not be sent: lost, or sent one by one where they cannot be cut.
 fn failed<H>(failure: Failure, ring: &mut Ring, worker: &Worker<H>, out: &mut Runs) {
-    let cut = cannot_cut(&failure.error);
+    let several = failure.buffers.len() > 1;
+    let merged = |buffer: &Buffer| buffer.kept() > buffer.segment();
+    let cut = cannot_cut(&failure.error) && (several || failure.buffers.iter().any(merged));
     if cut {
         out.warn_of_cuts(&failure.error);
+        ring.cut_no_more();
     }
     for mut buffer in failure.buffers {
         let segment = buffer.segment().max(1);
@@ -102,7 +103,8 @@ impl Packets<SocketAddr> for Batch {
     }
 
     fn packet(&mut self, index: usize) -> Option<Packet<'_, SocketAddr>> {
-        let received = self.buffers.get_mut(index)?.received()?;
+        let received = self.buffers.get_mut(index)?.received();
+        let received = received.filter(is_usable)?;
         Some(Packet {
             peer: received.peer?,
             segment: received.segment.unwrap_or(received.bytes.len()),
@@ -122,7 +124,7 @@ impl Batch {
     fn admit<H>(&mut self, worker: &Worker<H>) {
         for buffer in &mut self.buffers {
             let received = buffer.received();
-            if !received.is_some_and(|received| is_usable(&received, &worker.counters)) {
+            if !received.is_some_and(|received| admit(&received, &worker.counters)) {
                 buffer.keep(0);
             }
         }
@@ -159,6 +161,3 @@ pub(crate) fn probe(wait: Wait) -> io::Result<()> {
     }
     Err(io::Error::other("io_uring does not receive from a socket"))
 }
-
-/// Rounds in which the datagram of the probe has to arrive.
-const PROBE_WAITS: u32 = 1000;

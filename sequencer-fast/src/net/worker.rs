@@ -58,7 +58,8 @@ impl Handler for Granter {
 
 impl Peer for SocketAddr {
     fn address(&self) -> u128 {
-        match self.ip() {
+        // A socket for both families shows IPv4 addresses within IPv6 ones.
+        match self.ip().to_canonical() {
             IpAddr::V4(ip) => u128::from(ip.to_bits()),
             // The network part: a host may choose the rest as it likes.
             IpAddr::V6(ip) => ip.to_bits() >> 64,
@@ -66,14 +67,40 @@ impl Peer for SocketAddr {
     }
 }
 
-/// Whether what was received can be answered. What cannot is counted.
-pub(crate) fn is_usable(received: &Received<'_>, counters: &ShardCounters) -> bool {
-    let reason = match received.peer {
-        _ if received.truncated => TRUNCATED,
-        None => UNANSWERABLE,
-        Some(_) => return true,
-    };
-    counters.received.add(1);
-    counters.dropped.count(reason);
-    false
+/// Whether what was received can be answered.
+pub(crate) fn is_usable(received: &Received<'_>) -> bool {
+    received.peer.is_some() && !received.truncated
+}
+
+/// Whether what was received can be answered. What cannot is counted: nobody else sees it.
+pub(crate) fn admit(received: &Received<'_>, counters: &ShardCounters) -> bool {
+    let usable = is_usable(received);
+    if !usable {
+        let reason = if received.truncated {
+            TRUNCATED
+        } else {
+            UNANSWERABLE
+        };
+        counters.received.add(1);
+        counters.dropped.count(reason);
+    }
+    usable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_kept_for_a_host_or_a_network() {
+        let address = |text: &str| text.parse::<SocketAddr>().expect("valid").address();
+        assert_eq!(address("10.0.0.1:1"), address("10.0.0.1:2"));
+        assert_eq!(address("10.0.0.1:1"), address("[::ffff:10.0.0.1]:1"));
+        assert_ne!(
+            address("[::ffff:10.0.0.1]:1"),
+            address("[::ffff:10.0.0.2]:1")
+        );
+        assert_eq!(address("[2001:db8::1]:1"), address("[2001:db8::2]:1"));
+        assert_ne!(address("[2001:db8::1]:1"), address("[2001:db8:0:1::1]:1"));
+    }
 }

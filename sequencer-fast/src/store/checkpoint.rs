@@ -159,7 +159,9 @@ impl<C: Control> Checkpoint<C> {
         loop {
             let tail = Position(self.reign.counter().tail());
             self.window.observe(clock::now_ns(), tail);
-            if let Some(reservation) = self.window.extension(tail, self.entry.reservation) {
+            let extension = self.window.extension(tail, self.entry.reservation);
+            let extends = extension.is_some();
+            if let Some(reservation) = extension {
                 let since_ns = clock::now_ns();
                 self.append(logic::extend(&self.entry, reservation)).await?;
                 self.window.stored(clock::now_ns().saturating_sub(since_ns));
@@ -169,7 +171,8 @@ impl<C: Control> Checkpoint<C> {
             }
             self.mark_low_water();
             // A shard that passed the mark before it was set has not seen it.
-            if !self.reign.claim_low_water() {
+            // Where there is nothing left to extend, at the last position, it is looked at now and then.
+            if !self.reign.claim_low_water() || !extends {
                 return Ok(());
             }
         }

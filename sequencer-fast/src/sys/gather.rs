@@ -1,10 +1,6 @@
 //! Which received buffers are sent back in one call.
 
-/// Most datagrams that are gathered into one send: what kernels before 6.9 cut.
-const MAX_SEGMENTS: usize = 64;
-
-/// Most bytes that are gathered into one send: what a UDP datagram holds on IPv4 and on IPv6.
-const MAX_BYTES: usize = 65_507;
+use crate::limits::{SEND_BYTES, SEND_SEGMENTS};
 
 /// A run of buffers to one peer whose datagrams are equal in size, so that the kernel may cut all of them
 /// in one go.
@@ -29,8 +25,8 @@ impl Gather {
         let bytes = self.bytes + len;
         let fits = self.bytes.is_multiple_of(self.segment)
             && segment.min(len) == self.segment
-            && bytes <= MAX_BYTES
-            && bytes.div_ceil(self.segment) <= MAX_SEGMENTS;
+            && bytes <= SEND_BYTES
+            && bytes.div_ceil(self.segment) <= SEND_SEGMENTS;
         if fits {
             self.bytes = bytes;
         }
@@ -55,7 +51,7 @@ mod tests {
 
     #[test]
     fn equal_datagrams_are_gathered_up_to_the_bounds() {
-        for (size, expected) in [(112, MAX_SEGMENTS), (1456, MAX_BYTES / 1456)] {
+        for (size, expected) in [(112, SEND_SEGMENTS), (1456, SEND_BYTES / 1456)] {
             let mut run = Gather::begin(size, size);
             assert_eq!(run.cut(), None, "one datagram needs no cut");
             let more = (1..1000).take_while(|_| run.take(size, size)).count();

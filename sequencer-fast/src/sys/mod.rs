@@ -11,4 +11,5 @@ pub(crate) mod receive;
 pub(crate) mod region;
 pub(crate) mod ring;
 pub(crate) mod send;
+mod setup;
 mod slot;

@@ -16,6 +16,7 @@ use io_uring::types::BufRingEntry;
 
 use super::abi::{self, MESSAGE_HEAD_BYTES, MessageHead, NAME_AT};
 use super::receive::Received;
+use crate::limits::MAX_BUFFERS;
 
 /// How many buffers there are, and how large they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,9 +29,6 @@ pub(crate) struct Shape {
 const RING_BYTES: usize = 2 * PAGE_BYTES;
 
 const PAGE_BYTES: usize = 4096;
-
-/// Most buffers.
-const MAX_BUFFERS: u16 = 512;
 
 const _: () = assert!(MAX_BUFFERS as usize * size_of::<BufRingEntry>() <= RING_BYTES);
 

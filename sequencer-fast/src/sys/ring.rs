@@ -14,25 +14,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
-use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
+use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::abi::CONTROL_BYTES;
 use super::gather::Gather;
 use super::region::{Buffer, Region, Shape};
 use super::send::{NAME_LEN, empty};
+use super::setup::{build, check};
 use super::slot::Slot;
-
-/// Submission entries. What does not fit is submitted before the others.
-const ENTRIES: u32 = 128;
-
-/// How long the kernel's thread looks for submissions before it sleeps, in milliseconds.
-const SQPOLL_IDLE_MS: u32 = 100;
-
-/// Turns of a ring that polls before it comes back without anything.
-const SPINS: u64 = 4096;
-
-/// Completion entries; what does not fit is kept by the kernel.
-const COMPLETIONS: u32 = 1024;
+use crate::limits::{COMPLETIONS, SPINS};
 
 const GROUP: u16 = 0;
 const RECEIVE: u64 = 1 << 32;
@@ -79,6 +69,8 @@ pub(crate) struct Ring {
     run: Vec<Buffer>,
     failures: Vec<Failure>,
     idle_spins: u64,
+    /// Whether buffers are gathered into one send.
+    cuts: bool,
 }
 
 /// What the kernel has pointers to.
@@ -143,6 +135,7 @@ impl Ring {
             run: Vec::with_capacity(sends),
             failures: Vec::new(),
             idle_spins: 0,
+            cuts: true,
         })
     }
 
@@ -195,6 +188,11 @@ impl Ring {
         std::mem::take(&mut self.idle_spins)
     }
 
+    /// From now on neighbours are not gathered: the path cannot cut them apart.
+    pub(crate) fn cut_no_more(&mut self) {
+        self.cuts = false;
+    }
+
     /// Sends under way.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight
@@ -216,7 +214,7 @@ impl Ring {
                 self.give_back(buffer);
                 continue;
             }
-            let joins = run.last_mut().is_some_and(|last| buffer.same_peer(last));
+            let joins = self.cuts && run.last_mut().is_some_and(|last| buffer.same_peer(last));
             if !joins || !gather.take(kept, segment) {
                 self.send(&mut run, gather)?;
                 gather = Gather::begin(kept, segment);
@@ -374,48 +372,6 @@ impl fmt::Debug for Ring {
             .field("in_flight", &self.in_flight)
             .finish_non_exhaustive()
     }
-}
-
-fn build(waiting: Waiting) -> io::Result<IoUring> {
-    let mut builder = IoUring::builder();
-    builder
-        .setup_single_issuer()
-        .setup_cqsize(COMPLETIONS)
-        .dontfork();
-    match waiting {
-        Waiting::Blocked => builder.setup_defer_taskrun(),
-        // The flag tells without a system call that there is something to do.
-        Waiting::Polling => builder.setup_defer_taskrun().setup_taskrun_flag(),
-        Waiting::Submitted { core } => {
-            builder.setup_sqpoll(SQPOLL_IDLE_MS);
-            match core {
-                Some(core) => builder.setup_sqpoll_cpu(core),
-                None => &mut builder,
-            }
-        }
-    };
-    builder.build(ENTRIES)
-}
-
-/// Checks that the kernel has what is used.
-fn check(ring: &IoUring) -> io::Result<()> {
-    let mut probe = Probe::new();
-    ring.submitter().register_probe(&mut probe)?;
-    for (name, code) in [
-        ("recvmsg", opcode::RecvMsgMulti::CODE),
-        ("sendmsg", opcode::SendMsg::CODE),
-        ("poll", opcode::PollAdd::CODE),
-    ] {
-        if !probe.is_supported(code) {
-            let text = format!("the kernel has no {name} for io_uring");
-            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
-        }
-    }
-    if !ring.params().is_feature_nodrop() {
-        let text = "the kernel may lose completions";
-        return Err(io::Error::new(io::ErrorKind::Unsupported, text));
-    }
-    Ok(())
 }
 
 /// Errors of a receive after which it is started again: no free buffer, or news of something that was
