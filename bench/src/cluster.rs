@@ -207,6 +207,21 @@ impl Cluster {
         Ok(())
     }
 
+    /// Kills a daemon with SIGKILL, or finds that it has ended. Gives whether it had.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) async fn end(&mut self, daemon: Daemon) -> Result<bool> {
+        let Some(mut child) = self.daemons[slot(daemon)].take() else {
+            return Ok(true);
+        };
+        let ended = child.try_wait()?.is_some();
+        if !ended {
+            child.kill().await?;
+        }
+        Ok(ended)
+    }
+
     /// Stops a daemon with SIGTERM, and waits until it is gone.
     ///
     /// # Errors

@@ -95,7 +95,7 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
     let (from, began) = (shared.acknowledged.load(Ordering::Relaxed), Instant::now());
     sleep(Duration::from_secs(2)).await;
     let fast = shared.acknowledged.load(Ordering::Relaxed) - from;
-    let fast = (fast as usize * RECORD_BYTES) as f64 / began.elapsed().as_secs_f64();
+    let fast = fast as f64 * RECORD_BYTES as f64 / began.elapsed().as_secs_f64();
     bucket.pace(Pace {
         bytes_per_second: Some((fast / args.times).max(1e6)),
         ..Pace::default()
@@ -151,7 +151,7 @@ async fn watch(cluster: &Cluster, shared: &Shared, time: Duration) -> Result<See
     let records = shared.acknowledged.load(Ordering::Relaxed) - from;
     Ok(Seen {
         held,
-        rate: (records as usize * RECORD_BYTES) as f64 / began.elapsed().as_secs_f64(),
+        rate: records as f64 * RECORD_BYTES as f64 / began.elapsed().as_secs_f64(),
     })
 }
 

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use crate::cluster::{Cluster, Spec};
 use crate::host::Host;
 use crate::logic::tally::Latency;
-use crate::measure::round;
+use crate::measure::{round, whole};
 use crate::net::bucket::{Bucket, Requests};
 use crate::report::Report;
 use crate::volume::appends::{self, Shape};
@@ -133,7 +133,7 @@ async fn cell(args: &Args, rate: f64, stripes: u32, unit: u32) -> Result<Cell> {
     })
     .await?;
     let log = client(&bucket, cluster.options()).await?;
-    let batch = ((rate * CALL_EVERY).round() as usize).max(1);
+    let batch = whole(rate * CALL_EVERY).max(1);
     let shape = Shape {
         size: args.size,
         batch,

@@ -16,6 +16,9 @@ use crate::logic::history::{Append, Found, Outcome};
 use crate::net::proxy::Proxy;
 use crate::report::Report;
 
+/// Faults of a round without which it shows nothing.
+const LEAST_FAULTS: f64 = 20.0;
+
 /// How the faults are injected.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
@@ -104,7 +107,7 @@ async fn one(args: &Args, seed: u64, totals: &mut Totals) -> Result<Report> {
     let mut report = Report::new("store-faults");
     report.figure("rate", args.rate);
     report.figure("injected", proxy.injected());
-    report.at_least("faults", proxy.injected().total() as f64, 50.0);
+    report.at_least("faults", proxy.injected().total() as f64, LEAST_FAULTS);
     report.figure("failed_appends", errors.len());
     let (findings, scan) = check::judge(&cluster, &appends, &[], &mut report)
         .await

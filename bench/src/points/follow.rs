@@ -51,7 +51,10 @@ pub(crate) struct Args {
 
 /// When positions were acknowledged, and when seen.
 #[derive(Debug, Default)]
-struct Times(Mutex<HashMap<Position, (Option<Instant>, Option<Instant>)>>);
+struct Times(Mutex<HashMap<Position, Both>>);
+
+/// When a record was acknowledged, and when it was seen.
+type Both = (Option<Instant>, Option<Instant>);
 
 /// Measures and reports.
 ///
@@ -112,12 +115,15 @@ async fn round_of(args: &Args) -> Result<(Latency, usize, usize)> {
     let from = writer.tail(Tail::Linearizable).await?;
     let times = Arc::new(Times::default());
     let follower = tokio::spawn(follow(reader.clone(), from, Arc::clone(&times)));
-    let calls = (f64::from(args.rate) * seconds) as u32;
+    let time = Duration::from_secs_f64(seconds);
     let record = Bytes::from(vec![7; args.load.size]);
     let records = vec![record; args.call.max(1)];
     let (mut tasks, started) = (JoinSet::new(), Instant::now());
-    for call in 0..calls {
+    for call in 0_u32.. {
         let due = Duration::from_secs_f64(f64::from(call) / f64::from(args.rate));
+        if due >= time {
+            break;
+        }
         if let Some(wait) = due.checked_sub(started.elapsed()) {
             tokio::time::sleep(wait).await;
         }
@@ -158,7 +164,7 @@ async fn follow(log: Log, from: Position, times: Arc<Times>) -> Result<()> {
 }
 
 impl Times {
-    fn note(&self, positions: &[Position], set: impl Fn(&mut (Option<Instant>, Option<Instant>))) {
+    fn note(&self, positions: &[Position], set: impl Fn(&mut Both)) {
         let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for position in positions {
             set(times.entry(*position).or_default());

@@ -8,7 +8,7 @@ use super::append::LoadArgs;
 use crate::cluster::{Cluster, Daemon};
 use crate::host::Host;
 use crate::logic::tally::Latency;
-use crate::measure::{median, round};
+use crate::measure::{median, round, whole};
 use crate::report::Report;
 use crate::volume::appends;
 use crate::volume::raw::{self, PutArgs};
@@ -108,7 +108,7 @@ async fn round_of(args: &Args, linger_ms: u64) -> Result<Round> {
     raw::clear(&store, "").await?;
     // One at a time: what a put takes where nothing else is under way.
     let alone = PutArgs {
-        object_bytes: object_bytes as usize,
+        object_bytes: whole(object_bytes),
         puts: 1,
     };
     let moved = raw::puts(&store, "raw", alone, time / 3).await?;

@@ -80,7 +80,8 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
         if sides[owner].said(Daemon::Writer, "another process owns the stripe") {
             fenced += 1;
         }
-        sides[owner].kill(Daemon::Writer).await?;
+        // One that was told about every stripe ends by itself.
+        sides[owner].end(Daemon::Writer).await?;
         progress(&mut sides, &loads, other)
             .await
             .with_context(|| format!("round {round}, seed {seed}"))?;

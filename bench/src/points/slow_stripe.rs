@@ -141,7 +141,7 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
 #[allow(clippy::disallowed_methods, reason = "it measures")]
 async fn stretch(args: &Args, log: &Log) -> Result<Two> {
     let seconds = args.seconds.unwrap_or(if args.short { 3.0 } else { 10.0 });
-    let calls = (f64::from(args.rate) * seconds) as u32;
+    let time = Duration::from_secs_f64(seconds);
     let (started, mut tasks) = (Instant::now(), JoinSet::new());
     let shape = Shape {
         size: args.size,
@@ -149,8 +149,12 @@ async fn stretch(args: &Args, log: &Log) -> Result<Two> {
         calls: 1,
     };
     let records = appends::records(shape);
-    for call in 0..calls {
-        let due = started + Duration::from_secs_f64(f64::from(call) / f64::from(args.rate));
+    for call in 0_u32.. {
+        let after = Duration::from_secs_f64(f64::from(call) / f64::from(args.rate));
+        if after >= time {
+            break;
+        }
+        let due = started + after;
         sleep_until(due).await;
         let (log, records) = (log.clone(), records.clone());
         tasks.spawn(async move {
