@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
 use stripelog::{Content, Log, Position, Tail};
 use tokio::task::JoinSet;
@@ -29,6 +29,11 @@ const RECORD_BYTES: usize = 1024;
 
 /// Records of a call.
 const CALL: usize = 512;
+
+/// Least time, least records and longest time in which it is found out what the load is.
+const PROBE: Duration = Duration::from_secs(3);
+const PROBE_RECORDS: u64 = 512 << 10;
+const PROBE_LIMIT: Duration = Duration::from_secs(120);
 
 /// Share of the bound that has to be in use while the store is slow: otherwise nothing is shown.
 const FULL_SHARE: f64 = 0.8;
@@ -91,13 +96,15 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
         }
     }
     // What the load is when nothing holds it back.
-    sleep(Duration::from_secs(1)).await;
-    let (from, began) = (shared.acknowledged.load(Ordering::Relaxed), Instant::now());
-    sleep(Duration::from_secs(2)).await;
-    let fast = shared.acknowledged.load(Ordering::Relaxed) - from;
-    let fast = fast as f64 * RECORD_BYTES as f64 / began.elapsed().as_secs_f64();
+    let began = Instant::now();
+    while began.elapsed() < PROBE || shared.acknowledged.load(Ordering::Relaxed) < PROBE_RECORDS {
+        sleep(LOOK).await;
+        ensure!(began.elapsed() < PROBE_LIMIT, "the load does not get on");
+    }
+    let fast = shared.acknowledged.load(Ordering::Relaxed) as f64 * RECORD_BYTES as f64;
+    let fast = fast / began.elapsed().as_secs_f64();
     bucket.pace(Pace {
-        bytes_per_second: Some((fast / args.times).max(1e6)),
+        bytes_per_second: Some(fast / args.times),
         ..Pace::default()
     });
     let seconds = args.seconds.unwrap_or(if args.short { 12.0 } else { 60.0 });
