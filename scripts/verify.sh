@@ -17,8 +17,8 @@ points() {
     point hole "readers pass the hole of a dead client, and a late write is junk" \
         "$bench hole"
     point store-faults "a store that fails, is late, loses answers and says 'exists' of its own writes" \
-        "$s3 $bench faults --seconds 15" \
-        "$s3 $bench faults --seconds 120"
+        "$s3 $bench faults --rate 0.05 --seconds 40" \
+        "$s3 $bench faults --rate 0.05 --seconds 48 --rounds 30 && $s3 $bench faults --rate 0.1 --seconds 120"
     point bad-input "bad input of every kind: one clear error each, and the service goes on" \
         "$bench input"
     point run-s3 "a real file comes back on an honest S3 server" \
@@ -51,6 +51,33 @@ points() {
     point flood "a client that floods does not slow down a polite one" \
         "$bench flood --short" \
         "$bench flood"
+    point append "appends of 1 KB as fast as raw puts of the same store, within what the bars say" \
+        "$bench append --short && $s3 $bench append --short --store s3 --seconds 6" \
+        "$bench append && $bench append --store disk && $s3 $bench append --store s3 --seconds 10"
+    point append-small "three million records of 100 bytes a second" \
+        "$bench append --size 100 --short" \
+        "$bench append --size 100"
+    point latency "an append takes the linger, one put and two milliseconds" \
+        "$bench latency --short --seconds 3" \
+        "$bench latency"
+    point read "a scan as fast as raw parallel gets, within the bar" \
+        "$bench read --short" \
+        "$bench read && $bench read --store disk"
+    point follow "a follower sees a record five milliseconds after its acknowledgement" \
+        "$bench follow --short" \
+        "$bench follow"
+    point cost "a slow log makes at most six puts a second" \
+        "$bench cost --short" \
+        "$bench cost"
+    point backlog "a store ten times slower than the load: memory within its bound, nothing lost" \
+        "$bench backlog --short" \
+        "$bench backlog"
+    point slow-stripe "a stripe whose puts are twenty times slower does not slow down the others" \
+        "$bench slow-stripe --short" \
+        "$bench slow-stripe"
+    point owners "two stripe-writers that both believe they own every stripe lose nothing" \
+        "$bench owners --rounds 8" \
+        "$bench owners --rounds 50"
     point rules "every rule that is built has tests named after it, and they pass" \
         "scripts/points/rules.sh"
 }

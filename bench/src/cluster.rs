@@ -11,6 +11,8 @@ use stripelog::{Log, Membership, Options, Writer};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
+use crate::net::metrics::Metrics;
+
 /// Longest time for a helper command such as `stripelog verify`.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -49,6 +51,7 @@ pub(crate) struct Cluster {
     spec: Spec,
     sequencer: SocketAddr,
     writer: SocketAddr,
+    admins: [SocketAddr; 2],
     daemons: [Option<Child>; 2],
 }
 
@@ -78,6 +81,7 @@ impl Cluster {
             directory,
             sequencer: free_udp_port()?,
             writer: free_tcp_port()?,
+            admins: [free_tcp_port()?, free_tcp_port()?],
             daemons: [None, None],
             spec,
         };
@@ -111,6 +115,32 @@ impl Cluster {
     #[must_use]
     pub(crate) fn writer(&self) -> SocketAddr {
         self.writer
+    }
+
+    /// The process of a daemon, while it runs.
+    #[must_use]
+    pub(crate) fn process(&self, daemon: Daemon) -> Option<u32> {
+        self.daemons[slot(daemon)].as_ref()?.id()
+    }
+
+    /// What a daemon shows of itself.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub(crate) async fn metrics(&self, daemon: Daemon) -> Result<Metrics> {
+        let address = self.admins[slot(daemon)];
+        tokio::task::spawn_blocking(move || Metrics::ask(address)).await?
+    }
+
+    /// The unit of the log's layout.
+    ///
+    /// # Errors
+    /// If the log cannot be looked at.
+    pub(crate) async fn unit(&self) -> Result<u32> {
+        let status = self.command(&["status"]).await?;
+        let unit = status.pointer("/segments/0/unit").and_then(Value::as_u64);
+        let unit = unit.with_context(|| format!("no unit in {status}"))?;
+        Ok(u32::try_from(unit)?)
     }
 
     /// Options of a client of this log.
@@ -177,6 +207,21 @@ impl Cluster {
         Ok(())
     }
 
+    /// Kills a daemon with SIGKILL, or finds that it has ended. Gives whether it had.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) async fn end(&mut self, daemon: Daemon) -> Result<bool> {
+        let Some(mut child) = self.daemons[slot(daemon)].take() else {
+            return Ok(true);
+        };
+        let ended = child.try_wait()?.is_some();
+        if !ended {
+            child.kill().await?;
+        }
+        Ok(ended)
+    }
+
     /// Stops a daemon with SIGTERM, and waits until it is gone.
     ///
     /// # Errors
@@ -199,6 +244,38 @@ impl Cluster {
             "{daemon:?} stopped with {status}\n{}",
             self.last_lines(daemon)
         );
+        Ok(())
+    }
+
+    /// Another cluster of the same log, whose settings name another stripe-writer as the owner of every
+    /// stripe. It has no sequencer of its own.
+    ///
+    /// # Errors
+    /// What keeps it from being described.
+    pub(crate) fn rival(&self) -> Result<Self> {
+        let rival = Self {
+            store: self.store.clone(),
+            directory: tempfile::Builder::new().prefix("stripelog-").tempdir()?,
+            sequencer: self.sequencer,
+            writer: free_tcp_port()?,
+            admins: [self.admins[0], free_tcp_port()?],
+            daemons: [None, None],
+            spec: self.spec.clone(),
+        };
+        std::fs::write(rival.config(), rival.settings())?;
+        Ok(rival)
+    }
+
+    /// Stops a daemon where it stands, or lets it go on.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub(crate) async fn freeze(&self, daemon: Daemon, frozen: bool) -> Result<()> {
+        let id = self.process(daemon).context("the daemon does not run")?;
+        let signal = if frozen { "-STOP" } else { "-CONT" };
+        let mut kill = Command::new("kill");
+        let sent = kill.arg(signal).arg(id.to_string()).status().await?;
+        ensure!(sent.success(), "cannot send {signal}");
         Ok(())
     }
 
@@ -248,6 +325,13 @@ impl Cluster {
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
+    /// Whether a daemon has logged a text since it was started first.
+    #[must_use]
+    pub(crate) fn said(&self, daemon: Daemon, text: &str) -> bool {
+        let log = std::fs::read_to_string(self.log_file(daemon));
+        log.unwrap_or_default().contains(text)
+    }
+
     /// How many lines of a daemon's log speak of a panic.
     #[must_use]
     pub(crate) fn panics(&self, daemon: Daemon) -> usize {
@@ -271,9 +355,10 @@ impl Cluster {
         let (sequencer, writer, store) = (self.sequencer, self.writer, &self.store);
         let stripes = self.spec.stripes.map(|k| format!("stripes = {k}\n"));
         let unit = self.spec.unit.map(|u| format!("unit = {u}\n"));
+        let daemon = |listen, admin| format!("listen = \"{listen}\"\nadmin = \"{admin}\"\n");
         let mut sections = [
-            ("sequencer", format!("listen = \"{sequencer}\"\n")),
-            ("writer", format!("listen = \"{writer}\"\n")),
+            ("sequencer", daemon(sequencer, self.admins[0])),
+            ("writer", daemon(writer, self.admins[1])),
             ("client", String::new()),
             (
                 "log",

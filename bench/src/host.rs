@@ -61,6 +61,22 @@ pub(crate) fn cpu_ns(process: u32) -> Result<u64> {
     Ok(serving.unwrap_or(all))
 }
 
+/// Memory of a process: what it takes now, and the most that it ever took, in bytes.
+///
+/// # Errors
+/// If the process is gone.
+pub(crate) fn memory(process: u32) -> Result<(u64, u64)> {
+    let text = fs::read_to_string(format!("/proc/{process}/status"));
+    let text = text.with_context(|| format!("process {process} is gone"))?;
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+        Some(kib * 1024)
+    };
+    let both = field("VmRSS:").zip(field("VmHWM:"));
+    both.context("no memory in /proc")
+}
+
 /// The same of a process and of all that it has started and that still run.
 ///
 /// # Errors

@@ -32,7 +32,8 @@ pub(crate) struct Load {
 
 #[derive(Debug, Default)]
 struct Shared {
-    clock: AtomicU64,
+    /// Shared with loads beside this one: what ended before what began is known of all.
+    clock: Arc<AtomicU64>,
     stop: AtomicBool,
     acknowledged: AtomicU64,
     appends: Mutex<Vec<Append>>,
@@ -45,12 +46,40 @@ impl Load {
     /// # Errors
     /// If the log cannot be opened.
     pub(crate) async fn start(cluster: &Cluster, clients: usize, seed: u64) -> Result<Self> {
-        let shared = Arc::new(Shared::default());
+        Self::on(cluster, clients, seed, "", Arc::default()).await
+    }
+
+    /// Starts a load beside this one, whose records have a name of their own and whose history is of the
+    /// same time.
+    ///
+    /// # Errors
+    /// If the log cannot be opened.
+    pub(crate) async fn beside(
+        &self,
+        cluster: &Cluster,
+        clients: usize,
+        seed: u64,
+    ) -> Result<Self> {
+        let clock = Arc::clone(&self.shared.clock);
+        Self::on(cluster, clients, seed, "beside.", clock).await
+    }
+
+    async fn on(
+        cluster: &Cluster,
+        clients: usize,
+        seed: u64,
+        prefix: &str,
+        clock: Arc<AtomicU64>,
+    ) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            clock,
+            ..Shared::default()
+        });
         let (mut tasks, mut logs) = (JoinSet::new(), Vec::new());
         for client in 0..clients {
             let log = cluster.client().await?;
             for task in 0..APPENDS_A_CLIENT {
-                let name = format!("{client}.{task}");
+                let name = format!("{prefix}{client}.{task}");
                 let number = (client * APPENDS_A_CLIENT + task) as u64;
                 let random =
                     StdRng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9).wrapping_add(number));

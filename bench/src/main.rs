@@ -14,6 +14,7 @@ mod points;
 mod report;
 mod server;
 mod stop;
+mod volume;
 
 use std::process::ExitCode;
 
@@ -43,6 +44,24 @@ enum Point {
     Tokens(points::tokens::Args),
     /// The same load on an echo: what the machine allows
     Floor(points::tokens::Args),
+    /// The raw store, by the client and with the settings of all programs: puts and range gets
+    FloorStore(points::floor_store::Args),
+    /// Appends in volume, turn by turn with raw puts of the same store
+    Append(points::append::Args),
+    /// Latency of appends at a tenth of the load that the log takes
+    Latency(points::latency::Args),
+    /// Sequential reads, turn by turn with raw parallel gets of the same objects
+    Read(points::read::Args),
+    /// How soon a follower sees what was acknowledged
+    Follow(points::follow::Args),
+    /// Requests to the store, counted, and what they cost
+    Cost(points::cost::Args),
+    /// A store ten times slower than the load: memory, waiting clients, nothing lost
+    Backlog(points::backlog::Args),
+    /// One stripe whose puts are slow, and what that does to the others
+    SlowStripe(points::slow_stripe::Args),
+    /// Two stripe-writers that both believe they own every stripe
+    Owners(points::owners::Args),
     /// Holds the sequencer against the floor: datagrams large and small, merged or not, of few and many clients
     Wire(points::wire::Args),
     /// Sends requests through a path that loses, doubles and reorders datagrams
@@ -97,6 +116,15 @@ async fn run(point: Point) -> Result<bool> {
         Point::Faults(args) => points::faults::run(args).await?,
         Point::Tokens(args) => points::tokens::run(args, false).await?,
         Point::Floor(args) => points::tokens::run(args, true).await?,
+        Point::FloorStore(args) => points::floor_store::run(args).await?,
+        Point::Append(args) => points::append::run(args).await?,
+        Point::Latency(args) => points::latency::run(args).await?,
+        Point::Read(args) => points::read::run(args).await?,
+        Point::Follow(args) => points::follow::run(args).await?,
+        Point::Cost(args) => points::cost::run(args).await?,
+        Point::Backlog(args) => points::backlog::run(args).await?,
+        Point::SlowStripe(args) => points::slow_stripe::run(args).await?,
+        Point::Owners(args) => points::owners::run(args).await?,
         Point::Wire(args) => points::wire::run(args).await?,
         Point::Lossy(args) => points::lossy::run(args).await?,
         Point::Shards(args) => points::shards::run(args).await?,

@@ -136,6 +136,16 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.get(middle).copied().unwrap_or(0.0)
 }
 
+/// A whole number near a value; 0 for what is negative or no number.
+#[must_use]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "rounded before, and casts of floats saturate"
+)]
+pub(crate) fn whole(value: f64) -> usize {
+    value.round() as usize
+}
+
 /// Three decimals, for people.
 #[must_use]
 pub(crate) fn round(value: f64) -> f64 {

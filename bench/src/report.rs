@@ -73,6 +73,12 @@ impl Report {
         self.figures.insert(name.to_owned(), figure);
     }
 
+    /// Whether every bar was met so far.
+    #[must_use]
+    pub(crate) fn holds(&self) -> bool {
+        self.missed.is_empty()
+    }
+
     /// The line.
     #[must_use]
     pub(crate) fn line(&self) -> Value {

@@ -30,10 +30,6 @@ pub const CONNECTIONS: usize = 4096;
 /// Subscriptions and reads of one connection at the same time.
 pub const ASKS_A_CONNECTION: usize = 4096;
 
-/// Bytes of runs that are pushed to one connection and not written to it yet. A reader that is slower waits,
-/// and is sent to the store once memory has forgotten what it waits for.
-pub const PUSH_BYTES_A_CONNECTION: usize = 8 << 20;
-
 /// Bytes of records that were made durable and are kept in memory for readers at the tail, all stripes
 /// together.
 pub const RECENT_BYTES: usize = 128 << 20;

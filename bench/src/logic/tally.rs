@@ -70,7 +70,7 @@ impl Tally {
             unsent: 0,
             idle_ns: 0,
             thread_ns: 0,
-            latency: Histogram::new_with_bounds(1, LONGEST_NS, DIGITS)?,
+            latency: histogram()?,
             ranges: keep_ranges.then(Ranges::default),
         })
     }
@@ -128,6 +128,14 @@ impl Latency {
             max_us: us(latency.max()),
         }
     }
+}
+
+/// A histogram of latencies in nanoseconds.
+///
+/// # Errors
+/// None: its bounds are constants that make sense.
+pub(crate) fn histogram() -> Result<Histogram<u64>, CreationError> {
+    Histogram::new_with_bounds(1, LONGEST_NS, DIGITS)
 }
 
 /// Nanoseconds as microseconds, with two decimals.

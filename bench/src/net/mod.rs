@@ -1,6 +1,7 @@
 //! Sockets: the load, the bed that it runs in, raw requests for tokens, and a proxy that makes a store fail.
 
 pub(crate) mod bed;
+pub(crate) mod bucket;
 pub(crate) mod echo;
 pub(crate) mod emulator;
 pub(crate) mod flow;

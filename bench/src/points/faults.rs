@@ -1,16 +1,23 @@
 //! A store that fails, is late, loses answers and says "exists" of what it has just written.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rand::Rng;
+use serde::Serialize;
 use tokio::time::sleep;
 
 use super::check;
 use crate::cluster::{Cluster, Daemon, Spec};
 use crate::load::Load;
+use crate::logic::digest::Digest;
+use crate::logic::history::{Append, Found, Outcome};
 use crate::net::proxy::Proxy;
 use crate::report::Report;
+
+/// Faults of a round without which it shows nothing.
+const LEAST_FAULTS: f64 = 20.0;
 
 /// How the faults are injected.
 #[derive(Debug, Clone, clap::Args)]
@@ -21,7 +28,10 @@ pub(crate) struct Args {
     /// Bucket and prefix on it
     #[arg(long, value_name = "URL", default_value = "s3://stripelog/faults")]
     store: String,
-    /// Seconds of load with faults
+    /// Rounds, each on a log of its own
+    #[arg(long, default_value_t = 1)]
+    rounds: u32,
+    /// Seconds of load with faults in each round
     #[arg(long, default_value_t = 60)]
     seconds: u64,
     /// Share of the requests that meet a fault
@@ -32,7 +42,7 @@ pub(crate) struct Args {
     seed: Option<u64>,
 }
 
-/// Runs the load and reports.
+/// Runs the rounds and reports. A round that misses a bar is the last one.
 ///
 /// # Errors
 /// If the server is not there, or the daemons do not run.
@@ -41,8 +51,32 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
         (0.0..=0.9).contains(&args.rate),
         "--rate is a share from 0 to 0.9"
     );
+    ensure!(args.rounds > 0, "--rounds: at least one");
     let seed = args.seed.unwrap_or_else(|| rand::rng().random());
     eprintln!("seed {seed}");
+    let mut totals = Totals::default();
+    let mut round = 0;
+    loop {
+        let mut report = one(&args, seed.wrapping_add(round), &mut totals).await?;
+        round += 1;
+        if round == u64::from(args.rounds) || !report.holds() {
+            report.figure("seed", seed);
+            report.figure("rounds", round);
+            report.figure("all_rounds", totals);
+            return Ok(report);
+        }
+        eprintln!("round {round}: {}", report.line());
+    }
+}
+
+/// Of all rounds together.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+struct Totals {
+    faults: u64,
+    acknowledged: u64,
+}
+
+async fn one(args: &Args, seed: u64, totals: &mut Totals) -> Result<Report> {
     let proxy = Proxy::start(&args.endpoint, seed).await?;
     let store = format!("{}-{seed:016x}", args.store);
     let mut cluster = Cluster::start(Spec {
@@ -71,15 +105,39 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
     proxy.rate(0.0);
     let (appends, errors) = load.finish().await;
     let mut report = Report::new("store-faults");
-    report.figure("seed", seed);
     report.figure("rate", args.rate);
     report.figure("injected", proxy.injected());
-    report.at_least("faults", proxy.injected().total() as f64, 50.0);
+    report.at_least("faults", proxy.injected().total() as f64, LEAST_FAULTS);
     report.figure("failed_appends", errors.len());
-    check::judge(&cluster, &appends, &[], &mut report)
+    let (findings, scan) = check::judge(&cluster, &appends, &[], &mut report)
         .await
         .context("the log cannot be read back")?;
+    let (told, found) = digests(&appends, &scan);
+    report.exactly("digest_of_read", found.text(), told.text());
     let panics = cluster.panics(Daemon::Sequencer) + cluster.panics(Daemon::Writer);
     report.exactly("panics", panics, 0);
+    totals.faults += proxy.injected().total();
+    totals.acknowledged += findings.acknowledged;
     Ok(report)
+}
+
+/// Of what was acknowledged, and of what was read at those positions.
+fn digests(appends: &[Append], scan: &[Found]) -> (Digest, Digest) {
+    let (mut told, mut found) = (Digest::default(), Digest::default());
+    let mut positions = HashSet::new();
+    for append in appends {
+        if let Outcome::Committed(at) = &append.outcome {
+            for (position, record) in at.iter().zip(&append.records) {
+                told.add(*position, record);
+                positions.insert(*position);
+            }
+        }
+    }
+    for (position, record) in scan {
+        // Records whose outcome nobody was told may be there as well.
+        if positions.contains(position) {
+            found.add(*position, record);
+        }
+    }
+    (told, found)
 }
