@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use wire::frame::{Ack, Append, Place};
-use wire::{Epoch, Identity, Position, RunBody, Segment, SegmentId, Slot, StripeId};
+use wire::{Epoch, Identity, Position, RunParts, Segment, SegmentId, Slot, StripeId};
 
 use crate::logic::ranges::Ranges;
 
@@ -30,7 +30,7 @@ pub(crate) struct AppendFrame<T> {
     pub(crate) first: Slot,
     pub(crate) epoch: Epoch,
     pub(crate) identity: Identity,
-    pub(crate) body: RunBody,
+    pub(crate) body: RunParts,
     /// Whose records these are, in the order of slots.
     pub(crate) shares: Vec<Share<T>>,
 }
@@ -80,7 +80,7 @@ pub(crate) struct Answer<T> {
     /// Their positions, in order.
     pub(crate) positions: Vec<Position>,
     /// The frame's body, and where in it the records are.
-    pub(crate) body: RunBody,
+    pub(crate) body: RunParts,
     pub(crate) offsets: Range<u32>,
 }
 
@@ -157,7 +157,7 @@ impl<T: Clone> Flight<T> {
     pub(crate) fn next_to_send(
         &mut self,
         mut claim: impl FnMut(&Share<T>) -> bool,
-    ) -> Option<(Append, RunBody)> {
+    ) -> Option<(Append, RunParts)> {
         loop {
             let number = self.to_send.pop_first()?;
             let Some(entry) = self.frames.get_mut(&number) else {
@@ -183,11 +183,11 @@ impl<T: Clone> Flight<T> {
         let Some(Entry { frame, .. }) = self.remove(number) else {
             return;
         };
-        let records: Vec<_> = frame.body.records().collect();
+        let records = frame.body.records();
         let mut at = 0_u32;
         for (share, kept) in frame.shares.iter().zip(kept) {
             let range = at as usize..(at + share.count) as usize;
-            let body = RunBody::new(records.get(range).unwrap_or(&[]));
+            let body = RunParts::new(records.get(range).unwrap_or(&[]).to_vec());
             if let (true, Ok(body)) = (*kept, body) {
                 let smaller = AppendFrame {
                     first: frame.first.plus(u64::from(at)),

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use wire::control::ControlEntry;
 use wire::datagram::{Grant, Status};
 use wire::limits::{MAX_GRANT, MAX_POSITION};
-use wire::{Identity, Lane, Position, RequestId, RunBody, WireError};
+use wire::{Identity, Lane, Position, RequestId, RunParts, WireError};
 
 use crate::call::{Call, Piece};
 use crate::limits::{BACKOFF, GRANT_BYTES};
@@ -216,14 +216,14 @@ fn make_frames(
     let (mut rest, mut first) = (mine.as_slice(), part.first);
     for count in cut(sizes, shared.options.frame_bytes) {
         let (of_frame, behind) = rest.split_at(count.min(rest.len()));
-        let bytes: Vec<&Bytes> = of_frame.iter().map(|record| &record.bytes).collect();
+        let bytes = of_frame.iter().map(|record| record.bytes.clone());
         frames.push(AppendFrame {
             segment: part.segment,
             stripe: part.stripe,
             first,
             epoch: token.epoch,
             identity,
-            body: RunBody::new(&bytes)?,
+            body: RunParts::new(bytes.collect())?,
             shares: shares(calls, of_frame),
         });
         (rest, first) = (behind, first.plus(count as u64));
