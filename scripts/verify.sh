@@ -53,7 +53,7 @@ points() {
         "$bench flood"
     point append "appends of 1 KB as fast as raw puts of the same store, within what the bars say" \
         "$bench append --short && $s3 $bench append --short --store s3 --seconds 6" \
-        "$bench append && $bench append --store disk && $s3 $bench append --store s3 --seconds 10"
+        "$bench append && $bench append --store disk --in-flight-mib 256 --linger-ms 100 && $s3 $bench append --store s3 --seconds 12 --in-flight-mib 512 --linger-ms 250"
     point append-small "three million records of 100 bytes a second" \
         "$bench append --size 100 --short" \
         "$bench append --size 100"

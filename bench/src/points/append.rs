@@ -49,7 +49,7 @@ pub(crate) struct LoadArgs {
     #[arg(long, default_value_t = 1)]
     pub(crate) clients: usize,
     /// MiB that each client has under way in a closed loop
-    #[arg(long, value_name = "MIB", default_value_t = 64)]
+    #[arg(long, value_name = "MIB", default_value_t = 128)]
     pub(crate) in_flight_mib: usize,
     /// Stripes
     #[arg(long, value_name = "K", default_value_t = 64)]
