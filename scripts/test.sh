@@ -34,13 +34,18 @@ install_packages() {
         "${packages[@]}" >/dev/null
 }
 
+# Suites of the client that also run on the S3 server.
+readonly ON_S3='--package stripelog --test append --test follow --test redirect --test verify'
+
 cargo_tests() {
     local log=$1
     # The suite of the catalog also runs against an S3 server; without one it fails.
     # shellcheck disable=SC2016
     (cd -- "$ROOT" && scripts/services.sh run ministack -- bash -c '
         STRIPELOG_TEST_S3_URL=$STRIPELOG_TEST_STORE/suite STRIPELOG_REQUIRE_S3=1 STRIPELOG_REQUIRE_STRACE=1 \
-            cargo test --release --workspace --locked --no-fail-fast' 2>&1) | tee -- "$log"
+            cargo test --release --workspace --locked --no-fail-fast &&
+        STRIPELOG_TEST_SUITE_URL=$STRIPELOG_TEST_STORE/suite cargo test --release --locked --no-fail-fast $1' \
+        suites "$ON_S3" 2>&1) | tee -- "$log"
 }
 
 # Adds up the counts of all test binaries.

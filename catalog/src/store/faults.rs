@@ -16,6 +16,7 @@
 
 mod kinds;
 mod plan;
+mod suite;
 
 use std::fmt;
 use std::ops::Range;
@@ -34,6 +35,7 @@ use object_store::{
 
 pub use kinds::{Counts, Fault, Injected, Lie, Operation, Quirks, Rates, Requests};
 pub use plan::Faults;
+pub use suite::{SUITE_URL, suite_store};
 
 /// How often the racy liar yields between its look and its write.
 const RACY_YIELDS: usize = 8;

@@ -15,6 +15,7 @@ pub mod writer;
 use std::time::Duration;
 
 use bytes::Bytes;
+use catalog::faults::suite_store;
 use catalog::{Membership, Store};
 use stripelog::{Content, Log, Options, Position};
 use wire::Layout;
@@ -31,8 +32,7 @@ pub struct Fixture {
 
 impl Fixture {
     pub async fn new(stripes: u32, unit: u32) -> Self {
-        let store = Store::open("memory:///").expect("valid URL");
-        Self::in_store(store, stripes, unit).await
+        Self::in_store(suite_store().expect("a store"), stripes, unit).await
     }
 
     pub async fn in_store(store: Store, stripes: u32, unit: u32) -> Self {
