@@ -13,7 +13,7 @@ use crate::faults::Faults;
 use crate::history::History;
 use crate::mutation::Mutation;
 use crate::rng::Rng;
-use crate::store::{Op, Store};
+use crate::store::{Op, START_MS, Store};
 use crate::tokens::Tokens;
 
 /// The log of every simulation.
@@ -185,7 +185,7 @@ impl Env {
     }
 
     fn true_ms(&self) -> u64 {
-        10_000_000 + self.now / MS
+        START_MS + self.now / MS
     }
 
     /// The processes of a post that run, the oldest first.

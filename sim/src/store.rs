@@ -92,6 +92,8 @@ pub struct Found {
 struct Stored {
     index: Index,
     runs: Vec<Run>,
+    /// When it landed, in milliseconds.
+    at: u64,
 }
 
 /// A chain and what is true of it.
@@ -123,6 +125,12 @@ pub struct Store {
 
 /// Signs what the compactor rewrites.
 const COMPACTOR: WriterId = WriterId([255; 16]);
+
+/// The store's clock at the beginning, in milliseconds.
+pub const START_MS: u64 = 10_000_000;
+
+/// Age from which on objects are merged.
+const SETTLED_MS: u64 = 2000;
 
 /// A rule that was broken, and how.
 pub type Broken = String;
@@ -169,7 +177,7 @@ impl Store {
                 self.control.remove(number);
                 Answer::Done
             }
-            Op::CreateObject(object) => return self.create_object(object),
+            Op::CreateObject(object) => return self.create_object(object, now_ms),
             Op::Index(stripe, slot) => {
                 let found = self.stripe(*stripe).objects.get(slot);
                 Answer::Index(found.map(|found| Box::new(found.index.clone())))
@@ -202,7 +210,7 @@ impl Store {
         Answer::Done
     }
 
-    fn create_object(&mut self, object: &Object) -> Result<Answer, Broken> {
+    fn create_object(&mut self, object: &Object, now_ms: u64) -> Result<Answer, Broken> {
         let header = object.index.header;
         let stripe = header.chain.stripe;
         if self.stripe(stripe).objects.contains_key(&header.start) {
@@ -210,7 +218,7 @@ impl Store {
         }
         let of = self.stripe_mut(stripe);
         let end = of.end();
-        of.insert(object)?;
+        of.insert(object, now_ms)?;
         match header.start.cmp(&end) {
             Ordering::Less => self.settle(stripe, Slot(0))?,
             Ordering::Equal => self.settle(stripe, end)?,
@@ -272,12 +280,13 @@ impl Store {
     ///
     /// # Errors
     /// The rule that is broken by it.
-    pub fn compact(&mut self, rng: &mut Rng, doom_us: u64) -> Result<(), Broken> {
+    pub fn compact(&mut self, rng: &mut Rng, now_us: u64, doom_us: u64) -> Result<(), Broken> {
         let ids: Vec<_> = self.stripes.iter().map(|s| s.chain.stripe).collect();
         let Some(id) = rng.pick(&ids) else {
             return Ok(());
         };
-        self.stripe_mut(id).merge(rng, doom_us)?;
+        self.stripe_mut(id)
+            .merge(rng, START_MS + now_us / 1000, doom_us)?;
         self.settle(id, Slot(0))
     }
 
@@ -298,11 +307,11 @@ impl Store {
 }
 
 impl Stripe {
-    fn insert(&mut self, object: &Object) -> Result<(), Broken> {
+    fn insert(&mut self, object: &Object, at: u64) -> Result<(), Broken> {
         let bytes = Bytes::from(object.chunks.concat());
         let (index, runs) = Object::decode(&bytes).map_err(|e| format!("C-2: {e}"))?;
         let start = index.header.start;
-        self.objects.insert(start, Stored { index, runs });
+        self.objects.insert(start, Stored { index, runs, at });
         Ok(())
     }
 
@@ -367,8 +376,14 @@ impl Stripe {
         })
     }
 
-    fn merge(&mut self, rng: &mut Rng, doom_us: u64) -> Result<(), Broken> {
+    fn merge(&mut self, rng: &mut Rng, now_ms: u64, doom_us: u64) -> Result<(), Broken> {
+        // An owner that verifies a late commit (C-7) looks for its very object: what is young is left alone.
+        let old = |header: &Header| {
+            let stored = self.objects.get(&header.start);
+            stored.is_some_and(|stored| stored.at + SETTLED_MS <= now_ms)
+        };
         let headers = self.walk(Slot(0));
+        let headers: Vec<_> = headers.into_iter().take_while(old).collect();
         let many = headers.len() as u64;
         if many < 2 {
             return Ok(());
@@ -391,7 +406,7 @@ impl Stripe {
             epoch,
         };
         let object = Object::build(self.chain, author, &runs).map_err(|e| format!("T-3: {e}"))?;
-        self.insert(&object)?;
+        self.insert(&object, now_ms)?;
         let rest = part.iter().skip(1).map(|header| (doom_us, header.start));
         self.doomed.extend(rest);
         Ok(())

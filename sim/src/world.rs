@@ -278,6 +278,7 @@ impl World {
 
     fn supervise(&mut self) {
         for post in Self::posts().collect::<Vec<_>>() {
+            self.replace_unhealthy(post);
             let at_once = self.env.now == 0 || self.env.faults.calm || self.env.rng.percent(50);
             if self.env.living(post).is_empty() && at_once {
                 self.start(post);
@@ -287,12 +288,37 @@ impl World {
         self.env.after(100 * MS, Event::Supervise);
     }
 
-    fn trouble(&mut self) {
-        let now = self.env.now;
-        let servers: Vec<ProcId> = (0..self.processes.len())
+    /// A stripe-writer that has lost some of its stripes says so to whoever looks after it.
+    fn replace_unhealthy(&mut self, post: Post) {
+        for id in self.env.living(post) {
+            if let Some(Process::Writer(writer)) = self.processes.get(id)
+                && writer.is_unhealthy()
+                && self.env.rng.percent(10)
+            {
+                self.env.note(|| format!("{id} is unhealthy and killed"));
+                self.env.seen[id].alive = false;
+            }
+        }
+    }
+
+    /// Somebody who runs: mostly a server.
+    fn victim(&mut self) -> Option<(ProcId, Vec<ProcId>)> {
+        let all: Vec<ProcId> = (0..self.processes.len())
             .filter(|id| self.env.seen[*id].alive)
             .collect();
-        let Some(victim) = self.env.rng.pick(&servers) else {
+        let (kind, env) = (self.env.rng.below(100), &self.env);
+        let of_kind = |id: &ProcId| match env.seen[*id].post {
+            Post::Sequencer => kind < 40,
+            Post::Writer(_) => (40..85).contains(&kind),
+            Post::Client(_) => kind >= 85,
+        };
+        let victims: Vec<_> = all.iter().copied().filter(of_kind).collect();
+        Some((self.env.rng.pick(&victims)?, all))
+    }
+
+    fn trouble(&mut self) {
+        let now = self.env.now;
+        let Some((victim, servers)) = self.victim() else {
             return;
         };
         let post = self.env.seen[victim].post;
@@ -346,7 +372,7 @@ impl World {
                 }
             }
             _ => {
-                if let Err(broken) = self.env.store.compact(&mut self.env.rng, now + GRACE) {
+                if let Err(broken) = self.env.store.compact(&mut self.env.rng, now, now + GRACE) {
                     self.env.fail(broken);
                 }
             }

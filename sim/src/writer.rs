@@ -110,6 +110,12 @@ impl Writer {
         self.tasks.len() == self.chains.len()
     }
 
+    /// Whether another process owns one of its stripes.
+    #[must_use]
+    pub fn is_unhealthy(&self) -> bool {
+        self.tasks.values().any(|task| task.stripe.is_fenced())
+    }
+
     /// Takes what it is told.
     pub fn handle(&mut self, input: Input, env: &mut Env) {
         match input {
