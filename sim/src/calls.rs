@@ -21,8 +21,8 @@ use crate::store::{Answer, Found, Op};
 
 /// What is never collected here: little, so that names are free again soon.
 const KEEP: Keep = Keep {
-    entries: 3,
-    grace_ms: 6000,
+    entries: 2,
+    grace_ms: 2500,
 };
 
 /// What a process wants.

@@ -25,6 +25,9 @@ pub const MS: u64 = 1000;
 /// Time after which a request to the store counts as failed.
 const STORE_TIMEOUT: u64 = 700 * MS;
 
+/// Time for which a process sees the same of those that hold a post.
+const VIEW: u64 = 700 * MS;
+
 /// A process as the network sees it.
 #[derive(Debug)]
 pub struct Seen {
@@ -32,7 +35,9 @@ pub struct Seen {
     pub post: Post,
     /// Whether it still runs.
     pub alive: bool,
-    /// It does nothing before this time.
+    /// It does nothing from this time on.
+    pub paused_from: u64,
+    /// It goes on at this time.
     pub paused_until: u64,
     /// How much its clock of boot time, which counts sleep, is ahead.
     pub clock_ahead: u64,
@@ -95,12 +100,14 @@ pub struct Env {
     arrivals: BTreeMap<(u64, bool), u64>,
     severed: BTreeSet<u64>,
     connections: u64,
+    views: u64,
 }
 
 impl Env {
     /// A world at its beginning.
     #[must_use]
-    pub fn new(rng: Rng, store: Store, faults: Faults, mutation: Option<Mutation>) -> Self {
+    pub fn new(mut rng: Rng, store: Store, faults: Faults, mutation: Option<Mutation>) -> Self {
+        let views = rng.next();
         Self {
             now: 0,
             rng,
@@ -118,6 +125,7 @@ impl Env {
             arrivals: BTreeMap::new(),
             severed: BTreeSet::new(),
             connections: 0,
+            views,
         }
     }
 
@@ -196,13 +204,14 @@ impl Env {
         of_post.map(|(id, _)| id).collect()
     }
 
-    /// Whom somebody who looks for this post finds: mostly the newest, if any.
-    pub fn route(&mut self, post: Post) -> Option<ProcId> {
+    /// Whom a process finds that looks for this post: mostly the newest, if any, and for a while the same.
+    pub fn route(&mut self, from: ProcId, post: Post) -> Option<ProcId> {
         let living = self.living(post);
-        if self.faults.calm || self.rng.percent(70) {
+        let mut view = Rng::new((self.now / VIEW) ^ ((from as u64) << 32) ^ self.views);
+        if self.faults.calm || view.percent(60) {
             return living.last().copied();
         }
-        self.rng.pick(&living)
+        view.pick(&living)
     }
 
     /// Sends a datagram: it may be lost, doubled and overtaken.

@@ -13,8 +13,8 @@ pub enum Mutation {
     NoDeadline,
     /// H-4, LESSONS 3: one stripe-writer's seal is not waited for.
     SealOneLess,
-    /// H-3: tokens of sealed epochs are taken in.
-    SealedTokens,
+    /// H-3, LESSONS 15: a seal is answered, and nothing is refused, made durable or filled for it.
+    SealIgnored,
     /// C-8: a put that failed counts as stored.
     DoubtIsDone,
     /// C-5, LESSONS 11: "exists" counts as mine.
@@ -33,21 +33,19 @@ pub enum Mutation {
     TailOfAnyone,
     /// A client that is told NotOwner takes a new token, although the record may be there.
     NotOwnerIsRefused,
-    /// A client takes tokens of former reigns.
-    OldToken,
     /// S-7, LESSONS 15: what is held counts into the frontier that is reported.
     FrontierAhead,
 }
 
 impl Mutation {
     /// All of them, by name.
-    pub const ALL: [(&'static str, Self); 17] = [
+    pub const ALL: [(&'static str, Self); 16] = [
         ("reign-from-start", Self::ReignFromStart),
         ("reply-before-durable", Self::ReplyBeforeDurable),
         ("no-listing", Self::NoListing),
         ("no-deadline", Self::NoDeadline),
         ("seal-one-less", Self::SealOneLess),
-        ("sealed-tokens", Self::SealedTokens),
+        ("seal-ignored", Self::SealIgnored),
         ("doubt-is-done", Self::DoubtIsDone),
         ("exists-is-mine", Self::ExistsIsMine),
         ("same-owner", Self::SameOwner),
@@ -57,7 +55,6 @@ impl Mutation {
         ("last-name", Self::LastName),
         ("tail-of-anyone", Self::TailOfAnyone),
         ("not-owner-is-refused", Self::NotOwnerIsRefused),
-        ("old-token", Self::OldToken),
         ("frontier-ahead", Self::FrontierAhead),
     ];
 

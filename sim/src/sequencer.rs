@@ -235,7 +235,7 @@ impl Sequencer {
             position: entry.epoch_start,
         };
         for post in self.sealing.clone() {
-            if let Some(writer) = env.route(Post::Writer(post)) {
+            if let Some(writer) = env.route(self.me, Post::Writer(post)) {
                 env.seal(self.me, writer, seal);
             }
         }

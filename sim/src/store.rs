@@ -130,7 +130,7 @@ const COMPACTOR: WriterId = WriterId([255; 16]);
 pub const START_MS: u64 = 10_000_000;
 
 /// Age from which on objects are merged.
-const SETTLED_MS: u64 = 2000;
+const SETTLED_MS: u64 = 1500;
 
 /// A rule that was broken, and how.
 pub type Broken = String;

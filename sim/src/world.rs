@@ -19,7 +19,7 @@ use crate::mutation::Mutation;
 use crate::rng::Rng;
 use crate::sequencer::{REIGN_TTL, Sequencer};
 use crate::store::Store;
-use crate::writer::{GRACE, Writer};
+use crate::writer::{GRACE, MAX_COMMIT_AGE, Writer};
 
 /// Posts of stripe-writers.
 pub const WRITERS: Range<u16> = 0..2;
@@ -29,7 +29,7 @@ const STRIPES: u32 = 3;
 const UNIT: u32 = 2;
 
 /// Time in which things go wrong.
-const TROUBLED: u64 = 9000 * MS;
+const TROUBLED: u64 = 10_000 * MS;
 
 /// Time after that in which everything has to come to an end.
 const REST: u64 = 60_000 * MS;
@@ -71,6 +71,8 @@ pub struct World {
     config: Config,
     window: (u64, u64),
     layout: Layout,
+    /// Whether chains are compacted all the time.
+    compacts: bool,
 }
 
 /// The stripes of a stripe-writer's post.
@@ -125,10 +127,11 @@ impl World {
         let config = Config {
             linger: Duration::from_millis(rng.between(0, 30)),
             target_bytes: if rng.percent(50) { 1 } else { 100 },
-            max_commit_age: Duration::from_secs(1),
+            max_commit_age: MAX_COMMIT_AGE,
         };
         let least = rng.between(4, 24);
         let window = (least, least * rng.between(1, 8));
+        let compacts = rng.percent(50);
         let mut env = Env::new(rng, store, faults, mutation);
         env.verbose = verbose;
         Ok(Self {
@@ -137,6 +140,7 @@ impl World {
             config,
             window,
             layout,
+            compacts,
         })
     }
 
@@ -202,7 +206,7 @@ impl World {
             }
             return;
         }
-        if seen.paused_until > self.env.now {
+        if seen.paused_until > self.env.now && seen.paused_from <= self.env.now {
             let pause = seen.paused_until - self.env.now;
             return self.env.after(pause, Event::Input(to, input));
         }
@@ -260,6 +264,7 @@ impl World {
         env.seen.push(Seen {
             post,
             alive: true,
+            paused_from: 0,
             paused_until: 0,
             clock_ahead: env.rng.below(1_000_000_000),
             wall_ahead_ms: 0,
@@ -285,6 +290,9 @@ impl World {
             }
         }
         self.env.store.delete_due(self.env.now);
+        if self.compacts && self.env.rng.percent(20) {
+            self.compact();
+        }
         self.env.after(100 * MS, Event::Supervise);
     }
 
@@ -322,7 +330,7 @@ impl World {
             return;
         };
         let post = self.env.seen[victim].post;
-        match self.env.rng.below(12) {
+        match self.env.rng.below(16) {
             0 | 1 => {
                 self.env.note(|| format!("{victim} crashes"));
                 self.env.seen[victim].alive = false;
@@ -371,11 +379,44 @@ impl World {
                     self.env.seen[victim].alive = !sequencer.over;
                 }
             }
-            _ => {
-                if let Err(broken) = self.env.store.compact(&mut self.env.rng, now, now + GRACE) {
-                    self.env.fail(broken);
-                }
+            11 => self.compact(),
+            _ => self.succeed(victim, post),
+        }
+    }
+
+    /// LESSONS 1, 9 and 13: one that others take for dead, and that is not.
+    fn succeed(&mut self, victim: ProcId, post: Post) {
+        if matches!(post, Post::Client(_)) {
+            return;
+        }
+        let (now, rng) = (self.env.now, &mut self.env.rng);
+        let long = now + rng.between(2000, 8000) * MS;
+        match rng.below(3) {
+            0 => {
+                let until = now + rng.between(300, 2000) * MS;
+                self.env.faults.cut(victim, None, until);
+                self.start(post);
             }
+            1 => {
+                self.env.seen[victim].paused_until = long;
+                self.start(post);
+            }
+            _ => {
+                // It is paused as soon as it has looked where it has to begin.
+                self.start(post);
+                let successor = self.processes.len() - 1;
+                self.env.seen[successor].paused_from = now + self.env.rng.between(1, 150) * MS;
+                self.env.seen[successor].paused_until = long;
+            }
+        }
+        self.env
+            .note(|| format!("{victim} is taken for dead, until {long} us"));
+    }
+
+    fn compact(&mut self) {
+        let now = self.env.now;
+        if let Err(broken) = self.env.store.compact(&mut self.env.rng, now, now + GRACE) {
+            self.env.fail(broken);
         }
     }
 

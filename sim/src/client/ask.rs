@@ -1,9 +1,14 @@
 //! The client and the sequencer: tokens and tails.
 
+use std::time::Duration;
+
 use super::{
     Asked, BATCH, Batch, Client, Datagram, Env, For, GRANTS, Grant, Header, Kind, LOG, MS,
     Mutation, Position, Post, Reply, RequestId, Status, TAILS, Timer, Token, calls, datagram,
 };
+
+/// Pause before a question is asked again that was answered with nothing.
+const PAUSE: Duration = Duration::from_millis(20);
 
 impl Client {
     /// Asks for a token for what waits, and sends what is due.
@@ -56,8 +61,13 @@ impl Client {
     }
 
     pub(super) fn ask_tails(&mut self, asked: Asked, env: &Env) {
+        self.ask_tails_after(Duration::ZERO, asked, env);
+    }
+
+    fn ask_tails_after(&mut self, pause: Duration, asked: Asked, env: &Env) {
         let grant = Grant::new(TAILS, self.request(), 0);
-        self.asks.add(Kind::Tail, grant, env.clock(self.me), asked);
+        self.asks
+            .add(Kind::Tail, grant, env.clock(self.me) + pause, asked);
     }
 
     fn send_asks(&mut self, env: &mut Env) {
@@ -67,7 +77,7 @@ impl Client {
             let header = Header::request(kind, LOG, self.id(), entries.len());
             let mut bytes = vec![0; header.datagram_len()];
             if datagram::write(header, &entries, &mut bytes).is_ok()
-                && let Some(to) = env.route(Post::Sequencer)
+                && let Some(to) = env.route(self.me, Post::Sequencer)
             {
                 env.datagram(self.me, to, &bytes);
             }
@@ -116,7 +126,7 @@ impl Client {
                     self.tails.remove(&called);
                     env.history.returns(called, super::What::Tail(issued));
                 }
-                asked => self.ask_tails(asked, env),
+                asked => self.ask_tails_after(PAUSE, asked, env),
             }
         }
     }
@@ -125,7 +135,7 @@ impl Client {
     fn ask_again_later(&mut self, env: &Env) {
         if let Some(batch) = &self.batch {
             let grant = Grant::new(GRANTS, batch.request, batch.count);
-            let later = env.clock(self.me) + std::time::Duration::from_millis(20);
+            let later = env.clock(self.me) + PAUSE;
             self.asks.add(Kind::Grant, grant, later, Asked::Token);
         }
     }
@@ -149,8 +159,8 @@ impl Client {
 
     pub(super) fn use_token(&mut self, token: Token, env: &mut Env) {
         let known = self.known.as_ref().map(|known| known.epoch);
-        let former = known.is_some_and(|known| known > token.epoch);
-        if known.is_none_or(|known| known < token.epoch) || former && !env.is(Mutation::OldToken) {
+        // A token of a former reign is worth nothing: its stripes are sealed.
+        if known != Some(token.epoch) {
             return self.ask_again_later(env);
         }
         let Some(batch) = self.batch.take() else {

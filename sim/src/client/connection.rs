@@ -54,7 +54,7 @@ impl Client {
                 continue;
             }
             if connection.to.is_none() && env.now >= connection.again_at {
-                let Some(writer) = env.route(Post::Writer(*post)) else {
+                let Some(writer) = env.route(me, Post::Writer(*post)) else {
                     continue;
                 };
                 connection.to = Some((env.connect(), writer));
