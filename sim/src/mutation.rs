@@ -17,6 +17,10 @@ pub enum Mutation {
     SealIgnored,
     /// C-8: a put that failed counts as stored.
     DoubtIsDone,
+    /// S-3, LESSONS 1: a sequencer that is fenced goes on with what it has in memory.
+    FencedGoesOn,
+    /// H-2, LESSONS 14: a look-up that failed counts as "nothing there".
+    ErrorIsJunk,
     /// C-5, LESSONS 11: "exists" counts as mine.
     ExistsIsMine,
     /// C-6, LESSONS 13: a new owner takes the number of the last one.
@@ -39,7 +43,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them, by name.
-    pub const ALL: [(&'static str, Self); 16] = [
+    pub const ALL: [(&'static str, Self); 18] = [
         ("reign-from-start", Self::ReignFromStart),
         ("reply-before-durable", Self::ReplyBeforeDurable),
         ("no-listing", Self::NoListing),
@@ -47,6 +51,8 @@ impl Mutation {
         ("seal-one-less", Self::SealOneLess),
         ("seal-ignored", Self::SealIgnored),
         ("doubt-is-done", Self::DoubtIsDone),
+        ("fenced-goes-on", Self::FencedGoesOn),
+        ("error-is-junk", Self::ErrorIsJunk),
         ("exists-is-mine", Self::ExistsIsMine),
         ("same-owner", Self::SameOwner),
         ("no-verify", Self::NoVerify),

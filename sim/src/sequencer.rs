@@ -149,6 +149,11 @@ impl Sequencer {
     }
 
     fn done(&mut self, tag: For, outcome: Outcome, env: &mut Env) {
+        let outcome = match outcome {
+            Outcome::Fenced if env.is(Mutation::FencedGoesOn) => Outcome::Appended,
+            Outcome::IsLast(_) if env.is(Mutation::FencedGoesOn) => Outcome::IsLast(true),
+            outcome => outcome,
+        };
         match (tag, outcome) {
             (For::Last, Outcome::Last(last)) => self.begin(&last, env),
             (For::Begin, Outcome::Appended) => self.begun(env),

@@ -189,7 +189,14 @@ impl Writer {
                 self.looked_up((stripe, token, first, end, identity), found, env);
             }
             (For::Lookup(_, token, first, end, _), _) => {
-                self.answer(token, first, end, AckStatus::NotOwner, env);
+                // The record may be there.
+                let junk = env.is(Mutation::ErrorIsJunk);
+                let status = if junk {
+                    AckStatus::Junk
+                } else {
+                    AckStatus::NotOwner
+                };
+                self.answer(token, first, end, status, env);
             }
             _ => {}
         }
