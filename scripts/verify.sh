@@ -53,7 +53,7 @@ points() {
         "$bench flood"
     point append "appends of 1 KB as fast as raw puts of the same store, within what the bars say" \
         "$bench append --short && $s3 $bench append --short --store s3 --seconds 6" \
-        "$bench append && $bench append --store disk && $s3 $bench append --store s3 --seconds 10"
+        "$bench append && $bench append --store disk --in-flight-mib 256 --linger-ms 100 && $s3 $bench append --store s3 --seconds 12 --in-flight-mib 512 --linger-ms 250"
     point append-small "three million records of 100 bytes a second" \
         "$bench append --size 100 --short" \
         "$bench append --size 100"
@@ -78,6 +78,11 @@ points() {
     point owners "two stripe-writers that both believe they own every stripe lose nothing" \
         "$bench owners --rounds 8" \
         "$bench owners --rounds 50"
+    point simulation "seeded lives of a whole log in one process: no rule broken, and every missing guard noticed" \
+        "scripts/points/simulation.sh 1000" \
+        "scripts/points/simulation.sh 10000"
+    point model "all states of a small stripe: no rule broken, and every missing guard noticed" \
+        "scripts/points/model.sh"
     point rules "every rule that is built has tests named after it, and they pass" \
         "scripts/points/rules.sh"
 }

@@ -107,7 +107,7 @@ impl Env {
     /// A world at its beginning.
     #[must_use]
     pub fn new(mut rng: Rng, store: Store, faults: Faults, mutation: Option<Mutation>) -> Self {
-        let views = rng.next();
+        let views = rng.draw();
         Self {
             now: 0,
             rng,
@@ -162,7 +162,7 @@ impl Env {
     }
 
     /// The next event; time goes on to it.
-    pub fn next(&mut self) -> Option<Event> {
+    pub fn go_on(&mut self) -> Option<Event> {
         let Item(at, _, event) = self.queue.pop()?;
         self.now = at;
         Some(event)

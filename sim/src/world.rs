@@ -152,7 +152,7 @@ impl World {
         self.env.after(pause, Event::Nemesis);
         let mut events = 0;
         while self.env.broken.is_none() {
-            let Some(event) = self.env.next() else {
+            let Some(event) = self.env.go_on() else {
                 break;
             };
             events += 1;

@@ -161,13 +161,12 @@ impl Writer {
                 self.take(stripe, walked_at, &walk, env);
             }
             (For::Learn, outcome) => self.learned(outcome, env),
-            (For::Seal(from, seal), Outcome::Last(entry)) => {
+            (For::Seal(from, seal), Outcome::Last(entry))
                 if entry.epoch > seal.epoch
-                    || (entry.epoch == seal.epoch && entry.epoch_start == seal.position)
-                {
-                    self.begin(&entry, env);
-                    self.seals.push((from, seal));
-                }
+                    || (entry.epoch == seal.epoch && entry.epoch_start == seal.position) =>
+            {
+                self.begin(&entry, env);
+                self.seals.push((from, seal));
             }
             (For::Put(stripe, id), Outcome::Put(outcome)) => {
                 if let Some(task) = self.tasks.get_mut(&stripe) {

@@ -489,7 +489,7 @@ fn check(bounds: Bounds, mutation: Option<Mutation>) -> (usize, Vec<&'static str
     let builder = model.checker().threads(2).finish_when(enough);
     let checker = builder.spawn_bfs().join();
     let broken = |(name, _): (&'static str, _)| {
-        let always = name.starts_with(|first: char| first == 'c' || first == 'h');
+        let always = name.starts_with(['c', 'h']);
         always.then_some(name)
     };
     let found = checker.discoveries();

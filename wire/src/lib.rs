@@ -25,6 +25,7 @@ pub mod limits;
 pub mod mac;
 pub mod name;
 pub mod object;
+mod parts;
 mod run;
 pub mod snapshot;
 
@@ -36,4 +37,5 @@ pub use ids::{
     WriterId,
 };
 pub use layout::{Layout, Segment};
+pub use parts::RunParts;
 pub use run::{Identity, Run, RunBody};

@@ -108,20 +108,14 @@ pub struct RunBody {
 }
 
 impl RunBody {
-    /// Joins records to a body and computes its checksum. This is the only place where that is done
-    /// for a record on its way from the client to the store.
+    /// Joins records to a body and computes its checksum. Here, or in [`crate::RunParts::new`], is the only
+    /// place where that is done for a record on its way from the client to the store.
     ///
     /// # Errors
     /// [`WireError::Bound`] if there is no record, or one or all of them are too large.
     pub fn new<R: AsRef<[u8]>>(records: &[R]) -> Result<Self, WireError> {
-        let payload: usize = records.iter().map(|r| r.as_ref().len()).sum();
-        let total = payload.saturating_add(records.len().saturating_mul(LENGTH_BYTES));
+        let (mut bytes, _) = lengths(records, true)?;
         let count = checked_count(records.len())?;
-        bound("run bytes", total, MAX_RUN_BYTES)?;
-        let mut bytes = BytesMut::with_capacity(total);
-        for record in records {
-            bytes.put_u32_le(checked_record(record.as_ref().len())?);
-        }
         for record in records {
             bytes.put_slice(record.as_ref());
         }
@@ -218,6 +212,24 @@ impl RunBody {
         }
         Self::new(&records)
     }
+}
+
+/// The table of lengths of records that make a valid body, with room behind it for their bytes if they are
+/// to follow; and how long the body is.
+pub(crate) fn lengths<R: AsRef<[u8]>>(
+    records: &[R],
+    room: bool,
+) -> Result<(BytesMut, usize), WireError> {
+    let payload: usize = records.iter().map(|r| r.as_ref().len()).sum();
+    let table = records.len().saturating_mul(LENGTH_BYTES);
+    let total = payload.saturating_add(table);
+    checked_count(records.len())?;
+    bound("run bytes", total, MAX_RUN_BYTES)?;
+    let mut bytes = BytesMut::with_capacity(if room { total } else { table });
+    for record in records {
+        bytes.put_u32_le(checked_record(record.as_ref().len())?);
+    }
+    Ok((bytes, total))
 }
 
 fn read_length(bytes: &[u8]) -> usize {

@@ -11,7 +11,7 @@ use crate::logic::tally::Latency;
 use crate::measure::{median, round};
 use crate::report::{Report, slack};
 use crate::volume::appends::{self, Appended, Shape};
-use crate::volume::raw::{self, PutArgs};
+use crate::volume::raw::{self, Moved, PutArgs};
 use crate::volume::stores::{Kind, StoreArgs};
 
 /// Records of this size are held against raw puts.
@@ -49,7 +49,7 @@ pub(crate) struct LoadArgs {
     #[arg(long, default_value_t = 1)]
     pub(crate) clients: usize,
     /// MiB that each client has under way in a closed loop
-    #[arg(long, value_name = "MIB", default_value_t = 64)]
+    #[arg(long, value_name = "MIB", default_value_t = 128)]
     pub(crate) in_flight_mib: usize,
     /// Stripes
     #[arg(long, value_name = "K", default_value_t = 64)]
@@ -142,6 +142,8 @@ struct Round {
     writer_cores: f64,
     sequencer_cores: f64,
     writer_ns_per_record: f64,
+    client_ns_per_record: f64,
+    raw_ns_per_record: f64,
     writer_peak_mib: f64,
     #[serde(flatten)]
     latency: Latency,
@@ -244,26 +246,32 @@ async fn round_of(args: &Args) -> Result<Round> {
     };
     let mut round_of = cost.end(&cluster, &appended).await?;
     drop((logs, cluster));
+    let spent = host::cpu_ns(std::process::id())?;
     let store = scratch.open()?;
     raw::clear(&store, "").await?;
     let after = raw_puts(args, time / 2).await?;
+    let spent = host::cpu_ns(std::process::id())?.saturating_sub(spent) as f64;
+    let of_record = args.load.size as f64 / (after.bytes as f64).max(1.0);
+    round_of.raw_ns_per_record = round(spent * of_record);
+    let (before, after) = (before.rate(), after.rate());
     round_of.raw_before_gb = round(before);
     round_of.raw_after_gb = round(after);
     round_of.ratio = round(appended.rate() / ((before + after) / 2.0));
     Ok(round_of)
 }
 
-async fn raw_puts(args: &Args, time: Duration) -> Result<f64> {
+async fn raw_puts(args: &Args, time: Duration) -> Result<Moved> {
     let scratch = args.store.scratch()?;
     let store = scratch.open()?;
     let moved = raw::puts(&store, "raw", args.puts, time).await?;
     raw::clear(&store, "raw").await?;
-    Ok(moved.rate())
+    Ok(moved)
 }
 
 /// What daemons had spent when a stretch began.
 pub(crate) struct Cost {
     cpu_ns: [u64; 2],
+    client_ns: u64,
     puts: f64,
     bytes: f64,
 }
@@ -273,6 +281,7 @@ impl Cost {
         let metrics = cluster.metrics(Daemon::Writer).await?;
         Ok(Self {
             cpu_ns: cpu_ns(cluster)?,
+            client_ns: host::cpu_ns(std::process::id())?,
             puts: metrics.get("stripe_writer_puts_total"),
             bytes: metrics.get("stripe_writer_put_bytes_total"),
         })
@@ -284,6 +293,7 @@ impl Cost {
         let puts = metrics.get("stripe_writer_puts_total") - self.puts;
         let bytes = metrics.get("stripe_writer_put_bytes_total") - self.bytes;
         let writer_ns = writer.saturating_sub(self.cpu_ns[1]) as f64;
+        let client_ns = host::cpu_ns(std::process::id())?.saturating_sub(self.client_ns) as f64;
         let sequencer_ns = sequencer.saturating_sub(self.cpu_ns[0]) as f64;
         let process = cluster.process(Daemon::Writer).context("it has ended")?;
         let (_, peak) = host::memory(process)?;
@@ -299,6 +309,8 @@ impl Cost {
             writer_cores: round(writer_ns / 1e9 / appended.seconds),
             sequencer_cores: round(sequencer_ns / 1e9 / appended.seconds),
             writer_ns_per_record: round(writer_ns / (appended.records as f64).max(1.0)),
+            client_ns_per_record: round(client_ns / (appended.records as f64).max(1.0)),
+            raw_ns_per_record: 0.0,
             writer_peak_mib: round(peak as f64 / f64::from(1 << 20)),
             latency: Latency::of(&appended.latency),
         })

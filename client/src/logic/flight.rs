@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use wire::frame::{Ack, Append, Place};
-use wire::{Epoch, Identity, Position, RunBody, Segment, SegmentId, Slot, StripeId};
+use wire::{Epoch, Identity, Position, RunParts, Segment, SegmentId, Slot, StripeId};
 
 use crate::logic::ranges::Ranges;
 
@@ -30,7 +30,7 @@ pub struct AppendFrame<T> {
     pub first: Slot,
     pub epoch: Epoch,
     pub identity: Identity,
-    pub body: RunBody,
+    pub body: RunParts,
     /// Whose records these are, in the order of slots.
     pub shares: Vec<Share<T>>,
 }
@@ -80,7 +80,7 @@ pub struct Answer<T> {
     /// Their positions, in order.
     pub positions: Vec<Position>,
     /// The frame's body, and where in it the records are.
-    pub body: RunBody,
+    pub body: RunParts,
     pub offsets: Range<u32>,
 }
 
@@ -95,6 +95,12 @@ pub struct Flight<T> {
     unsent_bytes: usize,
     /// Frames that a server put off, by the time at which they are tried again.
     put_off: BTreeSet<(Duration, u64)>,
+}
+
+impl<T: Clone> Default for Flight<T> {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl<T: Clone> Flight<T> {
@@ -157,7 +163,7 @@ impl<T: Clone> Flight<T> {
     pub fn next_to_send(
         &mut self,
         mut claim: impl FnMut(&Share<T>) -> bool,
-    ) -> Option<(Append, RunBody)> {
+    ) -> Option<(Append, RunParts)> {
         loop {
             let number = self.to_send.pop_first()?;
             let Some(entry) = self.frames.get_mut(&number) else {
@@ -183,11 +189,11 @@ impl<T: Clone> Flight<T> {
         let Some(Entry { frame, .. }) = self.remove(number) else {
             return;
         };
-        let records: Vec<_> = frame.body.records().collect();
+        let records = frame.body.records();
         let mut at = 0_u32;
         for (share, kept) in frame.shares.iter().zip(kept) {
             let range = at as usize..(at + share.count) as usize;
-            let body = RunBody::new(records.get(range).unwrap_or(&[]));
+            let body = RunParts::new(records.get(range).unwrap_or(&[]).to_vec());
             if let (true, Ok(body)) = (*kept, body) {
                 let smaller = AppendFrame {
                     first: frame.first.plus(u64::from(at)),

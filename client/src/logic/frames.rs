@@ -1,7 +1,7 @@
 //! The append frames of a token: records of several calls, cut at the bounds of a frame.
 
 use bytes::Bytes;
-use wire::{Epoch, Identity, RunBody, WireError};
+use wire::{Epoch, Identity, RunParts, WireError};
 
 use super::flight::{AppendFrame, Share};
 use super::split::{Part, cut};
@@ -32,14 +32,14 @@ pub fn make_frames<T: Clone>(
     let mut frames = Vec::new();
     for count in cut(sizes, frame_bytes) {
         let (of_frame, behind) = rest.split_at(count.min(rest.len()));
-        let bytes: Vec<&Bytes> = of_frame.iter().map(|record| &record.bytes).collect();
+        let bytes = of_frame.iter().map(|record| record.bytes.clone());
         frames.push(AppendFrame {
             segment: part.segment,
             stripe: part.stripe,
             first,
             epoch,
             identity,
-            body: RunBody::new(&bytes)?,
+            body: RunParts::new(bytes.collect())?,
             shares: shares(calls, of_frame),
         });
         (rest, first) = (behind, first.plus(count as u64));

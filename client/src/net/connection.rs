@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
@@ -137,7 +136,7 @@ impl Outgoing {
             shared.counters.frames_sent.add(1);
             let head = Frame::Append(head).encode(body.len())?;
             to.write_all(&head).await?;
-            to.write_all(body.bytes()).await?;
+            frames::write_slices(&mut to, &mut body.slices()).await?;
         }
     }
 
@@ -236,7 +235,8 @@ fn again(shared: &Shared, answer: &Answer<Arc<Call>>) {
         .records_reappended
         .add(u64::from(share.count));
     let (skip, take) = (answer.offsets.start as usize, answer.offsets.len());
-    let records: Vec<Bytes> = answer.body.records().skip(skip).take(take).collect();
+    let records = answer.body.records().into_iter();
+    let records = records.skip(skip).take(take).collect();
     shared.queue.push_again(Piece {
         call: share.owner.clone(),
         first: share.first,

@@ -1,5 +1,6 @@
 //! Frames on a TCP stream.
 
+use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use wire::frame::{Frame, Hello, MAX_HEAD_BYTES, PREFIX_BYTES, Prefix, Welcome};
 use wire::{ClientId, LogId, WireError};
 
 use crate::limits::CONNECT_TIMEOUT;
+
+/// Slices that Linux takes in one call (`IOV_MAX`).
+const SLICES: usize = 1024;
 
 /// Why a connection is no more.
 #[derive(Debug, Error)]
@@ -57,6 +61,21 @@ pub(crate) async fn read<R: AsyncRead + Unpin>(from: &mut R) -> Result<(Frame, B
 /// Writes one frame without a body.
 pub(crate) async fn write<W: AsyncWrite + Unpin>(to: &mut W, frame: Frame) -> Result<(), Lost> {
     Ok(to.write_all(&frame.encode(0)?).await?)
+}
+
+/// Writes all bytes of slices, of which the kernel is given as many at once as it takes.
+pub(crate) async fn write_slices<W: AsyncWrite + Unpin>(
+    to: &mut W,
+    mut slices: &mut [IoSlice<'_>],
+) -> Result<(), Lost> {
+    while !slices.is_empty() {
+        let few = slices.get(..SLICES.min(slices.len())).unwrap_or(&[]);
+        match to.write_vectored(few).await? {
+            0 => return Err(std::io::Error::from(std::io::ErrorKind::WriteZero).into()),
+            written => IoSlice::advance_slices(&mut slices, written),
+        }
+    }
+    Ok(())
 }
 
 /// Connects to a stripe-writer and is welcomed.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use wire::RunBody;
+
 use super::{Ack, AckStatus, CallNo, Client, Env, Flight, MS, Mutation, Post, ProcId};
 
 /// Time without an answer that is owed, after which a connection is made anew.
@@ -71,7 +73,16 @@ impl Client {
                 }
                 call.open
             }) {
-                env.frame((me, writer, conn), head, body);
+                // As the receiver checks it.
+                let bytes = body
+                    .slices()
+                    .iter()
+                    .flat_map(|part| part.to_vec())
+                    .collect();
+                match RunBody::checked(head.count, head.crc, bytes) {
+                    Ok(body) => env.frame((me, writer, conn), head, body),
+                    Err(error) => return env.fail(format!("R-4: {error}")),
+                }
             }
         }
     }

@@ -32,7 +32,7 @@ fn frame(first: u64, request: u64, counts: &[u32]) -> AppendFrame<usize> {
             client: ClientId(1),
             request: RequestId(request),
         },
-        body: RunBody::new(&records).expect("valid"),
+        body: RunParts::new(records.into_iter().map(Into::into).collect()).expect("valid"),
         shares: counts
             .iter()
             .enumerate()
@@ -127,7 +127,7 @@ fn shares_whose_caller_is_gone_are_left_out() {
     flight.push(frame(0, 1, &[2, 3, 1]));
     let mut sent = Vec::new();
     while let Some((head, body)) = flight.next_to_send(|share| share.owner != 1) {
-        sent.push((head.place.first.0, body.records().collect::<Vec<_>>()));
+        sent.push((head.place.first.0, body.records()));
     }
     assert_eq!(
         sent,
@@ -211,7 +211,7 @@ proptest! {
                 Op::Ack { first, count, request } => {
                     let mut got = BTreeSet::new();
                     for answer in flight.settle(&ack(first, count, request)) {
-                        let records: Vec<_> = answer.body.records().collect();
+                        let records = answer.body.records();
                         for (i, position) in answer.positions.iter().enumerate() {
                             let slot = segment().layout.slot(*position).0;
                             prop_assert_eq!(segment().layout.stripe(*position), STRIPE);
