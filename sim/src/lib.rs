@@ -1,7 +1,7 @@
 //! The pure logic of sequencer, stripe-writers, clients and an object store in one process, under one seeded
 //! scheduler with virtual time. The same seed is the same run, byte for byte.
 //!
-//! [`world`] has the processes and the trouble they meet, [`env`] time, network and store; [`sequencer`],
+//! [`world`] has the processes and the trouble they meet, [`mod@env`] time, network and store; [`sequencer`],
 //! [`writer`] and [`client`] drive the product's logic; [`calls`] makes requests to the store as `catalog` does.
 //! [`store`], [`tokens`] and [`history`] know what must be true. [`mutation`] takes guards out.
 

@@ -6,7 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use state::{Content, Flight, Object, Owner, Seen, State};
 use stateright::{Checker, HasDiscoveries, Model, Property};
+
+mod state;
 
 /// How much there is of everything.
 #[derive(Clone, Copy)]
@@ -34,130 +37,6 @@ const WIDE: Bounds = Bounds {
 
 /// Objects of one process under way.
 const FLIGHTS: usize = 2;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Content {
-    Junk,
-    /// The record that has the slot's token, which is of this epoch.
-    Record(u8),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Object {
-    start: u8,
-    contents: Vec<Content>,
-    owner: u8,
-    writer: u8,
-}
-
-impl Object {
-    fn end(&self) -> u8 {
-        self.start + u8::try_from(self.contents.len()).expect("few")
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Seen {
-    Nothing,
-    Stored,
-    Taken(Object),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Flight {
-    object: Object,
-    seen: Seen,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Owner {
-    writer: u8,
-    number: u8,
-    frontier: u8,
-    held: BTreeMap<u8, Content>,
-    flights: Vec<Flight>,
-    sealed: u8,
-    established: bool,
-    fenced: bool,
-}
-
-impl Owner {
-    fn planned(&self) -> u8 {
-        self.flights
-            .last()
-            .map_or(self.frontier, |f| f.object.end())
-    }
-
-    /// Holes below `to` are filled.
-    fn fill(&mut self, to: u8) {
-        for slot in self.planned()..to {
-            self.held.entry(slot).or_insert(Content::Junk);
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct State {
-    objects: BTreeMap<u8, Object>,
-    /// Puts of which nobody waits for the answer.
-    loose: BTreeSet<Object>,
-    owners: Vec<Owner>,
-    /// Processes that there were.
-    writers: u8,
-    epoch: u8,
-    grants: bool,
-    /// Epoch of each slot's token.
-    tokens: BTreeMap<u8, u8>,
-    acknowledged: BTreeMap<u8, Content>,
-    /// What was decided, and whether that ever changed, or two processes had one number.
-    truth: Vec<Content>,
-    changed: bool,
-    numbers: BTreeMap<u8, u8>,
-    shared: bool,
-}
-
-impl State {
-    fn walk(&self) -> Vec<&Object> {
-        let (mut chain, mut end) = (Vec::new(), 0);
-        while let Some(object) = self.objects.get(&end) {
-            end = object.end();
-            chain.push(object);
-        }
-        chain
-    }
-
-    fn settle(&mut self) {
-        let chain: Vec<Object> = self.walk().into_iter().cloned().collect();
-        let found: Vec<Content> = chain.iter().flat_map(|o| o.contents.clone()).collect();
-        self.changed |= !found.starts_with(&self.truth);
-        self.truth = found;
-        for object in chain {
-            let first = *self.numbers.entry(object.owner).or_insert(object.writer);
-            self.shared |= first != object.writer;
-        }
-    }
-
-    /// A put reaches the store.
-    fn land(&mut self, object: &Object) -> Seen {
-        match self.objects.get(&object.start) {
-            Some(found) if found == object => Seen::Stored,
-            Some(found) => Seen::Taken(found.clone()),
-            None => {
-                self.objects.insert(object.start, object.clone());
-                self.settle();
-                Seen::Stored
-            }
-        }
-    }
-
-    fn acknowledge(&mut self, object: &Object) {
-        for (slot, content) in (object.start..).zip(&object.contents) {
-            if *content != Content::Junk {
-                self.acknowledged.insert(slot, *content);
-            }
-        }
-    }
-}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Action {
