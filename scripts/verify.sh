@@ -78,6 +78,11 @@ points() {
     point owners "two stripe-writers that both believe they own every stripe lose nothing" \
         "$bench owners --rounds 8" \
         "$bench owners --rounds 50"
+    point simulation "seeded lives of a whole log in one process: no rule broken, and every missing guard noticed" \
+        "scripts/points/simulation.sh 1000" \
+        "scripts/points/simulation.sh 10000"
+    point model "all states of a small stripe: no rule broken, and every missing guard noticed" \
+        "scripts/points/model.sh"
     point rules "every rule that is built has tests named after it, and they pass" \
         "scripts/points/rules.sh"
 }

@@ -9,7 +9,8 @@
 #![forbid(unsafe_code)]
 
 mod error;
-mod logic;
+#[doc(hidden)]
+pub mod logic;
 mod store;
 
 pub use error::{CatalogError, ErrorKind, StoreFault};

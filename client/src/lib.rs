@@ -10,7 +10,8 @@ mod call;
 mod error;
 pub mod limits;
 mod log;
-mod logic;
+#[doc(hidden)]
+pub mod logic;
 mod net;
 mod options;
 mod query;

@@ -1,4 +1,6 @@
 //! Pure parts: no I/O, no clocks.
 
-pub(crate) mod membership;
-pub(crate) mod walk;
+pub mod collect;
+pub mod create;
+pub mod membership;
+pub mod walk;

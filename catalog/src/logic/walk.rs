@@ -24,7 +24,8 @@ pub struct Walk {
 }
 
 /// Follows a chain from the slot `from`, where an object of the chain starts (or will).
-pub(crate) fn resolve(from: Slot, found: &BTreeMap<Slot, Header>) -> Walk {
+#[must_use]
+pub fn resolve(from: Slot, found: &BTreeMap<Slot, Header>) -> Walk {
     let mut headers = Vec::new();
     let mut end = from;
     while let Some(header) = found.get(&end) {

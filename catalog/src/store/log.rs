@@ -8,15 +8,14 @@ use wire::{
 };
 
 use super::Resolved;
+use crate::logic::collect::{Keep, is_old};
 use crate::{CatalogError, Chain, Listed, Store};
 
-/// Control entries that are never collected, counted from the newest: a reader that has just listed the
-/// chain finds what it listed.
-const KEPT_ENTRIES: u64 = 64;
-
-/// Age below which a control entry is not collected, many times longer than any process may stall
-/// between a listing and a read.
-const CONTROL_GRACE_MS: u64 = 3_600_000;
+/// Control entries that are never collected.
+const KEPT: Keep = Keep {
+    entries: 64,
+    grace_ms: 3_600_000,
+};
 
 /// Reads of the newest entry that may find it collected meanwhile.
 const LAST_ATTEMPTS: u32 = 4;
@@ -182,11 +181,10 @@ impl Log {
         now_unix_ms: u64,
     ) -> Result<usize, CatalogError> {
         let listed = self.numbers(None).await?;
-        // [S-4] Whatever the caller believes, the newest entries stay.
         let newest = listed.last().map_or(0, |(number, _)| *number);
         let old = |(number, object): &(u64, Listed)| {
-            number.saturating_add(KEPT_ENTRIES) <= last.min(newest)
-                && object.modified_unix_ms.saturating_add(CONTROL_GRACE_MS) <= now_unix_ms
+            let entry = (*number, object.modified_unix_ms);
+            is_old(entry, (last, newest), KEPT, now_unix_ms)
         };
         let mut collected = 0;
         for (_, object) in listed.into_iter().take_while(old) {

@@ -20,6 +20,7 @@ use object_store::{
     GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
 };
 
+use crate::logic::create::{self, Seen, Step};
 use crate::{CatalogError, ErrorKind};
 use backoff::Backoff;
 use local::Local;
@@ -57,9 +58,6 @@ pub struct Listed {
     /// Time of creation by the store's clock, in milliseconds since 1970.
     pub modified_unix_ms: u64,
 }
-
-/// How often a create is tried before its outcome is left unknown.
-const CREATE_ATTEMPTS: u32 = 5;
 
 /// Outcome of a create after all doubt is resolved.
 pub(crate) enum Resolved {
@@ -128,34 +126,33 @@ impl Store {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let exists = match self.create(name, chunks).await {
+            let (seen, error) = match self.create(name, chunks).await {
                 Ok(Create::Done) => return Ok(Resolved::Mine),
-                Ok(Create::Exists) => is_mine().await,
-                // [C-8] Only a first attempt can be certain of having done nothing.
-                Err(error) if attempt == 1 && error.is_definite() => return Err(error),
-                Err(error) => Err(error),
+                Ok(Create::Exists) => match is_mine().await {
+                    Ok(Some(true)) => (Seen::Same, None),
+                    Ok(Some(false)) => (Seen::Another, None),
+                    Ok(None) => (Seen::Nothing, None),
+                    Err(error) => (failed(&error, false), Some(error)),
+                },
+                Err(error) => (failed(&error, error.is_definite()), Some(error)),
             };
-            match exists {
-                Ok(Some(true)) => {
+            match create::resolve(seen, attempt) {
+                Step::Mine => {
                     self.ensure_durable(name).await?;
                     return Ok(Resolved::Mine);
                 }
-                Ok(Some(false)) => {
+                Step::Other => {
                     self.ensure_durable(name).await?;
                     return Ok(Resolved::Other);
                 }
-                // [C-5] S3 answers a lost race with 409 while the winner may still fail.
-                Ok(None) if attempt < CREATE_ATTEMPTS => {}
-                Ok(None) => {
+                Step::Again => tracing::debug!(?error, attempt, "create in doubt, trying again"),
+                step @ (Step::Refused | Step::Unknown) => {
                     let (name, attempts) = (name.to_owned(), attempt);
-                    return Err(CatalogError::Contended { name, attempts });
-                }
-                Err(error) => {
-                    let error = error.in_doubt();
-                    if error.kind() != ErrorKind::Retry || attempt >= CREATE_ATTEMPTS {
-                        return Err(error);
-                    }
-                    tracing::debug!(%error, attempt, "create in doubt, trying again");
+                    let error = error.unwrap_or(CatalogError::Contended { name, attempts });
+                    return Err(match step {
+                        Step::Refused => error,
+                        _ => error.in_doubt(),
+                    });
                 }
             }
             backoff.wait().await;
@@ -361,4 +358,10 @@ impl Store {
         let parts = name.split('/').filter(|part| !part.is_empty());
         parts.fold(self.prefix.clone(), |path, part| path.join(part))
     }
+}
+
+/// An attempt that failed. Whatever a store says of a single request, what it makes doubtful is worth another.
+fn failed(error: &CatalogError, definite: bool) -> Seen {
+    let retry = error.kind() == ErrorKind::Retry || matches!(error, CatalogError::Store { .. });
+    Seen::Failed { definite, retry }
 }

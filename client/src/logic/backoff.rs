@@ -4,14 +4,14 @@ use std::time::Duration;
 
 /// The pauses between attempts of one thing.
 #[derive(Debug, Clone)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     first: Duration,
     most: Duration,
     next: Duration,
 }
 
 impl Backoff {
-    pub(crate) fn new((first, most): (Duration, Duration)) -> Self {
+    pub fn new((first, most): (Duration, Duration)) -> Self {
         Self {
             first,
             most,
@@ -21,14 +21,14 @@ impl Backoff {
 
     /// The next pause: between half of the nominal one and all of it, as `chance` in `[0, 1)` says, so
     /// that many clients of a server that comes back do not come back together.
-    pub(crate) fn pause(&mut self, chance: f64) -> Duration {
+    pub fn pause(&mut self, chance: f64) -> Duration {
         let nominal = self.next;
         self.next = (nominal * 2).min(self.most);
         nominal.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0)
     }
 
     /// Starts again after a success.
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.next = self.first;
     }
 }

@@ -5,7 +5,7 @@ use wire::{Run, Slot};
 
 /// What is left of a run.
 #[derive(Debug)]
-pub(crate) struct Current {
+pub struct Current {
     next: Slot,
     end: Slot,
     /// The records from `next` on, or `None` for junk.
@@ -14,7 +14,7 @@ pub(crate) struct Current {
 
 impl Current {
     /// What a run holds from `next` on; `None` if that is nothing, or if the run starts behind `next`.
-    pub(crate) fn of(run: &Run, next: Slot) -> Option<Self> {
+    pub fn of(run: &Run, next: Slot) -> Option<Self> {
         if next < run.first || run.end() <= next {
             return None;
         }
@@ -30,29 +30,29 @@ impl Current {
         })
     }
 
-    pub(crate) fn is_junk(&self) -> bool {
+    pub fn is_junk(&self) -> bool {
         self.records.is_none()
     }
 
     /// First slot behind the run.
-    pub(crate) fn end(&self) -> Slot {
+    pub fn end(&self) -> Slot {
         self.end
     }
 
     /// The next record; `None` at the end of the run, and of junk always.
-    pub(crate) fn take(&mut self) -> Option<Bytes> {
+    pub fn take(&mut self) -> Option<Bytes> {
         let record = self.records.as_mut()?.next()?;
         self.next = self.next.plus(1);
         Some(record)
     }
 
     /// Goes on to a slot, within junk. Returns whether anything is left.
-    pub(crate) fn skip_to(&mut self, slot: Slot) -> bool {
+    pub fn skip_to(&mut self, slot: Slot) -> bool {
         self.next = self.next.max(slot);
         self.next < self.end
     }
 
-    pub(crate) fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.next >= self.end
     }
 }

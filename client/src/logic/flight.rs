@@ -16,34 +16,34 @@ use crate::logic::ranges::Ranges;
 
 /// Records `first..first + count` of one call, in slots that follow one another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Share<T> {
-    pub(crate) owner: T,
-    pub(crate) first: usize,
-    pub(crate) count: u32,
+pub struct Share<T> {
+    pub owner: T,
+    pub first: usize,
+    pub count: u32,
 }
 
 /// One append frame.
 #[derive(Debug)]
-pub(crate) struct AppendFrame<T> {
-    pub(crate) segment: Segment,
-    pub(crate) stripe: StripeId,
-    pub(crate) first: Slot,
-    pub(crate) epoch: Epoch,
-    pub(crate) identity: Identity,
-    pub(crate) body: RunParts,
+pub struct AppendFrame<T> {
+    pub segment: Segment,
+    pub stripe: StripeId,
+    pub first: Slot,
+    pub epoch: Epoch,
+    pub identity: Identity,
+    pub body: RunParts,
     /// Whose records these are, in the order of slots.
-    pub(crate) shares: Vec<Share<T>>,
+    pub shares: Vec<Share<T>>,
 }
 
 impl<T> Entry<T> {
-    pub(crate) fn stripe(&self) -> StripeId {
+    pub fn stripe(&self) -> StripeId {
         self.frame.stripe
     }
 }
 
 impl<T> AppendFrame<T> {
     /// The head that sends the frame.
-    pub(crate) fn head(&self) -> Append {
+    pub fn head(&self) -> Append {
         Append {
             place: Place {
                 segment: self.segment.id,
@@ -65,7 +65,7 @@ impl<T> AppendFrame<T> {
 
 /// A frame and what is known of it.
 #[derive(Debug)]
-pub(crate) struct Entry<T> {
+pub struct Entry<T> {
     frame: AppendFrame<T>,
     answered: Ranges,
     sends: u32,
@@ -75,18 +75,18 @@ pub(crate) struct Entry<T> {
 
 /// Records of one call that an answer speaks of for the first time.
 #[derive(Debug)]
-pub(crate) struct Answer<T> {
-    pub(crate) share: Share<T>,
+pub struct Answer<T> {
+    pub share: Share<T>,
     /// Their positions, in order.
-    pub(crate) positions: Vec<Position>,
+    pub positions: Vec<Position>,
     /// The frame's body, and where in it the records are.
-    pub(crate) body: RunParts,
-    pub(crate) offsets: Range<u32>,
+    pub body: RunParts,
+    pub offsets: Range<u32>,
 }
 
 /// All unanswered frames of a connection. Its size is bounded by what appends may hold together.
 #[derive(Debug)]
-pub(crate) struct Flight<T> {
+pub struct Flight<T> {
     next: u64,
     frames: BTreeMap<u64, Entry<T>>,
     places: BTreeMap<(SegmentId, StripeId, Slot), u64>,
@@ -97,8 +97,14 @@ pub(crate) struct Flight<T> {
     put_off: BTreeSet<(Duration, u64)>,
 }
 
+impl<T: Clone> Default for Flight<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<T: Clone> Flight<T> {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             next: 0,
             frames: BTreeMap::new(),
@@ -110,7 +116,7 @@ impl<T: Clone> Flight<T> {
     }
 
     /// Adds a frame behind all others.
-    pub(crate) fn push(&mut self, frame: AppendFrame<T>) {
+    pub fn push(&mut self, frame: AppendFrame<T>) {
         self.add(frame, false);
     }
 
@@ -130,7 +136,7 @@ impl<T: Clone> Flight<T> {
     }
 
     /// Bytes of all frames that have to be sent.
-    pub(crate) fn unsent_bytes(&self) -> usize {
+    pub fn unsent_bytes(&self) -> usize {
         self.unsent_bytes
     }
 
@@ -143,18 +149,18 @@ impl<T: Clone> Flight<T> {
     }
 
     /// Whether every frame is answered.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
 
     /// Whether a frame waits for its answer, rather than for its turn.
-    pub(crate) fn is_owed(&self) -> bool {
+    pub fn is_owed(&self) -> bool {
         self.frames.len() > self.to_send.len() + self.put_off.len()
     }
 
     /// Takes the next frame that has to be sent. `claim` is asked for each share of a frame that the
     /// server has not got before, whether it may go; shares that may not are left out.
-    pub(crate) fn next_to_send(
+    pub fn next_to_send(
         &mut self,
         mut claim: impl FnMut(&Share<T>) -> bool,
     ) -> Option<(Append, RunParts)> {
@@ -202,7 +208,7 @@ impl<T: Clone> Flight<T> {
     }
 
     /// The connection is a new one: all that is unanswered has to be sent again.
-    pub(crate) fn reconnected(&mut self) {
+    pub fn reconnected(&mut self) {
         self.put_off.clear();
         self.to_send = self.frames.keys().copied().collect();
         let bodies = self.frames.values().map(|entry| entry.frame.body.len());
@@ -210,7 +216,7 @@ impl<T: Clone> Flight<T> {
     }
 
     /// Records an answer that is final: the records that it answers for the first time, per call.
-    pub(crate) fn settle(&mut self, ack: &Ack) -> Vec<Answer<T>> {
+    pub fn settle(&mut self, ack: &Ack) -> Vec<Answer<T>> {
         let mut answers = Vec::new();
         for (number, offsets) in self.hit(ack) {
             let Some(entry) = self.frames.get_mut(&number) else {
@@ -228,12 +234,7 @@ impl<T: Clone> Flight<T> {
 
     /// Records an answer that puts records off: their frames are sent again at `until`. Returns the
     /// shares that this server is now known not to have, if it `wrote_nothing`.
-    pub(crate) fn put_off(
-        &mut self,
-        ack: &Ack,
-        until: Duration,
-        wrote_nothing: bool,
-    ) -> Vec<Share<T>> {
+    pub fn put_off(&mut self, ack: &Ack, until: Duration, wrote_nothing: bool) -> Vec<Share<T>> {
         let mut unsent = Vec::new();
         for (number, offsets) in self.hit(ack) {
             let Some(entry) = self.frames.get_mut(&number) else {
@@ -254,7 +255,7 @@ impl<T: Clone> Flight<T> {
     }
 
     /// Takes out the frames that an answer speaks of, for another connection.
-    pub(crate) fn take(&mut self, ack: &Ack) -> Vec<Entry<T>> {
+    pub fn take(&mut self, ack: &Ack) -> Vec<Entry<T>> {
         let hits = self.hit(ack);
         hits.iter()
             .filter_map(|(number, _)| self.remove(*number))
@@ -262,7 +263,7 @@ impl<T: Clone> Flight<T> {
     }
 
     /// Takes out all frames, for other connections.
-    pub(crate) fn take_all(&mut self) -> Vec<Entry<T>> {
+    pub fn take_all(&mut self) -> Vec<Entry<T>> {
         let numbers: Vec<u64> = self.frames.keys().copied().collect();
         numbers
             .iter()
@@ -272,7 +273,7 @@ impl<T: Clone> Flight<T> {
 
     /// Adds a frame that was taken out of another flight. It is sent at `until`; an earlier copy may have
     /// arrived elsewhere.
-    pub(crate) fn give(&mut self, entry: Entry<T>, until: Duration) {
+    pub fn give(&mut self, entry: Entry<T>, until: Duration) {
         let number = self.next;
         self.next += 1;
         let frame = &entry.frame;
@@ -283,12 +284,12 @@ impl<T: Clone> Flight<T> {
     }
 
     /// When the next frame that was put off is due.
-    pub(crate) fn next_due(&self) -> Option<Duration> {
+    pub fn next_due(&self) -> Option<Duration> {
         self.put_off.first().map(|(until, _)| *until)
     }
 
     /// Queues the frames that are due.
-    pub(crate) fn wake(&mut self, now: Duration) {
+    pub fn wake(&mut self, now: Duration) {
         while let Some((until, number)) = self.put_off.pop_first() {
             if until > now {
                 self.put_off.insert((until, number));
@@ -299,7 +300,7 @@ impl<T: Clone> Flight<T> {
     }
 
     /// Takes all frames out, with the shares of each that are not answered, as after [`Self::settle`].
-    pub(crate) fn drain(&mut self) -> Vec<Answer<T>> {
+    pub fn drain(&mut self) -> Vec<Answer<T>> {
         let mut answers = Vec::new();
         for entry in self.frames.values_mut() {
             for fresh in entry.answered.insert(0..entry.frame.body.count()) {

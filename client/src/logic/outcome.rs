@@ -5,7 +5,7 @@ use wire::Position;
 /// Counts what is known of the records of one call. Each record is waiting, under way (sent and not
 /// answered) or committed.
 #[derive(Debug)]
-pub(crate) struct Outcome {
+pub struct Outcome {
     positions: Vec<Option<Position>>,
     records: usize,
     missing: usize,
@@ -13,7 +13,7 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    pub(crate) fn new(records: usize) -> Self {
+    pub fn new(records: usize) -> Self {
         Self {
             positions: vec![None; records],
             records,
@@ -23,17 +23,17 @@ impl Outcome {
     }
 
     /// `count` records go out to a server that has not got them before.
-    pub(crate) fn sent(&mut self, count: usize) {
+    pub fn sent(&mut self, count: usize) {
         self.under_way = self.under_way.saturating_add(count);
     }
 
     /// `count` records that went out are answered.
-    pub(crate) fn answered(&mut self, count: usize) {
+    pub fn answered(&mut self, count: usize) {
         self.under_way = self.under_way.saturating_sub(count);
     }
 
     /// A record is durable at a position. The first answer counts.
-    pub(crate) fn commit(&mut self, record: usize, position: Position) {
+    pub fn commit(&mut self, record: usize, position: Position) {
         if let Some(place @ None) = self.positions.get_mut(record) {
             *place = Some(position);
             self.missing -= 1;
@@ -41,12 +41,12 @@ impl Outcome {
     }
 
     /// Whether certainly no record is in the log, now or later, as long as nothing is sent any more.
-    pub(crate) fn nothing_written(&self) -> bool {
+    pub fn nothing_written(&self) -> bool {
         self.under_way == 0 && self.missing == self.records
     }
 
     /// All positions, once every record has one.
-    pub(crate) fn complete(&mut self) -> Option<Vec<Position>> {
+    pub fn complete(&mut self) -> Option<Vec<Position>> {
         if self.missing > 0 {
             return None;
         }

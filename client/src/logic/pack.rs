@@ -18,7 +18,7 @@ const SENT_TOGETHER: u32 = 3;
 
 /// The requests under way; `A` is who waits for an answer.
 #[derive(Debug)]
-pub(crate) struct Asks<A> {
+pub struct Asks<A> {
     /// First and longest pause.
     pauses: (Duration, Duration),
     asks: BTreeMap<(Lane, RequestId), Ask<A>>,
@@ -37,15 +37,15 @@ struct Ask<A> {
 
 /// What is to be sent now.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Packed {
+pub struct Packed {
     /// The entries of each datagram. Those of one kind and length follow one another.
-    pub(crate) datagrams: Vec<(Kind, Vec<Grant>)>,
+    pub datagrams: Vec<(Kind, Vec<Grant>)>,
     /// Requests among them that were sent before.
-    pub(crate) repeated: u64,
+    pub repeated: u64,
 }
 
 impl<A> Asks<A> {
-    pub(crate) fn new(pauses: (Duration, Duration)) -> Self {
+    pub fn new(pauses: (Duration, Duration)) -> Self {
         Self {
             pauses,
             asks: BTreeMap::new(),
@@ -53,7 +53,7 @@ impl<A> Asks<A> {
     }
 
     /// Adds a request, which is due at once.
-    pub(crate) fn add(&mut self, kind: Kind, grant: Grant, now: Duration, waiter: A) {
+    pub fn add(&mut self, kind: Kind, grant: Grant, now: Duration, waiter: A) {
         let ask = Ask {
             kind,
             grant,
@@ -66,13 +66,13 @@ impl<A> Asks<A> {
     }
 
     /// Takes a request out, because it is answered or nobody waits for it.
-    pub(crate) fn remove(&mut self, lane: Lane, request: RequestId) -> Option<A> {
+    pub fn remove(&mut self, lane: Lane, request: RequestId) -> Option<A> {
         self.asks.remove(&(lane, request)).map(|ask| ask.waiter)
     }
 
     /// All requests that are due, packed by `most` a datagram, in the order of their lanes. `chance` in
     /// `[0, 1)` spreads the next repetitions of many clients.
-    pub(crate) fn take_due(&mut self, now: Duration, chance: f64, most: usize) -> Packed {
+    pub fn take_due(&mut self, now: Duration, chance: f64, most: usize) -> Packed {
         let mut packed = Packed::default();
         for kind in [Kind::Grant, Kind::Tail] {
             let (mut entries, mut alone) = (Vec::new(), Vec::new());
@@ -100,7 +100,7 @@ impl<A> Asks<A> {
     }
 
     /// When the next request is due.
-    pub(crate) fn next_due(&self) -> Option<Duration> {
+    pub fn next_due(&self) -> Option<Duration> {
         self.asks.values().map(|ask| ask.due).min()
     }
 }

@@ -4,13 +4,13 @@ use std::ops::Range;
 
 /// A set of offsets, kept as ranges that neither touch nor overlap.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Ranges {
+pub struct Ranges {
     ranges: Vec<Range<u32>>,
 }
 
 impl Ranges {
     /// Adds a range and returns the parts of it that were not in the set before.
-    pub(crate) fn insert(&mut self, range: Range<u32>) -> Vec<Range<u32>> {
+    pub fn insert(&mut self, range: Range<u32>) -> Vec<Range<u32>> {
         let mut fresh = Vec::new();
         let mut at = range.start;
         let mut joined = range.clone();
@@ -38,12 +38,12 @@ impl Ranges {
     }
 
     /// Whether `0..count` is in the set.
-    pub(crate) fn covers(&self, count: u32) -> bool {
+    pub fn covers(&self, count: u32) -> bool {
         matches!(self.ranges.as_slice(), [one] if one.start == 0 && one.end >= count)
     }
 
     /// Whether nothing is in the set.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
 }

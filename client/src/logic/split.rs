@@ -9,26 +9,26 @@ use wire::{Epoch, Position, Segment, Slot, StripeId, WireError};
 
 /// The right to write `count` positions from `first` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Token {
-    pub(crate) epoch: Epoch,
-    pub(crate) first: Position,
-    pub(crate) count: u64,
+pub struct Token {
+    pub epoch: Epoch,
+    pub first: Position,
+    pub count: u64,
 }
 
 impl Token {
-    pub(crate) fn end(&self) -> Position {
+    pub fn end(&self) -> Position {
         self.first.plus(self.count)
     }
 }
 
 /// The positions of a token on one stripe: their slots follow one another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Part {
-    pub(crate) segment: Segment,
-    pub(crate) stripe: StripeId,
-    pub(crate) first: Slot,
+pub struct Part {
+    pub segment: Segment,
+    pub stripe: StripeId,
+    pub first: Slot,
     /// Indexes of the token's records, in the order of their slots.
-    pub(crate) records: Vec<Range<usize>>,
+    pub records: Vec<Range<usize>>,
 }
 
 /// Splits a token at the borders of segments, and each piece by stripe. Parts come in the order of
@@ -36,7 +36,7 @@ pub(crate) struct Part {
 ///
 /// # Errors
 /// If a position lies outside every segment, or above the last position there is.
-pub(crate) fn split(entry: &ControlEntry, token: Token) -> Result<Vec<Part>, WireError> {
+pub fn split(entry: &ControlEntry, token: Token) -> Result<Vec<Part>, WireError> {
     if token.count > MAX_POSITION || token.end().0 > MAX_POSITION {
         return Err(WireError::Bound {
             what: "token",
@@ -95,7 +95,7 @@ fn split_segment(
 
 /// Cuts records of these sizes into frames and returns how many each takes: at most
 /// [`MAX_RUN_RECORDS`], and at most `max_bytes` with their table of lengths, but always at least one.
-pub(crate) fn cut(sizes: impl Iterator<Item = usize>, max_bytes: usize) -> Vec<usize> {
+pub fn cut(sizes: impl Iterator<Item = usize>, max_bytes: usize) -> Vec<usize> {
     let mut frames = Vec::new();
     let (mut count, mut bytes) = (0, 0_usize);
     for size in sizes {

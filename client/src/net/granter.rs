@@ -8,18 +8,18 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::time::sleep;
 use wire::control::ControlEntry;
 use wire::datagram::{Grant, Status};
 use wire::limits::{MAX_GRANT, MAX_POSITION};
-use wire::{Identity, Lane, Position, RequestId, RunParts, WireError};
+use wire::{Identity, Lane, Position, RequestId, WireError};
 
 use crate::call::{Call, Piece};
 use crate::limits::{BACKOFF, GRANT_BYTES};
 use crate::logic::backoff::Backoff;
-use crate::logic::flight::{AppendFrame, Share};
-use crate::logic::split::{Part, Token, cut, split};
+use crate::logic::flight::AppendFrame;
+use crate::logic::frames::{Record, make_frames};
+use crate::logic::split::{Token, split};
 use crate::net::jitter;
 use crate::net::sequencer::Told;
 use crate::shared::Shared;
@@ -144,13 +144,6 @@ fn refuse(batch: &[Piece], reason: &str) {
     }
 }
 
-/// One record of a batch: which piece it is from, and its index there.
-struct Record {
-    piece: usize,
-    index: usize,
-    bytes: Bytes,
-}
-
 fn hand_over(
     shared: &Shared,
     entry: &ControlEntry,
@@ -185,13 +178,21 @@ fn hand_over(
         client: shared.client,
         request,
     };
+    let frame_bytes = shared.options.frame_bytes;
     let mut outgoing: BTreeMap<SocketAddr, Vec<AppendFrame<Arc<Call>>>> = BTreeMap::new();
     for part in split(entry, used)? {
         let what = "stripe without an owner";
         let owner = shared.routes.owner(part.stripe);
         let owner = owner.ok_or(WireError::Malformed { what })?;
         let frames = outgoing.entry(owner).or_default();
-        make_frames(shared, &part, token, identity, &calls, &records, frames)?;
+        let made = make_frames(
+            &part,
+            (token.epoch, identity),
+            &calls,
+            &records,
+            frame_bytes,
+        )?;
+        frames.extend(made);
     }
     for (owner, frames) in outgoing {
         if let Some(connection) = shared.writers.get(&owner) {
@@ -199,59 +200,4 @@ fn hand_over(
         }
     }
     Ok(())
-}
-
-fn make_frames(
-    shared: &Shared,
-    part: &Part,
-    token: Token,
-    identity: Identity,
-    calls: &[Arc<Call>],
-    records: &[Record],
-    frames: &mut Vec<AppendFrame<Arc<Call>>>,
-) -> Result<()> {
-    let indexes = part.records.iter().cloned().flatten();
-    let mine: Vec<&Record> = indexes.filter_map(|index| records.get(index)).collect();
-    let sizes = mine.iter().map(|record| record.bytes.len());
-    let (mut rest, mut first) = (mine.as_slice(), part.first);
-    for count in cut(sizes, shared.options.frame_bytes) {
-        let (of_frame, behind) = rest.split_at(count.min(rest.len()));
-        let bytes = of_frame.iter().map(|record| record.bytes.clone());
-        frames.push(AppendFrame {
-            segment: part.segment,
-            stripe: part.stripe,
-            first,
-            epoch: token.epoch,
-            identity,
-            body: RunParts::new(bytes.collect())?,
-            shares: shares(calls, of_frame),
-        });
-        (rest, first) = (behind, first.plus(count as u64));
-    }
-    Ok(())
-}
-
-/// Joins neighbours of one call to one share.
-fn shares(calls: &[Arc<Call>], records: &[&Record]) -> Vec<Share<Arc<Call>>> {
-    let mut shares: Vec<(usize, Share<Arc<Call>>)> = Vec::new();
-    for record in records {
-        match shares.last_mut() {
-            Some((piece, share))
-                if *piece == record.piece && share.first + share.count as usize == record.index =>
-            {
-                share.count += 1;
-            }
-            _ => {
-                if let Some(call) = calls.get(record.piece) {
-                    let share = Share {
-                        owner: call.clone(),
-                        first: record.index,
-                        count: 1,
-                    };
-                    shares.push((record.piece, share));
-                }
-            }
-        }
-    }
-    shares.into_iter().map(|(_, share)| share).collect()
 }

@@ -1,0 +1,121 @@
+//! What happens, and to whom.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use wire::RunBody;
+use wire::frame::{Ack, Append, Seal};
+
+use crate::store::{Answer, Op};
+
+/// A process, from its start to its end; never used twice.
+pub type ProcId = usize;
+
+/// A call of a process to the store.
+pub type CallId = u64;
+
+/// What a process runs as. Several processes may hold one post at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Post {
+    /// The sequencer.
+    Sequencer,
+    /// One of the stripe-writers.
+    Writer(u16),
+    /// One of the clients.
+    Client(u16),
+}
+
+/// Something that happens at a time.
+#[derive(Debug)]
+pub enum Event {
+    /// A process is told something.
+    Input(ProcId, Input),
+    /// A request reaches the store. Without a call nobody waits for its answer.
+    Store {
+        /// Who asked, and how the answer finds its way.
+        from: Option<(ProcId, CallId)>,
+        /// What was asked.
+        op: Op,
+        /// Whether the answer reaches whoever asked.
+        answered: bool,
+    },
+    /// Time for trouble.
+    Nemesis,
+    /// Time to start what does not run.
+    Supervise,
+}
+
+/// What a process is told.
+#[derive(Debug)]
+pub enum Input {
+    /// It begins.
+    Start,
+    /// A time has come.
+    Timer(Timer),
+    /// The store has answered.
+    Answer(CallId, Answer),
+    /// A datagram.
+    Datagram(ProcId, Vec<u8>),
+    /// An append frame on a connection.
+    Append(ProcId, u64, Append, RunBody),
+    /// An answer on a connection.
+    Ack(u64, Ack),
+    /// The connection is gone.
+    Reset(u64),
+    /// A sequencer asks for a seal.
+    Seal(ProcId, Seal),
+    /// A stripe-writer has sealed.
+    Sealed(u16, Seal),
+}
+
+/// Times that a process waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Timer {
+    /// Its regular work.
+    Tick,
+    /// Something is due: an object, a request.
+    Due,
+    /// A call to the store is tried again.
+    Retry(CallId),
+}
+
+impl Event {
+    /// Adds what tells this event from others to the trace.
+    pub fn trace(&self, hash: &mut DefaultHasher) {
+        match self {
+            Self::Input(to, input) => {
+                (1_u8, *to).hash(hash);
+                input.trace(hash);
+            }
+            Self::Store { from, op, answered } => {
+                (2_u8, *from, *answered, std::mem::discriminant(op)).hash(hash);
+                if let Op::CreateObject(object) = op {
+                    let header = object.index.header;
+                    (header.start.0, header.end.0, header.author.owner.0).hash(hash);
+                }
+            }
+            Self::Nemesis => 3_u8.hash(hash),
+            Self::Supervise => 4_u8.hash(hash),
+        }
+    }
+}
+
+impl Input {
+    fn trace(&self, hash: &mut DefaultHasher) {
+        std::mem::discriminant(self).hash(hash);
+        match self {
+            Self::Start | Self::Seal(..) => {}
+            Self::Timer(timer) => timer.hash(hash),
+            Self::Answer(call, answer) => (*call, std::mem::discriminant(answer)).hash(hash),
+            Self::Datagram(from, bytes) => {
+                from.hash(hash);
+                hash.write(bytes);
+            }
+            Self::Append(from, conn, head, body) => {
+                (*from, *conn, head.place.first.0, body.crc()).hash(hash);
+            }
+            Self::Ack(conn, ack) => (*conn, ack.place.first.0, ack.count).hash(hash),
+            Self::Reset(conn) => conn.hash(hash),
+            Self::Sealed(post, seal) => (*post, seal.epoch.0, seal.position.0).hash(hash),
+        }
+    }
+}

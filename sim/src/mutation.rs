@@ -1,0 +1,73 @@
+//! Guards that can be taken out, so that it can be seen that the checks would notice.
+
+/// A guard that is taken out. Each is one condition of the drivers; nothing of it is in the product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutation {
+    /// S-4, LESSONS 2: a reign starts where the last one did, not at its reservation.
+    ReignFromStart,
+    /// S-2: replies leave when the extension is sent, not when it is stored.
+    ReplyBeforeDurable,
+    /// S-3, LESSONS 9: no listing after the create of a control entry.
+    NoListing,
+    /// S-5, LESSONS 1: the reign does not run out, and tails are taken from whoever answers.
+    NoDeadline,
+    /// H-4, LESSONS 3: one stripe-writer's seal is not waited for.
+    SealOneLess,
+    /// H-3, LESSONS 15: a seal is answered, and nothing is refused, made durable or filled for it.
+    SealIgnored,
+    /// C-8: a put that failed counts as stored.
+    DoubtIsDone,
+    /// S-3, LESSONS 1: a sequencer that is fenced goes on with what it has in memory.
+    FencedGoesOn,
+    /// H-2, LESSONS 14: a look-up that failed counts as "nothing there".
+    ErrorIsJunk,
+    /// C-5, LESSONS 11: "exists" counts as mine.
+    ExistsIsMine,
+    /// C-6, LESSONS 13: a new owner takes the number of the last one.
+    SameOwner,
+    /// C-7, LESSONS 9: late completions are not verified.
+    NoVerify,
+    /// H-1: holes are filled above the issued tail.
+    FillAhead,
+    /// H-2, LESSONS 5: a record over junk counts as committed.
+    JunkIsCommitted,
+    /// C-3, LESSONS 6: a new owner goes on behind the last name, not at the end of the chain.
+    LastName,
+    /// the linearizable tail does not look at the control chain.
+    TailOfAnyone,
+    /// A client that is told NotOwner takes a new token, although the record may be there.
+    NotOwnerIsRefused,
+    /// S-7, LESSONS 15: what is held counts into the frontier that is reported.
+    FrontierAhead,
+}
+
+impl Mutation {
+    /// All of them, by name.
+    pub const ALL: [(&'static str, Self); 18] = [
+        ("reign-from-start", Self::ReignFromStart),
+        ("reply-before-durable", Self::ReplyBeforeDurable),
+        ("no-listing", Self::NoListing),
+        ("no-deadline", Self::NoDeadline),
+        ("seal-one-less", Self::SealOneLess),
+        ("seal-ignored", Self::SealIgnored),
+        ("doubt-is-done", Self::DoubtIsDone),
+        ("fenced-goes-on", Self::FencedGoesOn),
+        ("error-is-junk", Self::ErrorIsJunk),
+        ("exists-is-mine", Self::ExistsIsMine),
+        ("same-owner", Self::SameOwner),
+        ("no-verify", Self::NoVerify),
+        ("fill-ahead", Self::FillAhead),
+        ("junk-is-committed", Self::JunkIsCommitted),
+        ("last-name", Self::LastName),
+        ("tail-of-anyone", Self::TailOfAnyone),
+        ("not-owner-is-refused", Self::NotOwnerIsRefused),
+        ("frontier-ahead", Self::FrontierAhead),
+    ];
+
+    /// The mutation of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let found = Self::ALL.iter().find(|(known, _)| *known == name);
+        found.map(|(_, mutation)| *mutation)
+    }
+}

@@ -1,0 +1,473 @@
+//! A world from its beginning to its end: processes, trouble, and what has to be true at last.
+
+use std::collections::BTreeMap;
+use std::hash::Hasher;
+use std::ops::Range;
+use std::time::Duration;
+
+use sequencer_fast::logic::Window;
+use stripe_writer::logic::action::Config;
+use wire::control::ControlEntry;
+use wire::object::ChainId;
+use wire::{Epoch, Layout, Position, Segment, SegmentId, StripeId, WriterId};
+
+use crate::client::Client;
+use crate::env::{Env, LOG, MS, Seen};
+use crate::event::{Event, Input, Post, ProcId};
+use crate::faults::Faults;
+use crate::mutation::Mutation;
+use crate::rng::Rng;
+use crate::sequencer::{REIGN_TTL, Sequencer};
+use crate::store::Store;
+use crate::writer::{GRACE, MAX_COMMIT_AGE, Writer};
+
+/// Posts of stripe-writers.
+pub const WRITERS: Range<u16> = 0..2;
+
+const CLIENTS: u16 = 3;
+const STRIPES: u32 = 3;
+const UNIT: u32 = 2;
+
+/// Time in which things go wrong.
+const TROUBLED: u64 = 10_000 * MS;
+
+/// Time after that in which everything has to come to an end.
+const REST: u64 = 60_000 * MS;
+
+/// Events of a life after which it counts as going on for ever.
+const EVENTS: u64 = 400_000;
+
+#[derive(Debug)]
+enum Process {
+    Sequencer(Box<Sequencer>),
+    Writer(Box<Writer>),
+    Client(Box<Client>),
+}
+
+/// What became of a life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The rule that was broken, if one was.
+    pub broken: Option<String>,
+    /// Everything that happened, in a number.
+    pub trace: u64,
+    /// Events.
+    pub events: u64,
+    /// Records that were acknowledged.
+    pub acknowledged: u64,
+    /// Tokens.
+    pub tokens: u64,
+    /// Reigns.
+    pub reigns: u64,
+    /// Processes.
+    pub processes: u64,
+}
+
+/// A world.
+#[derive(Debug)]
+pub struct World {
+    env: Env,
+    processes: Vec<Process>,
+    config: Config,
+    window: (u64, u64),
+    layout: Layout,
+    /// Whether chains are compacted all the time.
+    compacts: bool,
+}
+
+/// The stripes of a stripe-writer's post.
+fn stripes_of(post: u16, layout: Layout) -> impl Iterator<Item = StripeId> {
+    let posts = WRITERS.end;
+    layout.all().filter(move |stripe| stripe.0 % posts == post)
+}
+
+/// The post that serves a stripe.
+#[must_use]
+pub fn post_of(stripe: StripeId) -> u16 {
+    stripe.0 % WRITERS.end
+}
+
+impl World {
+    /// The world of a seed.
+    ///
+    /// # Errors
+    /// None that a seed can cause.
+    pub fn new(
+        seed: u64,
+        mutation: Option<Mutation>,
+        verbose: bool,
+    ) -> Result<Self, wire::WireError> {
+        let mut rng = Rng::new(seed);
+        let layout = Layout::new(STRIPES, UNIT)?;
+        let segment = Segment {
+            id: SegmentId(0),
+            epoch: Epoch(1),
+            start: Position(0),
+            layout,
+        };
+        let first = ControlEntry {
+            log: LOG,
+            number: 0,
+            epoch: Epoch(0),
+            owner: WriterId(LOG.0),
+            epoch_start: Position(0),
+            reservation: Position(0),
+            clean: true,
+            trim: Position(0),
+            segments: vec![segment],
+        };
+        let chain = |stripe| ChainId {
+            log: LOG,
+            segment: segment.id,
+            stripe,
+            layout,
+        };
+        let store = Store::new(first, layout.all().map(chain).collect());
+        let faults = Faults::draw(&mut rng);
+        let config = Config {
+            linger: Duration::from_millis(rng.between(0, 30)),
+            target_bytes: if rng.percent(50) { 1 } else { 100 },
+            max_commit_age: MAX_COMMIT_AGE,
+        };
+        let least = rng.between(4, 24);
+        let window = (least, least * rng.between(1, 8));
+        let compacts = rng.percent(50);
+        let mut env = Env::new(rng, store, faults, mutation);
+        env.verbose = verbose;
+        Ok(Self {
+            env,
+            processes: Vec::new(),
+            config,
+            window,
+            layout,
+            compacts,
+        })
+    }
+
+    /// Lives it.
+    #[must_use]
+    pub fn live(mut self) -> Report {
+        self.env.after(0, Event::Supervise);
+        let pause = self.env.faults.trouble_every;
+        self.env.after(pause, Event::Nemesis);
+        let mut events = 0;
+        while self.env.broken.is_none() {
+            let Some(event) = self.env.go_on() else {
+                break;
+            };
+            events += 1;
+            self.env.hash.write_u64(self.env.now);
+            let mut hash = std::mem::take(&mut self.env.hash);
+            event.trace(&mut hash);
+            self.env.hash = hash;
+            self.happens(event);
+            if self.env.now > TROUBLED && !self.env.faults.calm {
+                self.calm_down();
+            }
+            if self.env.faults.calm && self.is_at_rest() {
+                break;
+            }
+            if self.env.now > TROUBLED + REST || events > EVENTS {
+                self.env.fail("nothing comes to rest");
+            }
+        }
+        self.last_checks();
+        Report {
+            broken: self.env.broken,
+            trace: self.env.hash.finish(),
+            events,
+            acknowledged: self.env.history.acknowledged.len() as u64,
+            tokens: self.env.tokens.count,
+            reigns: self.env.store.newest().map_or(0, |entry| entry.epoch.0),
+            processes: self.processes.len() as u64,
+        }
+    }
+
+    fn happens(&mut self, event: Event) {
+        match event {
+            Event::Input(to, input) => self.input(to, input),
+            Event::Store { from, op, answered } => self.env.apply(from, &op, answered),
+            Event::Supervise => self.supervise(),
+            Event::Nemesis if self.env.faults.calm => {}
+            Event::Nemesis => {
+                self.trouble();
+                let pause = self.env.rng.below(2 * self.env.faults.trouble_every);
+                self.env.after(pause, Event::Nemesis);
+            }
+        }
+    }
+
+    fn input(&mut self, to: ProcId, input: Input) {
+        let seen = &self.env.seen[to];
+        if !seen.alive {
+            if let Input::Append(from, conn, ..) = input {
+                self.env.sever(conn);
+                self.env.message(to, from, Input::Reset(conn));
+            }
+            return;
+        }
+        if seen.paused_until > self.env.now && seen.paused_from <= self.env.now {
+            let pause = seen.paused_until - self.env.now;
+            return self.env.after(pause, Event::Input(to, input));
+        }
+        if self.env.verbose && !matches!(input, Input::Timer(_) | Input::Datagram(..)) {
+            self.env.note(|| {
+                format!(
+                    "{to}: {}",
+                    format!("{input:?}").chars().take(180).collect::<String>()
+                )
+            });
+        }
+        let over = match &mut self.processes[to] {
+            Process::Sequencer(process) => {
+                process.handle(input, &mut self.env);
+                process.over
+            }
+            Process::Writer(process) => {
+                process.handle(input, &mut self.env);
+                process.over
+            }
+            Process::Client(process) => {
+                process.handle(input, &mut self.env);
+                false
+            }
+        };
+        if over {
+            self.env.seen[to].alive = false;
+        }
+    }
+
+    fn start(&mut self, post: Post) {
+        let id = self.processes.len();
+        let (env, layout) = (&mut self.env, self.layout);
+        let process = match post {
+            Post::Sequencer => {
+                let window = Window::new(self.window.0, self.window.1);
+                Process::Sequencer(Box::new(Sequencer::new(id, window)))
+            }
+            Post::Writer(number) => {
+                let chain = |stripe| {
+                    let chain = ChainId {
+                        log: LOG,
+                        segment: SegmentId(0),
+                        stripe,
+                        layout,
+                    };
+                    (stripe, chain)
+                };
+                let chains: BTreeMap<_, _> = stripes_of(number, layout).map(chain).collect();
+                Process::Writer(Box::new(Writer::new(id, number, chains, self.config)))
+            }
+            Post::Client(_) => Process::Client(Box::new(Client::new(id))),
+        };
+        env.note(|| format!("{post:?} starts as {id}"));
+        env.seen.push(Seen {
+            post,
+            alive: true,
+            paused_from: 0,
+            paused_until: 0,
+            clock_ahead: env.rng.below(1_000_000_000),
+            wall_ahead_ms: 0,
+        });
+        env.after(0, Event::Input(id, Input::Start));
+        self.processes.push(process);
+    }
+
+    fn posts() -> impl Iterator<Item = Post> {
+        let writers = WRITERS.map(Post::Writer);
+        let clients = (0..CLIENTS).map(Post::Client);
+        std::iter::once(Post::Sequencer)
+            .chain(writers)
+            .chain(clients)
+    }
+
+    fn supervise(&mut self) {
+        for post in Self::posts().collect::<Vec<_>>() {
+            self.replace_unhealthy(post);
+            let at_once = self.env.now == 0 || self.env.faults.calm || self.env.rng.percent(50);
+            if self.env.living(post).is_empty() && at_once {
+                self.start(post);
+            }
+        }
+        self.env.store.delete_due(self.env.now);
+        if self.compacts && self.env.rng.percent(20) {
+            self.compact();
+        }
+        self.env.after(100 * MS, Event::Supervise);
+    }
+
+    /// A stripe-writer that has lost some of its stripes says so to whoever looks after it.
+    fn replace_unhealthy(&mut self, post: Post) {
+        for id in self.env.living(post) {
+            if let Some(Process::Writer(writer)) = self.processes.get(id)
+                && writer.is_unhealthy()
+                && self.env.rng.percent(10)
+            {
+                self.env.note(|| format!("{id} is unhealthy and killed"));
+                self.env.seen[id].alive = false;
+            }
+        }
+    }
+
+    /// Somebody who runs: mostly a server.
+    fn victim(&mut self) -> Option<(ProcId, Vec<ProcId>)> {
+        let all: Vec<ProcId> = (0..self.processes.len())
+            .filter(|id| self.env.seen[*id].alive)
+            .collect();
+        let (kind, env) = (self.env.rng.below(100), &self.env);
+        let of_kind = |id: &ProcId| match env.seen[*id].post {
+            Post::Sequencer => kind < 40,
+            Post::Writer(_) => (40..85).contains(&kind),
+            Post::Client(_) => kind >= 85,
+        };
+        let victims: Vec<_> = all.iter().copied().filter(of_kind).collect();
+        Some((self.env.rng.pick(&victims)?, all))
+    }
+
+    fn trouble(&mut self) {
+        let now = self.env.now;
+        let Some((victim, servers)) = self.victim() else {
+            return;
+        };
+        let post = self.env.seen[victim].post;
+        match self.env.rng.below(16) {
+            0 | 1 => {
+                self.env.note(|| format!("{victim} crashes"));
+                self.env.seen[victim].alive = false;
+            }
+            2..=4 => {
+                // Longer than every lease, now and then.
+                let longest = self
+                    .env
+                    .rng
+                    .pick(&[REIGN_TTL / 2, 2 * REIGN_TTL, 9000 * MS]);
+                let pause = self.env.rng.below(longest.unwrap_or(REIGN_TTL));
+                self.env.note(|| format!("{victim} pauses for {pause} us"));
+                self.env.seen[victim].paused_until = now + pause;
+            }
+            5 | 6 if !matches!(post, Post::Client(_)) => self.start(post),
+            7 => {
+                if let Some(other) = self.env.rng.pick(&servers) {
+                    let until = now + self.env.rng.between(1, 3000) * MS;
+                    self.env
+                        .note(|| format!("{victim} is cut off from {other}"));
+                    self.env.faults.cut(victim, Some(other), until);
+                    if self.env.rng.percent(50) {
+                        self.env.faults.cut(other, Some(victim), until);
+                    }
+                }
+            }
+            8 => {
+                let until = now + self.env.rng.between(1, 3000) * MS;
+                if self.env.rng.percent(20) {
+                    self.env.note(|| "the store is down".to_owned());
+                    self.env.faults.outage(until);
+                } else {
+                    self.env
+                        .note(|| format!("{victim} is cut off from the store"));
+                    self.env.faults.cut(victim, None, until);
+                }
+            }
+            9 => self.jump(victim),
+            10 => {
+                let Process::Sequencer(sequencer) = &mut self.processes[victim] else {
+                    return;
+                };
+                if self.env.seen[victim].paused_until <= now {
+                    self.env.note(|| format!("{victim} stops in good order"));
+                    sequencer.stop(&mut self.env);
+                    self.env.seen[victim].alive = !sequencer.over;
+                }
+            }
+            11 => self.compact(),
+            _ => self.succeed(victim, post),
+        }
+    }
+
+    /// LESSONS 1, 9 and 13: one that others take for dead, and that is not.
+    fn succeed(&mut self, victim: ProcId, post: Post) {
+        if matches!(post, Post::Client(_)) {
+            return;
+        }
+        let (now, rng) = (self.env.now, &mut self.env.rng);
+        let long = now + rng.between(2000, 8000) * MS;
+        match rng.below(3) {
+            0 => {
+                let until = now + rng.between(300, 2000) * MS;
+                self.env.faults.cut(victim, None, until);
+                self.start(post);
+            }
+            1 => {
+                self.env.seen[victim].paused_until = long;
+                self.start(post);
+            }
+            _ => {
+                // It is paused as soon as it has looked where it has to begin.
+                self.start(post);
+                let successor = self.processes.len() - 1;
+                self.env.seen[successor].paused_from = now + self.env.rng.between(1, 150) * MS;
+                self.env.seen[successor].paused_until = long;
+            }
+        }
+        self.env
+            .note(|| format!("{victim} is taken for dead, until {long} us"));
+    }
+
+    fn compact(&mut self) {
+        let now = self.env.now;
+        if let Err(broken) = self.env.store.compact(&mut self.env.rng, now, now + GRACE) {
+            self.env.fail(broken);
+        }
+    }
+
+    /// A machine sleeps, or somebody sets its wall clock.
+    fn jump(&mut self, victim: ProcId) {
+        let rng = &mut self.env.rng;
+        let seen = &mut self.env.seen[victim];
+        if rng.percent(50) {
+            let slept = rng.below(4000) * MS;
+            seen.clock_ahead += slept;
+        } else {
+            let by = i64::try_from(rng.below(7_200_000)).unwrap_or(0);
+            seen.wall_ahead_ms = if rng.percent(50) { by } else { -by };
+        }
+        self.env.note(|| format!("the clocks of {victim} jump"));
+    }
+
+    /// Nothing goes wrong any more, and clients begin nothing new.
+    fn calm_down(&mut self) {
+        self.env.note(|| "calm".to_owned());
+        self.env.faults = Faults::none();
+        for seen in &mut self.env.seen {
+            seen.paused_until = seen.paused_until.min(self.env.now);
+        }
+    }
+
+    fn is_at_rest(&self) -> bool {
+        let idle = |(id, process): (usize, &Process)| match process {
+            Process::Client(client) => !self.env.seen[id].alive || client.is_idle(),
+            _ => true,
+        };
+        self.processes.iter().enumerate().all(idle)
+    }
+
+    fn last_checks(&mut self) {
+        let all = std::mem::take(&mut self.processes);
+        for process in &all {
+            if let Process::Client(client) = process {
+                client.leave(&mut self.env);
+            }
+        }
+        self.processes = all;
+        for (position, record) in self.env.history.acknowledged.clone() {
+            if self.env.store.places.get(&record) != Some(&position) {
+                self.env.fail(format!(
+                    "record {record} was acknowledged at {position} and is lost"
+                ));
+            }
+        }
+        if let Err(broken) = self.env.history.check() {
+            self.env.fail(broken);
+        }
+    }
+}

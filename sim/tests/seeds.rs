@@ -1,0 +1,72 @@
+//! Seeds that have to hold, and guards whose absence has to be noticed.
+
+use simulation::{Mutation, Report, World};
+
+/// Seeds among which a mutation has to be noticed: more than twice as many as it took when this was written.
+const SEEDS: u64 = 2500;
+
+fn live(seed: u64, mutation: Option<Mutation>) -> Report {
+    World::new(seed, mutation, false).expect("a world").live()
+}
+
+fn is_noticed(mutation: Mutation) -> String {
+    let broken = (1..=SEEDS).find_map(|seed| live(seed, Some(mutation)).broken);
+    let broken = broken.unwrap_or_else(|| panic!("{mutation:?} is not noticed"));
+    assert_ne!(broken, "nothing comes to rest", "{mutation:?}");
+    broken
+}
+
+#[test]
+fn no_seed_breaks_a_rule() {
+    for seed in 1..=150 {
+        let report = live(seed, None);
+        assert_eq!(report.broken, None, "seed={seed}");
+        assert!(report.acknowledged > 0, "seed={seed}");
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in [1, 7, 20] {
+        assert_eq!(live(seed, None), live(seed, None), "seed={seed}");
+    }
+    assert_ne!(live(1, None).trace, live(2, None).trace);
+}
+
+/// One test a guard: rule and row of the lessons, guard, and how its absence shows.
+macro_rules! guards {
+    ($($name:ident: $mutation:ident => $shows:literal;)*) => {
+        $(#[test]
+        fn $name() {
+            let broken = is_noticed(Mutation::$mutation);
+            assert!(broken.starts_with($shows), "{broken}");
+        })*
+
+        #[test]
+        fn every_guard_has_a_test() {
+            let tested = [$(Mutation::$mutation),*];
+            assert!(Mutation::ALL.iter().all(|(_, mutation)| tested.contains(mutation)));
+        }
+    };
+}
+
+guards! {
+    s3_lesson_1_fenced_is_fenced: FencedGoesOn => "";
+    s5_lesson_1_a_reign_runs_out: NoDeadline => "order";
+    s4_lesson_2_a_reign_starts_at_the_reservation: ReignFromStart => "S-1";
+    s2_a_reply_waits_for_the_reservation: ReplyBeforeDurable => "S-2";
+    s3_lesson_9_a_listing_follows_the_create: NoListing => "";
+    h4_lesson_3_every_stripe_is_sealed: SealOneLess => "order";
+    h3_lesson_15_a_seal_seals: SealIgnored => "order";
+    s7_lesson_15_only_what_is_durable_is_reported: FrontierAhead => "S-7";
+    c5_lesson_11_exists_is_not_mine: ExistsIsMine => "";
+    c8_lesson_10_doubt_is_resolved: DoubtIsDone => "";
+    c6_lesson_13_every_owner_has_its_number: SameOwner => "C-6";
+    c7_lesson_9_a_late_commit_is_verified: NoVerify => "";
+    c3_lesson_6_an_owner_goes_on_at_the_end_of_the_chain: LastName => "";
+    h1_nothing_is_filled_that_was_not_granted: FillAhead => "H-1";
+    h2_lesson_5_a_record_over_junk_is_junk: JunkIsCommitted => "C-4";
+    h2_lesson_14_an_error_is_not_nothing: ErrorIsJunk => "record";
+    h2_not_owner_leaves_it_open: NotOwnerIsRefused => "record";
+    r5_a_tail_is_of_who_reigns: TailOfAnyone => "order";
+}
