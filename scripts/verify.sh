@@ -62,7 +62,10 @@ points() {
         "$bench latency"
     point read "a scan as fast as raw parallel gets, within the bar" \
         "$bench read --short" \
-        "$bench read && $bench read --store disk"
+        "$bench read && $bench read --store disk && $s3 $bench read --store s3"
+    point read-cache "a scan from a warm cache twice as fast as raw parallel gets of an S3 server" \
+        "$s3 $bench read --cache --store s3 --short" \
+        "$s3 $bench read --cache --store s3"
     point follow "a follower sees a record five milliseconds after its acknowledgement" \
         "$bench follow --short" \
         "$bench follow"

@@ -40,6 +40,9 @@ pub const RECENT_PART: usize = 8;
 /// Reads of indexes, to answer repeated appends, at the same time.
 pub const LOOKUPS: usize = 16;
 
+/// Bytes of the first read of an index that is looked up: most have no more.
+pub const LOOKUP_BYTES: u64 = 16 << 10;
+
 /// How often frontiers are reported while they move.
 pub const REPORT_INTERVAL: Duration = Duration::from_millis(20);
 

@@ -10,16 +10,16 @@ use rkyv::{Archive, Deserialize, Serialize};
 use crate::fixed::head;
 use crate::limits::{MAX_POSITION, MAX_SNAPSHOT_OBJECTS, MAX_STRIPES};
 use crate::object::ChainId;
-use crate::{Fixed, Layout, LogId, SegmentId, Slot, StripeId, WireError, crc32c};
+use crate::{Fixed, Layout, LogId, OwnerNumber, SegmentId, Slot, StripeId, WireError, crc32c};
 
 /// `STRIPESN`, read as a little-endian number.
 const SNAPSHOT_MAGIC: u64 = u64::from_le_bytes(*b"STRIPESN");
 
-/// The only version of the format.
-const SNAPSHOT_VERSION: u32 = 1;
+/// The only version that is read: one of another version is as none.
+const SNAPSHOT_VERSION: u32 = 2;
 
 /// Bytes of the head.
-pub const SNAPSHOT_HEAD_BYTES: usize = 64;
+pub const SNAPSHOT_HEAD_BYTES: usize = 72;
 
 /// Bytes of a slot.
 const SLOT_BYTES: usize = 8;
@@ -35,6 +35,8 @@ pub struct Snapshot {
     pub starts: Vec<Slot>,
     /// First slot behind the last object.
     pub end: Slot,
+    /// No object of the chain below `end` has a higher owner number, whether it is named here or not (C-6).
+    pub owner: OwnerNumber,
 }
 
 /// The encoding of all but the slots.
@@ -50,6 +52,7 @@ struct Head {
     stripes: u32,
     unit: u32,
     end: Slot,
+    owner: OwnerNumber,
     starts_crc: u32,
     head_crc: u32,
 }
@@ -104,6 +107,7 @@ impl Snapshot {
             stripes: self.chain.layout.stripes(),
             unit: self.chain.layout.unit(),
             end: self.end,
+            owner: self.owner,
             starts_crc: crc32c(&[&starts]),
             head_crc: 0,
         }
@@ -162,6 +166,7 @@ impl Snapshot {
                 .map(|slot| Slot(u64::from_le_bytes(*slot)))
                 .collect(),
             end: raw.end,
+            owner: raw.owner,
         };
         snapshot.check()?;
         Ok(snapshot)
@@ -219,6 +224,7 @@ mod tests {
             },
             starts: starts.iter().copied().map(Slot).collect(),
             end: Slot(end),
+            owner: OwnerNumber(9),
         }
     }
 

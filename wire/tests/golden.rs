@@ -168,6 +168,7 @@ fn snapshot_of_a_chain() {
         chain: chain(),
         starts: vec![Slot(0x10), Slot(0x2000), Slot(0x2001)],
         end: Slot(0x3000),
+        owner: OwnerNumber(5),
     };
     let bytes = golden("snapshot", &snapshot.encode().expect("valid"));
     assert_eq!(Snapshot::decode(&bytes), Ok(snapshot));

@@ -207,6 +207,7 @@ async fn put(chain: &Chain, objects: Range<u64>) -> String {
         chain: chain.id(),
         starts: objects.clone().map(|o| Slot(o * SLOTS)).collect(),
         end: Slot(objects.end * SLOTS),
+        owner: OwnerNumber(1),
     };
     chain.put_snapshot(&snapshot).await.expect("stored");
     snapshot.name()
@@ -286,6 +287,7 @@ async fn c3_a_snapshot_that_does_not_hold_changes_nothing_that_is_read() {
             chain: id,
             starts: starts.into_iter().map(Slot).collect(),
             end: Slot(end),
+            owner: OwnerNumber(1),
         };
         let first = NAMED * SLOTS;
         match kind {

@@ -2,14 +2,15 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use catalog::{CatalogError, Chain};
+use catalog::{CatalogError, Chain, Sought};
 use wire::frame::AckStatus;
 use wire::object::Header;
 use wire::{Identity, Slot};
 
+use crate::limits::LOOKUP_BYTES;
 use crate::logic::recent::{Found, Recent};
 
-/// The chain of a stripe as its owner knows it: where its objects start, and the newest runs.
+/// The chain of a stripe as its owner knows it: where its newest objects start, and the newest runs.
 #[derive(Debug)]
 pub(crate) struct History {
     chain: Chain,
@@ -29,7 +30,7 @@ pub(crate) struct Decided {
 }
 
 impl History {
-    /// The history of a chain with these objects, keeping at most `recent_bytes` of what comes.
+    /// The history of a chain whose newest objects are these, keeping at most `recent_bytes` of what comes.
     #[must_use]
     pub(crate) fn new(
         chain: Chain,
@@ -101,20 +102,32 @@ impl History {
     }
 
     async fn stored_run(&self, slot: Slot) -> Result<(Slot, Option<Identity>), CatalogError> {
-        let start = self.start_of(slot);
-        let missing = || CatalogError::Missing {
+        let missing = |start| CatalogError::Missing {
             name: self.chain.id().object_name(start),
         };
-        let index = self.chain.index_at(start).await?.ok_or_else(missing)?;
-        let run = index.run_at(slot).ok_or_else(missing)?;
+        let index = match self.start_of(slot) {
+            Some(start) => {
+                let index = self.chain.index_at(start).await?;
+                index.ok_or_else(|| missing(start))?
+            }
+            // Older than what was found when the stripe was taken over.
+            None => {
+                let from = self.chain.first_slot();
+                match self.chain.seek(from, slot, LOOKUP_BYTES).await? {
+                    Sought::In(index, _) => *index,
+                    Sought::Behind(end) => return Err(missing(end)),
+                }
+            }
+        };
+        let run = index.run_at(slot);
+        let run = run.ok_or_else(|| missing(index.header.start))?;
         Ok((run.end(), run.identity()))
     }
 
-    fn start_of(&self, slot: Slot) -> Slot {
+    fn start_of(&self, slot: Slot) -> Option<Slot> {
         let starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
         let behind = starts.partition_point(|start| *start <= slot);
-        let start = behind.checked_sub(1).and_then(|i| starts.get(i).copied());
-        start.unwrap_or(self.chain.first_slot())
+        starts.get(behind.checked_sub(1)?).copied()
     }
 }
 

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use catalog::Chain;
+use wire::OwnerNumber;
 use wire::Slot;
 use wire::limits::MAX_SNAPSHOT_OBJECTS;
 use wire::object::Header;
@@ -29,10 +30,10 @@ pub(super) struct Snapshots {
 }
 
 impl Snapshots {
-    /// For a chain with these objects, of which the last snapshot names those below `named`. Snapshots of
-    /// what is missing are written at once.
+    /// For a chain with these objects, of which the last snapshot names those below `named`, and none has a
+    /// higher owner number than `owner`. Snapshots of what is missing are written at once.
     #[must_use]
-    pub(super) fn new(chain: Chain, headers: &[Header], named: Slot) -> Self {
+    pub(super) fn new(chain: Chain, headers: &[Header], named: Slot, owner: OwnerNumber) -> Self {
         let mut snapshots = Self {
             chain,
             starts: Vec::new(),
@@ -40,9 +41,9 @@ impl Snapshots {
         };
         let unnamed = headers.iter().filter(|header| header.start >= named);
         let due: Vec<_> = unnamed
-            .filter_map(|header| snapshots.next(header, MAX_SNAPSHOT_OBJECTS))
+            .filter_map(|header| snapshots.next(header, owner, MAX_SNAPSHOT_OBJECTS))
             .collect();
-        let rest = snapshots.due(SNAPSHOT_OBJECTS);
+        let rest = snapshots.due(owner, SNAPSHOT_OBJECTS);
         let due: Vec<_> = due.into_iter().chain(rest).collect();
         if !due.is_empty() {
             snapshots.write(due);
@@ -50,24 +51,25 @@ impl Snapshots {
         snapshots
     }
 
-    /// The chain goes on with an object, for ever.
-    pub(super) fn push(&mut self, header: &Header) {
-        if let Some(snapshot) = self.next(header, SNAPSHOT_OBJECTS) {
+    /// The chain goes on with an object, for ever. None of it has a higher owner number than `owner`.
+    pub(super) fn push(&mut self, header: &Header, owner: OwnerNumber) {
+        if let Some(snapshot) = self.next(header, owner, SNAPSHOT_OBJECTS) {
             self.write(vec![snapshot]);
         }
     }
 
-    fn next(&mut self, header: &Header, objects: usize) -> Option<Snapshot> {
+    fn next(&mut self, header: &Header, owner: OwnerNumber, objects: usize) -> Option<Snapshot> {
         self.starts.push(header.start);
         self.end = header.end;
-        self.due(objects)
+        self.due(owner, objects)
     }
 
-    fn due(&mut self, objects: usize) -> Option<Snapshot> {
+    fn due(&mut self, owner: OwnerNumber, objects: usize) -> Option<Snapshot> {
         (self.starts.len() >= objects).then(|| Snapshot {
             chain: self.chain.id(),
             starts: std::mem::take(&mut self.starts),
             end: self.end,
+            owner,
         })
     }
 
@@ -130,9 +132,9 @@ mod tests {
     #[tokio::test]
     async fn a_snapshot_is_due_after_so_many_objects() {
         let chain = chain().await;
-        let mut snapshots = Snapshots::new(chain.clone(), &[], Slot(0));
+        let mut snapshots = Snapshots::new(chain.clone(), &[], Slot(0), OwnerNumber(1));
         for number in 0..2 * SNAPSHOT_OBJECTS + 5 {
-            snapshots.push(&header(&chain, number));
+            snapshots.push(&header(&chain, number), OwnerNumber(1));
         }
         settled().await;
         let slots = 3 * SNAPSHOT_OBJECTS as u64;
@@ -155,12 +157,13 @@ mod tests {
             .map(|number| header(&chain, number))
             .collect();
         let named = headers[10].start;
-        let snapshots = Snapshots::new(chain.clone(), &headers, named);
+        let snapshots = Snapshots::new(chain.clone(), &headers, named, OwnerNumber(3));
         settled().await;
         assert!(snapshots.starts.is_empty());
         assert!(chain.snapshot_at(Slot(named.0 - 1)).await.is_none());
         let first = chain.snapshot_at(named).await.expect("there");
         assert_eq!(first.starts.len(), MAX_SNAPSHOT_OBJECTS);
+        assert_eq!(first.owner, OwnerNumber(3));
         let second = chain.snapshot_at(first.end).await.expect("there");
         assert_eq!(second.starts.len(), SNAPSHOT_OBJECTS);
     }

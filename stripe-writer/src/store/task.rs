@@ -144,7 +144,12 @@ impl StripeHandle {
             taken: Arc::default(),
             fenced: Arc::default(),
         };
-        let snapshots = Snapshots::new(handle.chain.clone(), &taken.headers, taken.named);
+        let snapshots = Snapshots::new(
+            handle.chain.clone(),
+            &taken.headers,
+            taken.named,
+            author.owner,
+        );
         let task = Task {
             stripe,
             snapshots,
@@ -263,7 +268,7 @@ impl Task {
                 Action::Committed { header, runs } => {
                     self.workers.metrics.committed(&header, &runs);
                     self.handle.history.push(&header);
-                    self.snapshots.push(&header);
+                    self.snapshots.push(&header, self.stripe.owner());
                     self.handle.history.with_recent(|recent| recent.push(runs));
                     self.frontier.send_replace(header.end);
                 }
@@ -271,7 +276,7 @@ impl Task {
                     let header = index.header;
                     tracing::info!(stripe = %header.chain.stripe, start = %header.start, owner = %header.author.owner, "adopted a former owner's object");
                     self.handle.history.push(&header);
-                    self.snapshots.push(&header);
+                    self.snapshots.push(&header, self.stripe.owner());
                     self.handle
                         .history
                         .with_recent(|recent| recent.forget(header.end));
@@ -286,6 +291,8 @@ impl Task {
                 Action::Fenced => {
                     tracing::info!(stripe = %self.handle.chain.id().stripe, "another process owns the stripe now");
                     self.handle.fenced.store(true, Ordering::Release);
+                    // Who waits here for more is sent on.
+                    self.frontier.send_modify(|_| {});
                 }
             }
         }
