@@ -136,6 +136,9 @@ pub const VERIFY_READS: usize = 8;
 /// between missing. Puts under way look the same.
 pub const VERIFY_LOOKS: usize = 5;
 
+/// Looks at a chain that goes on growing while objects are behind its end.
+pub const VERIFY_MOST_LOOKS: usize = 50;
+
 /// Pause between two of those looks.
 pub const VERIFY_PAUSE: Duration = Duration::from_secs(1);
 

@@ -124,13 +124,16 @@ impl Scan {
                 }
                 Ok(Ready::End) => {
                     self.look_again().await?;
+                    if self.is_past_segment() {
+                        continue;
+                    }
                     if !self.is_durable(PROOF_TIMEOUT.0).await? {
                         let position = self.position;
                         return Err(Error::NotYetDurable { position });
                     }
                 }
                 Ok(Ready::Quiet) => {
-                    if self.keep_up().await? {
+                    if self.keep_up().await? && !self.is_past_segment() {
                         self.is_durable(PROOF_TIMEOUT.1).await?;
                     }
                 }
@@ -144,13 +147,29 @@ impl Scan {
         }
     }
 
-    /// Reads the control entry: the position has to be readable.
+    /// Whether the position is behind the segment that the scan is in: it has ended there.
+    fn is_past_segment(&self) -> bool {
+        let open = self.open.as_ref();
+        open.is_some_and(|open| self.position >= open.end)
+    }
+
+    /// Reads the control entry: the position has to be readable, and the segment may have ended.
     async fn look_again(&mut self) -> Result<Arc<ControlEntry>> {
         let entry = self.shared.view.refresh().await?;
         self.refreshed = Some(Instant::now());
         if self.position < entry.trim {
             let first_readable = entry.trim;
             return Err(Error::Trimmed { first_readable });
+        }
+        if let Some(open) = self.open.as_mut() {
+            open.end = entry
+                .segment_end(&open.segment)
+                .unwrap_or(self.end)
+                .min(self.end);
+            for (stripe, reader) in (0..).zip(&mut open.readers) {
+                let layout = open.segment.layout;
+                reader.set_until(layout.slot_at_or_after(StripeId(stripe), open.end));
+            }
         }
         Ok(entry)
     }
@@ -161,18 +180,7 @@ impl Scan {
         if self.refreshed.is_some_and(|at| at.elapsed() < VIEW_AGE) {
             return Ok(false);
         }
-        let entry = self.look_again().await?;
-        let Some(open) = self.open.as_mut() else {
-            return Ok(false);
-        };
-        open.end = entry
-            .segment_end(&open.segment)
-            .unwrap_or(self.end)
-            .min(self.end);
-        for (stripe, reader) in (0..).zip(&mut open.readers) {
-            let layout = open.segment.layout;
-            reader.set_until(layout.slot_at_or_after(StripeId(stripe), open.end));
-        }
+        self.look_again().await?;
         Ok(true)
     }
 
@@ -224,7 +232,7 @@ impl Scan {
             StripeReader::new(segment.id, stripe, next, loads, self.follows)
         };
         let readers = layout.all().map(reader).collect();
-        self.ahead = self.position;
+        (self.ahead, self.proven) = (self.position, None);
         self.open = Some(OpenSegment {
             segment,
             end,

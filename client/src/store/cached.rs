@@ -47,6 +47,16 @@ impl Cached {
         self.cache.get_or_fetch(&name, fetch).await
     }
 
+    /// Drops the entry of an object's start, which does not pass its checks.
+    pub(crate) fn forget_head(&self, index: &Index) {
+        let name = index.header.chain.object_name(index.header.start);
+        tracing::warn!(
+            name,
+            "an entry of the cache does not pass its checks, reading the object"
+        );
+        self.cache.remove(&name);
+    }
+
     /// Drops an entry that does not pass its checks.
     pub(crate) fn forget(&self, index: &Index, place: &Range<u64>) {
         let name = name(&index.header, place);

@@ -38,6 +38,8 @@ pub(crate) struct Opened {
     index: Arc<Index>,
     /// What was read of its start, with the index.
     head: Bytes,
+    /// Whether the head came from the cache, which is not believed.
+    cached_head: bool,
     cached: Option<Cached>,
 }
 
@@ -160,7 +162,10 @@ impl Finder {
             && let Ok(index) = Index::decode(&head)
             && (index.header.chain, index.header.start) == (self.chain.id(), start)
         {
-            return Ok(Some(self.opened(index, head)));
+            return Ok(Some(Opened {
+                cached_head: true,
+                ..self.opened(index, head)
+            }));
         }
         let Some((index, head)) = self.chain.open_at(start, self.probe).await? else {
             return Ok(None);
@@ -187,6 +192,7 @@ impl Finder {
             chain: self.chain.clone(),
             index,
             head,
+            cached_head: false,
             cached,
         }
     }
@@ -252,6 +258,13 @@ impl Opened {
         };
         match self.checked(runs, &bytes, start) {
             Ok(runs) => Ok(runs),
+            // What the disk made of it is not what decides: it is read again from the store.
+            Err(_) if self.cached_head && self.has_in_head(&place) => {
+                if let Some(cached) = self.cached.as_ref() {
+                    cached.forget_head(&self.index);
+                }
+                Err(Changed::Moved)
+            }
             Err(source) => Err(self.why(name, source).await),
         }
     }

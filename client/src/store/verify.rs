@@ -105,9 +105,10 @@ pub(crate) struct Known {
 
 impl Known {
     fn frontier(&self, segment: SegmentId, stripe: StripeId) -> Option<Slot> {
-        let mut places = self.frontiers.iter().map(|frontier| frontier.place);
-        let place = places.find(|p| (p.segment, p.stripe) == (segment, stripe));
-        place.map(|place| place.first)
+        let places = self.frontiers.iter().map(|frontier| frontier.place);
+        let own = places.filter(|p| (p.segment, p.stripe) == (segment, stripe));
+        // A former owner may answer too: it knows less.
+        own.map(|place| place.first).max()
     }
 }
 
@@ -167,6 +168,8 @@ impl OneStripe {
         report: &mut VerifyReport,
         progress: &mut impl FnMut(&VerifyReport),
     ) -> Result<()> {
+        // Read before the walk: the chain grows, and it has to be there then.
+        let snapshot = self.chain.snapshot_at(Slot(MAX_POSITION - 1)).await;
         let walk = match self.walk().await {
             Ok(walk) => walk,
             Err(error) if error.kind() == ErrorKind::Corrupt => {
@@ -177,7 +180,6 @@ impl OneStripe {
             }
             Err(error) => return Err(error.into()),
         };
-        let snapshot = self.chain.snapshot_at(Slot(MAX_POSITION - 1)).await;
         self.find_missing(&walk, snapshot.map(|s| s.end), report);
         let index = report.stripes.len();
         report.stripes.push(self.summary(&walk));
@@ -208,16 +210,20 @@ impl OneStripe {
         Ok(())
     }
 
-    /// The chain. Objects behind its end may be uploads that overtook others: then it grows.
+    /// The chain. Objects behind its end may be uploads that overtook others: then it grows. What is missing
+    /// is missing at the same place however often it is looked for.
     async fn walk(&self) -> Result<Walk, CatalogError> {
         let start = self.start().await?;
         let mut walk = self.chain.walk(start).await?;
-        for _ in 1..VERIFY_LOOKS {
-            if walk.afloat.is_empty() {
+        let mut same = 1;
+        for _ in 0..VERIFY_MOST_LOOKS {
+            if walk.afloat.is_empty() || same == VERIFY_LOOKS {
                 break;
             }
             sleep(VERIFY_PAUSE).await;
+            let end = walk.end;
             walk = self.chain.walk(start).await?;
+            same = if walk.end == end { same + 1 } else { 1 };
         }
         Ok(walk)
     }
