@@ -73,8 +73,9 @@ pub const READ_AHEAD_UNIT: usize = 4 << 10;
 pub const CHUNK_BYTES: (usize, usize) = (128 << 10, 4 << 20);
 
 /// Bytes that are read of an object to learn its index, least and most: the least holds the index of all but
-/// objects of many small runs; with more, a small object comes whole.
-pub const PROBE_BYTES: (u64, u64) = (64 << 10, 1 << 20);
+/// objects of many small runs; with more, a small object comes whole. The most is that of an append call of 1 MiB
+/// with its index.
+pub const PROBE_BYTES: (u64, u64) = (64 << 10, 5 << 18);
 
 /// Range reads that a scan has under way at once.
 pub const SCAN_READS: usize = 16;
@@ -88,6 +89,10 @@ pub const CACHE_ENTRY_BYTES: usize = 1 << 20;
 
 /// Unit in which the cache takes and gives back room on the disk, in bytes. An entry has to fit.
 pub const CACHE_BLOCK_BYTES: usize = 8 << 20;
+
+/// Bytes that wait to be written to the disk of the cache, and as many that are being written. What comes beyond
+/// that is not kept: a scan does not wait for its cache. As much as a scan reads ahead by default comes at once.
+pub const CACHE_WRITE_BYTES: usize = 64 << 20;
 
 /// Bytes of the cache that are in memory, too.
 pub const CACHE_MEMORY_BYTES: usize = 64 << 20;
@@ -121,7 +126,7 @@ pub const VIEW_AGE: Duration = Duration::from_secs(1);
 /// Time for the servers to say that a position is durable which the store does not have: of a read, and of a
 /// scan that follows, which runs must not wait for.
 pub const PROOF_TIMEOUT: (Duration, Duration) =
-    (Duration::from_millis(500), Duration::from_millis(100));
+    (Duration::from_secs(2), Duration::from_millis(100));
 
 /// Chains whose ends are looked for at once.
 pub const END_READS: usize = 16;

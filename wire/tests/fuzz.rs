@@ -10,17 +10,21 @@
 #[allow(dead_code, reason = "each test binary uses its own part of the values")]
 mod common;
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use bolero::check;
 use bytes::Bytes;
-use common::{CLIENT, HEAD, LOG, control_entry, frames, joined, object, runs};
+use common::{CLIENT, HEAD, LOG, chain, control_entry, frames, joined, object, runs};
 use wire::control::{ControlEntry, LogHead};
 use wire::datagram::{
     Datagram, Grant, Header, Kind, MAX_DATAGRAM_BYTES, Reply, Report, Status, write,
 };
 use wire::frame::{Frame, Frontier, PREFIX_BYTES, Prefix};
 use wire::object::{HEADER_BYTES, INDEX_ENTRY_BYTES, Index, Object};
+use wire::snapshot::{SNAPSHOT_HEAD_BYTES, Snapshot};
 use wire::{
-    Fixed, Lane, Position, RequestId, RunBody, SegmentId, StripeId, WireError, crc32c, name,
+    Fixed, Lane, OwnerNumber, Position, RequestId, RunBody, SegmentId, Slot, StripeId, WireError,
+    crc32c, name,
 };
 
 /// Inputs of one target, unless the environment says otherwise.
@@ -226,6 +230,60 @@ fn canonical<'a>(index: &Index, bytes: &'a [u8]) -> (bool, &'a [u8]) {
     };
     let all = zero(116, 40) && (0..index.runs.len()).all(entry);
     (all, bytes)
+}
+
+/// Makes both checksums of a snapshot right again, and on demand the number of its slots.
+fn repair_snapshot(bytes: &mut [u8], count: bool) {
+    let Some((head, starts)) = bytes.split_at_mut_checked(SNAPSHOT_HEAD_BYTES) else {
+        return;
+    };
+    if count {
+        let objects = u32::try_from(starts.len() / 8).expect("short");
+        head[12..16].copy_from_slice(&objects.to_le_bytes());
+    }
+    put_crc(head, SNAPSHOT_HEAD_BYTES - 8, crc32c(&[starts]));
+    let crc = crc32c(&[&head[..SNAPSHOT_HEAD_BYTES - 4]]);
+    put_crc(head, SNAPSHOT_HEAD_BYTES - 4, crc);
+}
+
+/// What is accepted is what would be written, byte for byte, and what its methods say fits the objects.
+#[test]
+fn snapshots_of_chains() {
+    let sound = Snapshot {
+        chain: chain(),
+        starts: Vec::from([3, 4, 90, 1 << 33].map(Slot)),
+        end: Slot(1 << 34),
+        owner: OwnerNumber(5),
+    };
+    let sound = sound.encode().expect("valid");
+    let accepted = AtomicU32::new(0);
+    check!()
+        .with_iterations(ITERATIONS)
+        .for_each(|input: &[u8]| {
+            let (mut bytes, repair) = mutant(input, &sound);
+            if repair {
+                repair_snapshot(&mut bytes, input.last().is_some_and(|last| last & 1 == 1));
+            }
+            let Ok(snapshot) = Snapshot::decode(&bytes) else {
+                return;
+            };
+            accepted.fetch_add(u32::from(bytes != sound), Ordering::Relaxed);
+            assert_eq!(snapshot.encode().as_ref(), Ok(&bytes));
+            let objects: Vec<_> = snapshot
+                .starts
+                .iter()
+                .map(|start| snapshot.object_at(*start).expect("an object starts there"))
+                .collect();
+            assert!(objects.iter().all(|object| object.start < object.end));
+            assert!(objects.is_sorted_by(|one, next| one.end == next.start));
+            assert_eq!(snapshot.last().as_ref(), objects.last());
+            assert_eq!(snapshot.object_at(snapshot.end), None);
+            let _ = snapshot.name();
+        });
+    assert!(
+        accepted.into_inner() > 0,
+        "no change was ever accepted: nothing was tried"
+    );
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! Subscriptions to the live end of stripes, at their owners.
 //!
+//! An owner that says that a stripe is not its own, cannot be reached, or stays silent about what the store has,
+//! is left for the next one (C-6), as appends leave it.
+//!
 //! A scan has one connection to each owner, for all its stripes there. A stripe whose turn has not come
 //! must not hold up the others on its connection: when its bounds are reached its subscription ends, and
 //! the reader finds the runs in the store.
@@ -8,13 +11,14 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
-use wire::frame::{Ask, EndReason, Frame, Place, Unsubscribe};
-use wire::{Run, Slot};
+use wire::frame::{Ask, End, EndReason, Frame, Place, Push, Unsubscribe};
+use wire::{Run, Slot, StripeId};
 
 use crate::limits::{LIVE_BYTES, LIVE_COMMANDS, LIVE_RUNS, PERMIT_BYTES, WRITE_BYTES};
 use crate::net::frames::{self, Lost};
@@ -36,6 +40,9 @@ type Pushed = (Live, Option<OwnedSemaphorePermit>);
 #[derive(Debug)]
 pub(crate) struct Subscription {
     id: u32,
+    /// Who is asked, and for which stripe.
+    owner: SocketAddr,
+    stripe: StripeId,
     runs: mpsc::Receiver<Pushed>,
     commands: mpsc::Sender<Command>,
     delivered: bool,
@@ -89,10 +96,14 @@ impl Hub {
         }
     }
 
-    /// Subscribes to a stripe at its owner; `None` if the owner cannot be reached now.
+    /// Subscribes to a stripe at its owner; `None` if the owner cannot be reached now: then the next one is
+    /// asked the next time.
     pub(crate) async fn subscribe(&mut self, place: Place, until: Slot) -> Option<Subscription> {
-        let owner = self.shared.options.membership.owner(place.stripe)?;
-        let commands = self.connection(owner).await?;
+        let owner = self.shared.routes.owner(place.stripe)?;
+        let Some(commands) = self.connection(owner).await else {
+            self.shared.routes.leave(place.stripe, owner);
+            return None;
+        };
         self.next_id = self.next_id.wrapping_add(1);
         let id = self.next_id;
         let (to, runs) = mpsc::channel(LIVE_RUNS);
@@ -100,10 +111,19 @@ impl Hub {
         commands.send(start).await.ok()?;
         Some(Subscription {
             id,
+            owner,
+            stripe: place.stripe,
             runs,
             commands,
             delivered: false,
         })
+    }
+
+    /// The store has what a subscription did not bring: whoever is asked there may have lost the stripe and
+    /// not know it.
+    pub(crate) fn leave(&self, subscription: &Subscription) {
+        let Subscription { stripe, owner, .. } = *subscription;
+        self.shared.routes.leave(stripe, owner);
     }
 
     async fn connection(&mut self, owner: SocketAddr) -> Option<mpsc::Sender<Command>> {
@@ -120,10 +140,15 @@ impl Hub {
             }
         };
         let (commands, queue) = mpsc::channel(LIVE_COMMANDS);
-        let memory = self.memory.clone();
+        let of = Of {
+            shared: self.shared.clone(),
+            owner,
+            memory: self.memory.clone(),
+            subscribed: Subscribed::default(),
+        };
         while self.tasks.try_join_next().is_some() {}
         self.tasks.spawn(async move {
-            let lost = serve(stream, queue, memory).await;
+            let lost = of.serve(stream, queue).await;
             tracing::debug!(address = %owner, reason = ?lost.err(), "live connection ended");
         });
         self.connections.insert(owner, commands.clone());
@@ -136,79 +161,94 @@ type Waiting = HashMap<u32, (Place, mpsc::Sender<Pushed>)>;
 
 type Subscribed = Mutex<Waiting>;
 
-async fn serve(
-    stream: TcpStream,
-    queue: mpsc::Receiver<Command>,
+/// One connection.
+struct Of {
+    shared: Arc<Shared>,
+    owner: SocketAddr,
     memory: Arc<Semaphore>,
-) -> Result<(), Lost> {
-    let (from, to) = stream.into_split();
-    let subscribed = Subscribed::default();
-    tokio::select! {
-        ended = receive(from, &subscribed, &memory) => ended,
-        ended = send(to, queue, &subscribed) => ended,
-    }
+    subscribed: Subscribed,
 }
 
-async fn send(
-    mut to: OwnedWriteHalf,
-    mut queue: mpsc::Receiver<Command>,
-    subscribed: &Subscribed,
-) -> Result<(), Lost> {
-    while let Some(command) = queue.recv().await {
-        let frame = match command {
-            Command::Start(ask, runs) => {
-                lock(subscribed).insert(ask.id, (ask.place, runs));
-                Frame::Subscribe(ask)
-            }
-            Command::End(id) => {
-                lock(subscribed).remove(&id);
-                Frame::Unsubscribe(Unsubscribe { id })
-            }
-        };
-        frames::write(&mut to, frame).await?;
-    }
-    Ok(())
-}
-
-async fn receive(
-    from: OwnedReadHalf,
-    subscribed: &Subscribed,
-    memory: &Arc<Semaphore>,
-) -> Result<(), Lost> {
-    let mut from = BufReader::with_capacity(WRITE_BYTES, from);
-    loop {
-        match frames::read(&mut from).await? {
-            (Frame::Push(push), body) => {
-                let run = push.run(body)?;
-                let cost = (run.body_len() / PERMIT_BYTES).saturating_add(1);
-                let permits = memory
-                    .clone()
-                    .try_acquire_many_owned(u32::try_from(cost).unwrap_or(u32::MAX));
-                let mut subscribed = lock(subscribed);
-                let Some((place, to)) = subscribed.get(&push.id) else {
-                    continue;
-                };
-                let asked = (place.segment, place.stripe);
-                if asked != (push.place.segment, push.place.stripe) {
-                    return Err(Lost::Unexpected);
-                }
-                let sent = permits.is_ok_and(|p| to.try_send((Live::Run(run), Some(p))).is_ok());
-                if !sent {
-                    subscribed.remove(&push.id);
-                }
-            }
-            (Frame::End(end), _) => {
-                let ended = lock(subscribed).remove(&end.id);
-                if let (Some((_, to)), EndReason::Lagged) = (ended, end.reason()?) {
-                    // A full queue says enough.
-                    let _ = to.try_send((Live::InStore, None));
-                }
-            }
-            _ => return Err(Lost::Unexpected),
+impl Of {
+    async fn serve(&self, stream: TcpStream, queue: mpsc::Receiver<Command>) -> Result<(), Lost> {
+        let (from, to) = stream.into_split();
+        tokio::select! {
+            ended = self.receive(from) => ended,
+            ended = self.send(to, queue) => ended,
         }
     }
-}
 
-fn lock(subscribed: &Subscribed) -> MutexGuard<'_, Waiting> {
-    subscribed.lock().unwrap_or_else(PoisonError::into_inner)
+    async fn send(
+        &self,
+        mut to: OwnedWriteHalf,
+        mut queue: mpsc::Receiver<Command>,
+    ) -> Result<(), Lost> {
+        while let Some(command) = queue.recv().await {
+            let frame = match command {
+                Command::Start(ask, runs) => {
+                    self.subscribed().insert(ask.id, (ask.place, runs));
+                    Frame::Subscribe(ask)
+                }
+                Command::End(id) => {
+                    self.subscribed().remove(&id);
+                    Frame::Unsubscribe(Unsubscribe { id })
+                }
+            };
+            frames::write(&mut to, frame).await?;
+        }
+        Ok(())
+    }
+
+    async fn receive(&self, from: OwnedReadHalf) -> Result<(), Lost> {
+        let mut from = BufReader::with_capacity(WRITE_BYTES, from);
+        loop {
+            match frames::read(&mut from).await? {
+                (Frame::Push(push), body) => self.pushed(push, body)?,
+                (Frame::End(end), _) => self.ended(end)?,
+                _ => return Err(Lost::Unexpected),
+            }
+        }
+    }
+
+    fn pushed(&self, push: Push, body: Bytes) -> Result<(), Lost> {
+        let run = push.run(body)?;
+        let cost = (run.body_len() / PERMIT_BYTES).saturating_add(1);
+        let memory = self.memory.clone();
+        let permits = memory.try_acquire_many_owned(u32::try_from(cost).unwrap_or(u32::MAX));
+        let mut subscribed = self.subscribed();
+        let Some((place, to)) = subscribed.get(&push.id) else {
+            return Ok(());
+        };
+        let asked = (place.segment, place.stripe);
+        if asked != (push.place.segment, push.place.stripe) {
+            return Err(Lost::Unexpected);
+        }
+        let sent = permits.is_ok_and(|p| to.try_send((Live::Run(run), Some(p))).is_ok());
+        if !sent {
+            subscribed.remove(&push.id);
+        }
+        Ok(())
+    }
+
+    fn ended(&self, end: End) -> Result<(), Lost> {
+        let Some((place, to)) = self.subscribed().remove(&end.id) else {
+            return Ok(());
+        };
+        match end.reason()? {
+            EndReason::Done => {}
+            // A full queue says enough.
+            EndReason::Lagged => drop(to.try_send((Live::InStore, None))),
+            // [C-6] Whoever took the stripe over is found by asking.
+            EndReason::NotOwner => {
+                self.shared.routes.leave(place.stripe, self.owner);
+            }
+        }
+        Ok(())
+    }
+
+    fn subscribed(&self) -> MutexGuard<'_, Waiting> {
+        self.subscribed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }

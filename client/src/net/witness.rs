@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures::future::{Either, select};
 use tokio::time::timeout;
 use wire::datagram::Status as Answered;
 use wire::frame::{Frame, Frontier, Frontiers};
@@ -31,14 +32,19 @@ impl Shared {
         };
         let by_owner = async {
             let stripe = segment.layout.stripe(position);
-            let owner = self.options.membership.owner(stripe)?;
+            let owner = self.routes.owner(stripe)?;
             let told = timeout(limit, self.frontiers_of(owner)).await.ok()?.ok()?;
             let place = told.iter().map(|told| told.place);
             let mut own = place.filter(|p| (p.segment, p.stripe) == (segment.id, stripe));
             Some(segment.layout.slot(position) < own.next()?.first)
         };
-        let (sequencer, owner) = tokio::join!(by_sequencer, by_owner);
-        sequencer == Some(true) || owner == Some(true)
+        // One that says so is enough, however long the other takes.
+        let (by_sequencer, by_owner) = (std::pin::pin!(by_sequencer), std::pin::pin!(by_owner));
+        match select(by_sequencer, by_owner).await {
+            Either::Left((Some(true), _)) | Either::Right((Some(true), _)) => true,
+            Either::Left((_, owner)) => owner.await == Some(true),
+            Either::Right((_, sequencer)) => sequencer.await == Some(true),
+        }
     }
 
     /// The frontiers of all stripes that a stripe-writer owns.

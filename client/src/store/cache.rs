@@ -16,7 +16,7 @@ use foyer::{
     HybridCachePolicy, RecoverMode,
 };
 
-use crate::limits::{CACHE_BLOCK_BYTES, CACHE_MEMORY_BYTES};
+use crate::limits::{CACHE_BLOCK_BYTES, CACHE_MEMORY_BYTES, CACHE_WRITE_BYTES};
 use crate::{Error, Result};
 
 /// A cache on disk. Cheap to clone.
@@ -63,11 +63,13 @@ impl Cache {
             .map_err(other)?;
         let engine = BlockEngineConfig::new(device)
             .with_block_size(CACHE_BLOCK_BYTES)
-            .with_buffer_pool_size(2 * CACHE_BLOCK_BYTES)
-            .with_submit_queue_size_threshold(2 * CACHE_BLOCK_BYTES);
+            .with_buffer_pool_size(CACHE_WRITE_BYTES)
+            .with_submit_queue_size_threshold(CACHE_WRITE_BYTES);
         let entries = HybridCacheBuilder::new()
             .with_name("stripelog")
             .with_policy(HybridCachePolicy::WriteOnInsertion)
+            // What is in memory is on the disk already: a second copy would drive out something else.
+            .with_flush_on_close(false)
             .memory(CACHE_MEMORY_BYTES.min(bytes))
             .with_weighter(|key: &String, value: &Bytes| key.len() + value.len())
             .storage()

@@ -250,21 +250,18 @@ impl Opened {
         }
         let place = place(self.index.runs.get(runs.clone()).unwrap_or(&[]));
         let name = self.chain.id().object_name(self.index.header.start);
-        let (bytes, start) = if self.has_in_head(&place) {
-            (self.head.clone(), 0)
-        } else {
-            let bytes = self.store.get_known_range(&name, place.clone()).await?;
-            (bytes.ok_or(Changed::Moved)?, place.start)
-        };
-        match self.checked(runs, &bytes, start) {
-            Ok(runs) => Ok(runs),
-            // What the disk made of it is not what decides: it is read again from the store.
-            Err(_) if self.cached_head && self.has_in_head(&place) => {
-                if let Some(cached) = self.cached.as_ref() {
-                    cached.forget_head(&self.index);
-                }
-                Err(Changed::Moved)
+        if self.has_in_head(&place) {
+            match (self.checked(runs.clone(), &self.head, 0), &self.cached) {
+                (Ok(runs), _) => return Ok(runs),
+                // What the disk made of it is not what decides.
+                (Err(_), Some(cached)) if self.cached_head => cached.forget_head(&self.index),
+                (Err(source), _) => return Err(self.why(name, source).await),
             }
+        }
+        let bytes = self.store.get_known_range(&name, place.clone()).await?;
+        let bytes = bytes.ok_or(Changed::Moved)?;
+        match self.checked(runs, &bytes, place.start) {
+            Ok(runs) => Ok(runs),
             Err(source) => Err(self.why(name, source).await),
         }
     }
@@ -334,4 +331,54 @@ fn body(bytes: &Bytes, start: u64, run: &IndexRun) -> Result<Bytes, WireError> {
         return Err(short);
     }
     Ok(bytes.slice(from..to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::object::{Author, Object};
+    use wire::{
+        ClientId, Epoch, Identity, Layout, OwnerNumber, RequestId, RunBody, StripeId, WriterId,
+    };
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_rotten_small_object_in_the_cache_is_read_from_the_store() {
+        let store = Store::open("memory:///").expect("opened");
+        let log = catalog::Log::create(store.clone(), Layout::new(1, 4).expect("valid"))
+            .await
+            .expect("created");
+        let entry = log.last().await.expect("last");
+        let chain = log.chain(entry.last_segment().expect("segment"), StripeId(0));
+        let author = Author {
+            epoch: Epoch(1),
+            owner: OwnerNumber(1),
+            writer: WriterId([1; 16]),
+        };
+        let identity = Identity {
+            client: ClientId(1),
+            request: RequestId(1),
+        };
+        let body = RunBody::new(&["abcdef", "ghijkl"]).expect("valid");
+        let object = Object::build(chain.id(), author, &[Run::records(Slot(0), identity, body)])
+            .expect("valid");
+        chain.put(&object).await.expect("put");
+        let directory = tempfile::tempdir().expect("dir");
+        let cache = Cache::open(directory.path(), 64 << 20)
+            .await
+            .expect("opens");
+        let name = chain.id().object_name(Slot(0));
+        let mut bytes = store
+            .get(&name)
+            .await
+            .expect("reads")
+            .expect("there")
+            .to_vec();
+        let at = object.index.header.index_end() + 9;
+        bytes[at] ^= 1;
+        cache.insert(name, bytes.into());
+        let finder = Finder::new(store, chain, Slot(0), Some(cache));
+        let (opened, _) = finder.find(Slot(0)).await.expect("finds");
+        let runs = opened.expect("there").read(0..1).await;
+        assert!(runs.is_ok(), "{runs:?}");
+    }
 }

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use wire::frame::Place;
 use wire::{Run, SegmentId, Slot, StripeId};
 
@@ -47,6 +47,9 @@ pub(crate) struct StripeReader {
     in_store: bool,
     /// Whether the owner is asked before the store is.
     live_first: bool,
+    /// When the owner was last heard of, or asked: a caller that asks often must not put off the look into
+    /// the store.
+    heard: Option<Instant>,
     pauses: Backoff,
 }
 
@@ -68,6 +71,7 @@ impl StripeReader {
             live_first: follows && !loads.is_placed(),
             loads,
             live: None,
+            heard: None,
             live_failed: false,
             in_store: !follows,
             follows,
@@ -140,7 +144,7 @@ impl StripeReader {
                 self.subscribe(hub).await;
             }
             if self.live.is_some() {
-                self.wait_live().await?;
+                self.wait_live(hub.as_deref()).await?;
                 if self.live.is_some() && self.buffered.is_empty() {
                     return Ok(Ready::Quiet);
                 }
@@ -160,7 +164,7 @@ impl StripeReader {
                 self.live_failed = false;
                 return Ok(Ready::Quiet);
             }
-            self.wait_live().await?;
+            self.wait_live(Some(hub)).await?;
             if self.buffered.is_empty() {
                 return Ok(Ready::Quiet);
             }
@@ -187,24 +191,30 @@ impl StripeReader {
 
     /// Waits for runs from the owner. Where it says nothing for a while the store is looked into as well,
     /// since the owner may be stale, and what comes first is taken. Ends the subscription when it brings none.
-    async fn wait_live(&mut self) -> Result<()> {
+    async fn wait_live(&mut self, hub: Option<&Hub>) -> Result<()> {
         let Some(live) = self.live.as_mut() else {
             return Ok(());
         };
-        let received = match timeout(LIVE_QUIET, live.receive()).await {
+        let quiet_at = *self.heard.get_or_insert_with(Instant::now) + LIVE_QUIET;
+        let received = match timeout_at(quiet_at, live.receive()).await {
             Ok(received) => received,
             Err(_) => tokio::select! {
                 biased;
                 received = live.receive() => received,
                 loaded = self.loads.next(self.next) => {
+                    self.heard = None;
                     if let Loaded::Runs(runs) = loaded? {
                         self.buffered.extend(runs);
-                        self.live = None;
+                        if let (Some(hub), Some(live)) = (hub, self.live.take()) {
+                            // [C-6] An owner tells of what is durable before anybody can find it.
+                            hub.leave(&live);
+                        }
                     }
                     return Ok(());
                 }
             },
         };
+        self.heard = None;
         let run = match received {
             Some(Live::Run(run)) => run,
             Some(Live::InStore) => {

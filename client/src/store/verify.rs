@@ -9,7 +9,7 @@ use wire::limits::MAX_POSITION;
 use wire::object::Header;
 use wire::{Position, Segment, SegmentId, Slot, StripeId};
 
-use crate::limits::{VERIFY_LOOKS, VERIFY_PAUSE, VERIFY_READS};
+use crate::limits::{VERIFY_LOOKS, VERIFY_MOST_LOOKS, VERIFY_PAUSE, VERIFY_READS};
 use crate::{ErrorKind, Result};
 
 /// How thoroughly a log is verified.

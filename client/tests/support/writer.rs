@@ -323,6 +323,15 @@ impl FakeWriter {
 
     /// Puts what follows the chain's end without a hole as one object.
     async fn put_all(&self, key: ChainKey) {
+        let nothing = self
+            .lock()
+            .chains
+            .get(&key)
+            .is_none_or(|c| c.held.is_empty());
+        if nothing {
+            // A frame that comes again takes no requests, which tests count.
+            return self.changed.send_modify(|n| *n += 1);
+        }
         let entry = self.catalog.last().await.expect("reads");
         let segment = entry.segments.iter().find(|s| s.id == key.0);
         let segment = *segment.expect("a segment of the log");

@@ -1,6 +1,7 @@
 //! Reads and subscriptions from the memory of a stripe's owner.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use wire::Slot;
@@ -71,6 +72,7 @@ pub(super) async fn serve(
                 }
                 next = end;
             }
+            Found::NotYet if handle.fenced.load(Ordering::Acquire) => break EndReason::NotOwner,
             Found::NotYet if !follow => break EndReason::Done,
             Found::NotYet => {
                 if frontier.changed().await.is_err() {
