@@ -35,7 +35,7 @@ install_packages() {
 }
 
 # Suites of the client that also run on the S3 server.
-readonly ON_S3='--package stripelog --test append --test follow --test redirect --test verify'
+readonly ON_S3='--workspace --test append --test follow --test redirect --test verify'
 
 cargo_tests() {
     local log=$1
