@@ -46,7 +46,7 @@ async fn scene(owner_of: impl Fn(u64) -> u64) -> (Chain, Store, Faults) {
             owner: OwnerNumber(owner_of(number)),
             writer: WriterId([1; 16]),
         };
-        let body = RunBody::new(&vec!["record"; SLOTS_EACH]).expect("valid");
+        let body = RunBody::new(&["record"; SLOTS_EACH]).expect("valid");
         let run = Run::records(Slot(number * SLOTS), identity(number), body);
         let object = Object::build(chain.id(), author, &[run]).expect("valid");
         assert_eq!(chain.put(&object).await.expect("put"), Put::Committed);
