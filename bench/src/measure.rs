@@ -138,10 +138,7 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
 
 /// A whole number near a value; 0 for what is negative or no number.
 #[must_use]
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "rounded before, and casts of floats saturate"
-)]
+#[allow(clippy::cast_possible_truncation, reason = "casts of floats saturate")]
 pub(crate) fn whole(value: f64) -> usize {
     value.round() as usize
 }

@@ -15,10 +15,7 @@ pub mod datagram;
 mod error;
 mod fixed;
 pub mod frame;
-#[allow(
-    missing_debug_implementations,
-    reason = "the resolvers that the derive makes for tuple structs have nothing to show"
-)]
+#[allow(missing_debug_implementations, reason = "derived resolvers")]
 mod ids;
 mod layout;
 pub mod limits;

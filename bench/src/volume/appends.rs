@@ -138,10 +138,7 @@ struct Open {
 
 type Call = (Option<Duration>, Instant);
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "a thread that only waits, and it measures"
-)]
+#[allow(clippy::disallowed_methods, reason = "it waits and measures")]
 fn drive(
     shared: &Arc<Open>,
     runtime: &tokio::runtime::Handle,

@@ -62,7 +62,8 @@ fn settings(directory: &Path, config: &str) -> Result<Vec<Case>> {
     // The ports of the settings are in use.
     let sequencer = format!("sequencer.listen={}", free_udp_port()?);
     let writer = format!("writer.listen={}", free_tcp_port()?);
-    let elsewhere = ["--set", &sequencer, "--set", &writer];
+    let admin = format!("sequencer.admin={}", free_tcp_port()?);
+    let elsewhere = ["--set", &sequencer, "--set", &writer, "--set", &admin];
     let mut cases = Vec::new();
     for program in ["sequencer-fast", "stripe-writer", "stripelog"] {
         let store = |name, url, told| {
