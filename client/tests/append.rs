@@ -312,18 +312,7 @@ async fn a_later_epoch_is_looked_up_before_its_token_is_used() {
     let log = fixture.open().await;
     log.append(records(0..4)).await.expect("appends");
     // The next reign starts at 8, with another layout from 12 on: the token [8, 16) straddles.
-    let mut entry = fixture.catalog.last().await.expect("reads");
-    let mut segment = entry.segments[0];
-    segment.id = SegmentId(9);
-    segment.epoch = Epoch(9);
-    segment.start = Position(12);
-    segment.layout = wire::Layout::new(1, 1).expect("valid");
-    entry.segments.push(segment);
-    entry.number += 1;
-    entry.epoch = Epoch(9);
-    entry.epoch_start = Position(8);
-    entry.reservation = Position(100);
-    fixture.catalog.append(&entry).await.expect("appends");
+    fixture.begin_reign(Position(8), Position(12)).await;
     fixture.writer.fill_to(Position(8)).await;
     {
         let mut state = fixture.sequencer.state.lock().expect("not poisoned");

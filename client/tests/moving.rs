@@ -13,7 +13,7 @@ use support::scans::text;
 use support::*;
 use wire::object::{Author, Object};
 use wire::snapshot::Snapshot;
-use wire::{Epoch, OwnerNumber, Run, SegmentId, Slot, StripeId, WriterId};
+use wire::{Epoch, OwnerNumber, Run, Slot, StripeId, WriterId};
 
 async fn scene() -> (Fixture, Faults) {
     let faulty = FaultyStore::new(Arc::new(InMemory::new()), 1);
@@ -98,18 +98,7 @@ async fn a_read_goes_on_into_a_segment_that_is_new() {
     }
     let error = scan.next().await.expect_err("not yet");
     assert!(matches!(error, Error::NotYetDurable { .. }), "{error}");
-    let mut entry = fixture.catalog.last().await.expect("reads");
-    let mut segment = entry.segments[0];
-    segment.id = SegmentId(9);
-    segment.epoch = Epoch(9);
-    segment.start = Position(8);
-    segment.layout = wire::Layout::new(1, 1).expect("valid");
-    entry.segments.push(segment);
-    entry.number += 1;
-    entry.epoch = Epoch(9);
-    entry.epoch_start = Position(8);
-    entry.reservation = Position(100);
-    fixture.catalog.append(&entry).await.expect("appends");
+    fixture.begin_reign(Position(8), Position(8)).await;
     {
         let mut state = fixture.sequencer.state.lock().expect("not poisoned");
         state.epoch = Epoch(9);

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,9 +19,10 @@ use catalog::Store;
 use object_store::ClientOptions;
 use object_store::aws::AmazonS3Builder;
 use serde::Serialize;
-use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
+
+use super::listen;
 
 /// Name of the bucket.
 const NAME: &str = "stripelog";
@@ -93,17 +94,10 @@ impl Bucket {
     /// If no port is free.
     pub(crate) async fn start() -> Result<Self> {
         let state = Arc::new(Shared::default());
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let address = listener.local_addr()?;
         let router = Router::new()
             .fallback(answer)
             .with_state(Arc::clone(&state));
-        let serve = async move {
-            if let Err(error) = axum::serve(listener, router).await {
-                eprintln!("the bucket ended: {error}");
-            }
-        };
-        let task = tokio::spawn(serve).abort_handle();
+        let (address, task) = listen::serve("bucket", router).await?;
         Ok(Self {
             address,
             state,

@@ -6,6 +6,7 @@ pub(crate) mod echo;
 pub(crate) mod emulator;
 pub(crate) mod flow;
 pub(crate) mod generator;
+mod listen;
 pub(crate) mod metrics;
 pub(crate) mod peers;
 pub(crate) mod probe;

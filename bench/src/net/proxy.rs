@@ -1,7 +1,7 @@
 //! A proxy in front of an S3 server that does what no server does on demand: fails before or after a
 //! write is applied, loses answers, answers late, and says "exists" of what it has just written.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,8 +17,9 @@ use hyper_util::rt::TokioExecutor;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::Serialize;
-use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
+
+use super::listen;
 
 /// Longest added delay of a late answer.
 const LONGEST_DELAY_MS: u64 = 2000;
@@ -103,15 +104,8 @@ impl Proxy {
             delay: Mutex::default(),
             injected: Mutex::default(),
         });
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let address = listener.local_addr()?;
         let router = Router::new().fallback(pass).with_state(Arc::clone(&state));
-        let serve = async move {
-            if let Err(error) = axum::serve(listener, router).await {
-                eprintln!("the proxy ended: {error}");
-            }
-        };
-        let task = tokio::spawn(serve).abort_handle();
+        let (address, task) = listen::serve("proxy", router).await?;
         Ok(Self {
             address,
             state,

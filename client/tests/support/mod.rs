@@ -1,11 +1,8 @@
 //! A small log to test against: a sequencer and a stripe-writer in this process, which do as they are
 //! told, over a store in memory.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    unused_imports,
-    reason = "each test program uses a part of the support"
-)]
+#![allow(dead_code, reason = "each test uses a part")]
+#![allow(unreachable_pub, reason = "each test uses a part")]
+#![allow(unused_imports, reason = "each test uses a part")]
 
 pub mod scans;
 pub mod sequencer;
@@ -18,7 +15,7 @@ use bytes::Bytes;
 use catalog::faults::suite_store;
 use catalog::{Membership, Store};
 use stripelog::{Content, Log, Options, Position};
-use wire::Layout;
+use wire::{Epoch, Layout, Segment, SegmentId};
 
 pub use sequencer::{Answer, FakeSequencer};
 pub use writer::{FakeWriter, Fault, Live};
@@ -45,6 +42,22 @@ impl Fixture {
             sequencer,
             writer,
         }
+    }
+
+    /// Begins the reign of epoch 9, with another layout from the start of a segment on. The sequencer is not told.
+    pub async fn begin_reign(&self, epoch_start: Position, segment_start: Position) {
+        let mut entry = self.catalog.last().await.expect("reads");
+        entry.segments.push(Segment {
+            id: SegmentId(9),
+            epoch: Epoch(9),
+            start: segment_start,
+            layout: Layout::new(1, 1).expect("valid layout"),
+        });
+        entry.number += 1;
+        entry.epoch = Epoch(9);
+        entry.epoch_start = epoch_start;
+        entry.reservation = Position(100);
+        self.catalog.append(&entry).await.expect("appends");
     }
 
     pub fn membership(&self) -> Membership {
