@@ -61,6 +61,12 @@ impl Places {
         (self.count + self.late_count).saturating_sub(free)
     }
 
+    /// Whether stripes that have something to put wait for a place.
+    #[must_use]
+    pub(crate) fn are_taken(&self) -> bool {
+        self.on_time.available_permits() == 0
+    }
+
     fn pace(&self) -> MutexGuard<'_, Pace> {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
