@@ -97,25 +97,9 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
     let patience = args
         .append_timeout
         .unwrap_or(if args.short { 4.0 } else { 30.0 });
-    let (mut tasks, mut logs) = (JoinSet::new(), Vec::new());
-    for _ in 0..args.clients {
-        let bytes = args.in_flight_mib << 20;
-        let options = cluster.options().max_in_flight_bytes(bytes);
-        let options = options.append_timeout(Duration::from_secs_f64(patience));
-        let log = client(&bucket, options).await?;
-        for _ in 0..bytes / (CALL * (RECORD_BYTES + 64)) {
-            tasks.spawn(append_all(log.clone(), Arc::clone(&shared)));
-        }
-        logs.push(log);
-    }
-    // What the load is when nothing holds it back.
-    let began = Instant::now();
-    while began.elapsed() < PROBE || shared.acknowledged.load(Ordering::Relaxed) < PROBE_RECORDS {
-        sleep(LOOK).await;
-        ensure!(began.elapsed() < PROBE_LIMIT, "the load does not get on");
-    }
-    let fast = shared.acknowledged.load(Ordering::Relaxed) as f64 * RECORD_BYTES as f64;
-    let fast = fast / began.elapsed().as_secs_f64();
+    let patience = Duration::from_secs_f64(patience);
+    let (mut tasks, logs) = appenders(&args, patience, &bucket, &cluster, &shared).await?;
+    let fast = probe(&shared).await?;
     bucket.pace(Pace {
         bytes_per_second: Some(fast / args.times),
         ..Pace::default()
@@ -142,7 +126,7 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
         round(slow.rate / 1e9),
     );
     let bound = args.memory_mib as f64 / 1024.0;
-    report.figure("append_timeout_seconds", patience);
+    report.figure("append_timeout_seconds", patience.as_secs_f64());
     report.at_most("writer_peak_gib", gib(peak), bound + MEMORY_BESIDE_GIB);
     report.at_least("writer_held_gib", gib(slow.held), bound * FULL_SHARE);
     report.at_most("caught_up_seconds", round(caught_up), CATCH_UP_BAR_SECONDS);
@@ -158,6 +142,40 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
     report.exactly("records_read", read.records, acknowledged.records);
     report.exactly("digest_of_read", read.text(), acknowledged.text());
     Ok(report)
+}
+
+/// Clients that append without a pause, each as much as it may have under way.
+async fn appenders(
+    args: &Args,
+    patience: Duration,
+    bucket: &Bucket,
+    cluster: &Cluster,
+    shared: &Arc<Shared>,
+) -> Result<(JoinSet<(Digest, u64)>, Vec<Log>)> {
+    let (mut tasks, mut logs) = (JoinSet::new(), Vec::new());
+    for _ in 0..args.clients {
+        let bytes = args.in_flight_mib << 20;
+        let options = cluster.options().max_in_flight_bytes(bytes);
+        let options = options.append_timeout(patience);
+        let log = client(bucket, options).await?;
+        for _ in 0..bytes / (CALL * (RECORD_BYTES + 64)) {
+            tasks.spawn(append_all(log.clone(), Arc::clone(shared)));
+        }
+        logs.push(log);
+    }
+    Ok((tasks, logs))
+}
+
+/// What the load is when nothing holds it back, in bytes a second.
+#[allow(clippy::disallowed_methods, reason = "it measures")]
+async fn probe(shared: &Shared) -> Result<f64> {
+    let began = Instant::now();
+    while began.elapsed() < PROBE || shared.acknowledged.load(Ordering::Relaxed) < PROBE_RECORDS {
+        sleep(LOOK).await;
+        ensure!(began.elapsed() < PROBE_LIMIT, "the load does not get on");
+    }
+    let fast = shared.acknowledged.load(Ordering::Relaxed) as f64 * RECORD_BYTES as f64;
+    Ok(fast / began.elapsed().as_secs_f64())
 }
 
 /// What was seen while the store was slow.
