@@ -55,7 +55,7 @@ pub const SILENCE_TOLD: Duration = Duration::from_secs(5);
 /// How often a connection that waits for this process is told that it gets on.
 pub const PULSE: Duration = Duration::from_secs(1);
 
-/// Time after a moment in which no memory or no place for a put was free, for which clients are told.
+/// Time after a moment in which memory was full or puts were slow, for which clients are told.
 pub const PRESSED: Duration = Duration::from_secs(3);
 
 /// How often a stripe that holds back from filling holes looks again.

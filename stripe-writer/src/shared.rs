@@ -95,7 +95,7 @@ impl Shared {
 
     /// Looks whether appends wait because this process, or the store, is slower than they come.
     pub(crate) fn look_at_pressure(&self, now: Duration) {
-        if self.memory.is_full() || self.places.are_taken() {
+        if self.memory.is_full() || self.places.are_slow() {
             let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
             self.pressed_at.store(now, Ordering::Relaxed);
         }
