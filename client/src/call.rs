@@ -6,12 +6,14 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use wire::Position;
 
 use crate::logic::outcome::Outcome;
+use crate::patience::{self, Sign};
 use crate::{Error, Result};
 
 /// What the caller waits for.
@@ -29,14 +31,27 @@ struct State {
     outcome: Outcome,
     /// Gone once the caller has an answer, or does not wait any more.
     caller: Option<oneshot::Sender<Result<Vec<Position>>>>,
+    /// Records without a token.
+    unplaced: usize,
+    /// Signs of the connections that have had records of the call.
+    at: Vec<Arc<Sign>>,
+    /// When records of the call last got on.
+    own: Duration,
 }
 
 impl Call {
-    pub(crate) fn new(records: usize, memory: OwnedSemaphorePermit) -> (Arc<Self>, Answer) {
+    pub(crate) fn new(
+        records: usize,
+        memory: OwnedSemaphorePermit,
+        now: Duration,
+    ) -> (Arc<Self>, Answer) {
         let (caller, answer) = oneshot::channel();
         let state = State {
             outcome: Outcome::new(records),
             caller: Some(caller),
+            unplaced: records,
+            at: Vec::new(),
+            own: now,
         };
         let call = Self {
             state: Mutex::new(state),
@@ -48,6 +63,35 @@ impl Call {
     /// Whether somebody still waits: records of a call that is not open are not sent any more.
     pub(crate) fn is_open(&self) -> bool {
         self.lock().caller.is_some()
+    }
+
+    /// Records have a token and wait at a connection, whose sign this is.
+    pub(crate) fn placed(&self, count: u32, at: &Arc<Sign>, now: Duration) {
+        let mut state = self.lock();
+        state.unplaced = state.unplaced.saturating_sub(count as usize);
+        state.own = state.own.max(now);
+        state.moved(at);
+    }
+
+    /// Records wait at another connection now.
+    pub(crate) fn moved(&self, at: &Arc<Sign>) {
+        self.lock().moved(at);
+    }
+
+    /// Records need another token.
+    pub(crate) fn displaced(&self, count: u32, now: Duration) {
+        let mut state = self.lock();
+        state.unplaced = state.unplaced.saturating_add(count as usize);
+        state.own = state.own.max(now);
+    }
+
+    /// When the caller has waited long enough, as things stand; `general` is the sign of whatever gets on.
+    pub(crate) fn patience(&self, general: &Sign, timeout: Duration) -> Duration {
+        let state = self.lock();
+        let signs = state.at.iter().map(|sign| sign.last());
+        let general = (state.unplaced > 0).then(|| general.last());
+        let others = signs.chain(general).max().unwrap_or_default();
+        patience::end(state.own, others, timeout)
     }
 
     /// Records are about to go out. Returns whether they may: a caller who gave up before this moment
@@ -68,8 +112,9 @@ impl Call {
 
     /// Records from `first` on that went out are durable at these positions. One step: a caller who gave up
     /// between two would be told that nothing is under way and nothing in the log.
-    pub(crate) fn commit(&self, first: usize, positions: &[Position]) {
+    pub(crate) fn commit(&self, first: usize, positions: &[Position], now: Duration) {
         let mut state = self.lock();
+        state.own = state.own.max(now);
         state.outcome.answered(positions.len());
         for (record, position) in (first..).zip(positions) {
             state.outcome.commit(record, *position);
@@ -100,6 +145,14 @@ impl Call {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn moved(&mut self, at: &Arc<Sign>) {
+        if !self.at.iter().any(|sign| Arc::ptr_eq(sign, at)) {
+            self.at.push(Arc::clone(at));
+        }
     }
 }
 
@@ -181,7 +234,11 @@ mod tests {
 
     async fn call(records: usize) -> (Arc<Call>, Answer) {
         let memory = Arc::new(Semaphore::new(1));
-        Call::new(records, memory.acquire_owned().await.expect("open"))
+        Call::new(
+            records,
+            memory.acquire_owned().await.expect("open"),
+            Duration::ZERO,
+        )
     }
 
     fn piece(call: &Arc<Call>, count: usize) -> Piece {
@@ -234,10 +291,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_caller_waits_for_what_its_records_wait_for() {
+        let s = Duration::from_secs;
+        let (call, _answer) = call(2).await;
+        let [general, here, there] = [(); 3].map(|()| Arc::new(Sign::default()));
+        general.seen(s(9));
+        here.seen(s(7));
+        let end = || call.patience(&general, s(30));
+        assert_eq!(end(), s(39), "no token yet: whatever gets on");
+        call.placed(1, &here, s(1));
+        assert_eq!(end(), s(39));
+        call.placed(1, &here, s(2));
+        assert_eq!(end(), s(37), "only the connection");
+        there.seen(s(20));
+        assert_eq!(end(), s(37));
+        call.moved(&there);
+        assert_eq!(end(), s(50));
+        there.seen(s(1000));
+        assert_eq!(end(), s(302), "for so long");
+        call.displaced(1, s(40));
+        call.commit(0, &[Position(1)], s(50));
+        assert_eq!(end(), s(350));
+    }
+
+    #[tokio::test]
     async fn who_gives_up_as_the_last_record_commits_is_not_told_that_none_did() {
         let (call, mut answer) = call(1).await;
         assert!(call.claim(1));
-        call.commit(0, &[Position(7)]);
+        call.commit(0, &[Position(7)], Duration::ZERO);
         assert!(!call.close());
         let answer = answer.try_recv().expect("answered");
         assert_eq!(answer.expect("committed"), [Position(7)]);

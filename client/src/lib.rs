@@ -14,6 +14,7 @@ mod log;
 pub mod logic;
 mod net;
 mod options;
+mod patience;
 mod query;
 mod scan;
 mod shared;

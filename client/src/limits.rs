@@ -18,8 +18,16 @@ pub const IN_FLIGHT_BYTES_MAX: usize = 64 << 30;
 /// Default of the bytes of one append frame; a frame with one record may be larger.
 pub const FRAME_BYTES: usize = 1 << 20;
 
-/// Default of the time that an append may take.
+/// Default of the time that an append waits without a sign of progress.
 pub const APPEND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// So many times as long an append waits at most while there are signs of progress of others that it waits for,
+/// and nothing becomes of its own records.
+pub const PATIENCE: u32 = 10;
+
+/// First and longest pause of a stripe whose owner puts frames off. The longest is shorter than it takes a hole
+/// to become junk.
+pub const PUT_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// Default of the time after which a grant request is sent again. It doubles each time.
 pub const GRANT_TIMEOUT: Duration = Duration::from_millis(50);
@@ -28,7 +36,7 @@ pub const GRANT_TIMEOUT: Duration = Duration::from_millis(50);
 /// making that its last positions look like holes.
 pub const GRANT_BYTES: usize = 16 << 20;
 
-/// Bytes of frames that wait to be sent on a connection, above which nothing more is granted. Positions
+/// Bytes of frames that wait to be sent on a connection, or were put off, above which nothing more is granted. Positions
 /// that are granted long before their records can leave look like holes.
 pub const UNSENT_BYTES: usize = 16 << 20;
 

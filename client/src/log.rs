@@ -1,4 +1,5 @@
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use catalog::Store;
@@ -14,6 +15,7 @@ use crate::net::connection::Outgoing;
 use crate::net::routes::Routes;
 use crate::net::sequencer::Sequencer;
 use crate::net::{draw_client, granter};
+use crate::patience::{self, Sign};
 use crate::shared::Shared;
 use crate::stats::{Counters, Stats};
 use crate::store::cache::Cache;
@@ -72,6 +74,7 @@ impl Log {
                 .map(|a| (a, Outgoing::new(a)))
                 .collect(),
             room: Notify::new(),
+            sign: Sign::default(),
             counters,
             opened: Instant::now(),
             last_problem: Mutex::new(None),
@@ -107,6 +110,9 @@ impl Log {
     /// lost theirs (to a hole that was filled, or a seal) and were appended again; other calls' records
     /// may stand between them.
     ///
+    /// It waits as long as there are signs of progress: of its own records, or of those that they wait for while
+    /// the log is slower than the load. See [`Options::append_timeout`].
+    ///
     /// If the future is dropped before it ends, records that were sent may be appended, now or later;
     /// those that were not sent are not.
     ///
@@ -115,7 +121,7 @@ impl Log {
     /// them may be, now or later, and appending them again may write them twice. A record above
     /// [`MAX_RECORD_BYTES`] is refused at once.
     pub async fn append(&self, records: Vec<Bytes>) -> Result<Vec<Position>> {
-        let deadline = Instant::now() + self.shared.options.append_timeout;
+        let (began, timeout) = (self.shared.elapsed(), self.shared.options.append_timeout);
         let mut cost = 0_usize;
         for (index, record) in records.iter().enumerate() {
             let bytes = record.len();
@@ -135,18 +141,21 @@ impl Log {
         let cost = cost.min(permits(&self.shared.options));
         let permits = u32::try_from(cost).unwrap_or(u32::MAX);
         let memory = self.shared.memory.clone().acquire_many_owned(permits);
-        let memory = match timeout_at(deadline, memory).await {
-            Ok(memory) => memory.map_err(|_| Error::Closed)?,
-            Err(_) => return Err(self.timed_out(true)),
+        let general = &self.shared.sign;
+        let end = || patience::end(began, general.last(), timeout);
+        let memory = match self.wait(memory, end).await {
+            Some(memory) => memory.map_err(|_| Error::Closed)?,
+            None => return Err(self.timed_out(true)),
         };
-        let (call, mut answer) = Call::new(records.len(), memory);
+        let (call, mut answer) = Call::new(records.len(), memory, self.shared.elapsed());
         let open = Open(call.clone());
         self.shared.queue.push(Piece {
             call,
             first: 0,
             records,
         });
-        if let Ok(answer) = timeout_at(deadline, &mut answer).await {
+        let end = || open.0.patience(general, timeout);
+        if let Some(answer) = self.wait(&mut answer, end).await {
             return answer.map_err(|_| Error::Closed)?;
         }
         let definite = open.0.close();
@@ -164,6 +173,25 @@ impl Log {
     pub async fn append_one(&self, record: Bytes) -> Result<Position> {
         let positions = self.append(vec![record]).await?;
         positions.first().copied().ok_or(Error::Closed)
+    }
+
+    /// Waits for something until `end`, which signs of progress put off. Times count from the opening.
+    async fn wait<T>(
+        &self,
+        what: impl Future<Output = T>,
+        end: impl Fn() -> Duration,
+    ) -> Option<T> {
+        let mut what = std::pin::pin!(what);
+        let mut until = end();
+        loop {
+            if let Ok(done) = timeout_at(self.shared.opened + until, &mut what).await {
+                return Some(done);
+            }
+            until = end();
+            if until <= self.shared.elapsed() {
+                return None;
+            }
+        }
     }
 
     fn timed_out(&self, definite: bool) -> Error {

@@ -72,7 +72,9 @@ impl Options {
         })
     }
 
-    /// Longest time for an append, from the call to its outcome; 30 s by default.
+    /// Longest time that an append waits without a sign of progress; 30 s by default. Signs are that its records
+    /// get on, that those before it do as long as it has no positions, and that a stripe-writer which has its
+    /// records says that it is full or slow and gets on. If only others get on, ten times as long is the end.
     #[must_use]
     pub fn append_timeout(mut self, timeout: Duration) -> Self {
         self.append_timeout = timeout;

@@ -14,6 +14,7 @@ use crate::call::Queue;
 use crate::net::connection::Outgoing;
 use crate::net::routes::Routes;
 use crate::net::sequencer::Sequencer;
+use crate::patience::Sign;
 use crate::stats::Counters;
 use crate::store::cache::Cache;
 use crate::store::view::View;
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) writers: BTreeMap<SocketAddr, Outgoing>,
     /// Told when a connection has room for more frames.
     pub(crate) room: Notify,
+    /// That anything gets on: any answer of a stripe-writer.
+    pub(crate) sign: Sign,
     pub(crate) counters: Arc<Counters>,
     pub(crate) opened: Instant,
     pub(crate) last_problem: Mutex<Option<String>>,

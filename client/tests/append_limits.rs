@@ -73,9 +73,72 @@ async fn a_deadline_after_busy_only_is_definite() {
     let log = fixture
         .open_with(fixture.options().append_timeout(250 * MS))
         .await;
+    let started = Instant::now();
     let error = log.append(records(0..2)).await.expect_err("busy");
     assert!(error.is_definite(), "{error}");
     assert!(error.to_string().contains("Busy"), "{error}");
+    // It waited longer than without a sign, and not for ever; and it asked less and less often.
+    let waited = started.elapsed();
+    assert!((2400 * MS..10_000 * MS).contains(&waited), "{waited:?}");
+    let asked = fixture.writer.appends().len();
+    assert!((3..20).contains(&asked), "{asked}");
+}
+
+#[tokio::test]
+async fn an_append_waits_while_the_writer_is_busy() {
+    let fixture = Fixture::new(1, 8).await;
+    fixture
+        .writer
+        .script(vec![Fault::Status(AckStatus::Busy); 4]);
+    let log = fixture
+        .open_with(fixture.options().append_timeout(500 * MS))
+        .await;
+    let started = Instant::now();
+    let acked = append(&log, records(0..2)).await;
+    // 100, 200, 400 and 800 ms, or the half of that.
+    assert!(started.elapsed() > 700 * MS, "{:?}", started.elapsed());
+    assert_exactly(&fixture, &log, &acked).await;
+}
+
+#[tokio::test]
+async fn an_append_waits_while_the_writer_says_that_it_gets_on() {
+    let fixture = Fixture::new(1, 8).await;
+    fixture
+        .writer
+        .script([Fault::Signs(20, AckStatus::Waiting)]);
+    let log = fixture
+        .open_with(fixture.options().append_timeout(300 * MS))
+        .await;
+    let waiting = log.clone();
+    let behind = async {
+        // It waits for the same writer, behind the first one.
+        sleep(50 * MS).await;
+        append(&waiting, records(2..4)).await
+    };
+    let started = Instant::now();
+    let (mut acked, behind) = tokio::join!(append(&log, records(0..2)), behind);
+    assert!(started.elapsed() > 1000 * MS, "{:?}", started.elapsed());
+    acked.extend(behind);
+    assert_exactly(&fixture, &log, &acked).await;
+}
+
+#[tokio::test]
+async fn an_append_that_no_sequencer_helps_ends_in_time_and_says_so() {
+    let fixture = Fixture::new(1, 8).await;
+    fixture
+        .writer
+        .script([Fault::Signs(100, AckStatus::Unheard)]);
+    let log = fixture
+        .open_with(fixture.options().append_timeout(300 * MS))
+        .await;
+    let started = Instant::now();
+    let error = log.append(records(0..2)).await.expect_err("no answer");
+    assert!(!error.is_definite(), "{error}");
+    assert!(
+        error.to_string().contains("their keys may differ"),
+        "{error}"
+    );
+    assert!(started.elapsed() < 2000 * MS, "{:?}", started.elapsed());
 }
 
 #[tokio::test]

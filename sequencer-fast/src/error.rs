@@ -19,6 +19,14 @@ pub enum SequencerError {
         /// The address.
         address: SocketAddr,
     },
+    /// A thread is to be pinned to a core that this process cannot run on.
+    #[error("no such core for this process: core={core} cores={known}")]
+    Core {
+        /// The core of the settings.
+        core: usize,
+        /// Those that it may run on.
+        known: String,
+    },
     /// A thread, a ring or an eventfd cannot be had.
     #[error("cannot set up {what}: {source}")]
     Setup {
@@ -56,7 +64,7 @@ impl SequencerError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Bind { .. } | Self::Setup { .. } => ErrorKind::Invalid,
+            Self::Bind { .. } | Self::Core { .. } | Self::Setup { .. } => ErrorKind::Invalid,
             Self::Control { kind, .. } => *kind,
             Self::Entry(_) => ErrorKind::Corrupt,
             Self::Shard { .. } | Self::Panicked => ErrorKind::Internal,

@@ -57,7 +57,7 @@ impl Sequencer {
     /// runtime of the checkpoint thread, which the store has to itself.
     ///
     /// # Errors
-    /// [`SequencerError::Bind`] and [`SequencerError::Setup`]. Whatever fails later is told by
+    /// [`SequencerError::Core`], [`SequencerError::Bind`] and [`SequencerError::Setup`]. Whatever fails later is told by
     /// [`Self::wait`].
     pub fn start<C, F>(
         config: Config,
@@ -67,6 +67,7 @@ impl Sequencer {
         C: Control,
         F: Future<Output = Result<Opened<C>, CatalogError>>,
     {
+        check_cores(&config.cores, &known_cores())?;
         let shards = config.shards.max(1);
         let bind = |source| {
             let address = config.listen;
@@ -288,6 +289,23 @@ fn setup(what: &'static str) -> impl Fn(io::Error) -> SequencerError {
     move |source| SequencerError::Setup { what, source }
 }
 
+/// The cores that this process may run on; empty if the system does not say.
+fn known_cores() -> Vec<usize> {
+    let ids = core_affinity::get_core_ids().unwrap_or_default();
+    ids.into_iter().map(|core| core.id).collect()
+}
+
+fn check_cores(wanted: &[usize], known: &[usize]) -> Result<(), SequencerError> {
+    match wanted.iter().find(|core| !known.contains(core)) {
+        Some(core) if !known.is_empty() => {
+            let known: Vec<_> = known.iter().map(usize::to_string).collect();
+            let (core, known) = (*core, known.join(","));
+            Err(SequencerError::Core { core, known })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Pins the calling thread to its core, if it has one.
 fn pin(config: &Config, index: usize) {
     if let Some(id) = config.cores.get(index).copied()
@@ -305,4 +323,19 @@ fn seed() -> u64 {
         *byte = random;
     }
     u64::from_le_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_that_is_not_there_is_refused() {
+        assert!(check_cores(&[1, 0], &[0, 1]).is_ok());
+        assert!(check_cores(&[], &[0]).is_ok());
+        assert!(check_cores(&[5], &[]).is_ok(), "the system does not say");
+        let error = check_cores(&[1, 99], &[0, 1]).expect_err("not there");
+        let text = "no such core for this process: core=99 cores=0,1";
+        assert_eq!(error.to_string(), text);
+    }
 }

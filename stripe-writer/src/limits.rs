@@ -52,6 +52,15 @@ pub const REPORT_HEARTBEAT: Duration = Duration::from_millis(200);
 /// Time without an answer of the sequencer after which that is told.
 pub const SILENCE_TOLD: Duration = Duration::from_secs(5);
 
+/// How often a connection that waits for this process is told that it gets on.
+pub const PULSE: Duration = Duration::from_secs(1);
+
+/// Time after a moment in which memory was full or puts were slow, for which clients are told.
+pub const PRESSED: Duration = Duration::from_secs(3);
+
+/// How often a stripe that holds back from filling holes looks again.
+pub const HOLD_LOOK: Duration = Duration::from_millis(100);
+
 /// Time for a new connection to say hello.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 

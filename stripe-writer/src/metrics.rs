@@ -28,6 +28,8 @@ pub(crate) struct Metrics {
     puts: Counter,
     put_bytes: Counter,
     put_failures: Family<FaultLabel, Counter>,
+    /// The same without a label: not told to anybody.
+    all_put_failures: Counter,
     objects: Counter,
     records: Counter,
     record_bytes: Counter,
@@ -36,6 +38,7 @@ pub(crate) struct Metrics {
     refused: Counter,
     wrong_macs: Counter,
     issued_tail: Gauge<u64, AtomicU64>,
+    unheard: Gauge<u64, AtomicU64>,
 }
 
 impl Metrics {
@@ -85,6 +88,11 @@ impl Metrics {
             "Issued tail that the sequencer told last",
             self.issued_tail.clone(),
         );
+        registry.register(
+            "unheard",
+            "1 while the sequencer does not answer, so that no holes are filled",
+            self.unheard.clone(),
+        );
     }
 
     pub(crate) fn put(&self, object: &Object) {
@@ -102,6 +110,7 @@ impl Metrics {
             Some(StoreFault::Other) => "other",
             None => "content",
         };
+        self.all_put_failures.inc();
         self.put_failures.get_or_create(&FaultLabel { fault }).inc();
     }
 
@@ -118,6 +127,20 @@ impl Metrics {
         }
     }
 
+    /// Objects committed, and puts that failed.
+    pub(crate) fn puts_ended(&self) -> (u64, u64) {
+        (self.objects.get(), self.all_put_failures.get())
+    }
+
+    /// Whether the sequencer has been silent for long.
+    pub(crate) fn is_unheard(&self) -> bool {
+        self.unheard.get() != 0
+    }
+
+    pub(crate) fn unheard(&self, unheard: bool) {
+        self.unheard.set(u64::from(unheard));
+    }
+
     pub(crate) fn answered(&self, status: AckStatus, count: u64) {
         let status = match status {
             AckStatus::Committed => "committed",
@@ -127,6 +150,8 @@ impl Metrics {
             AckStatus::NotOwner => "not_owner",
             AckStatus::Busy => "busy",
             AckStatus::Invalid => "invalid",
+            // These answer nothing.
+            AckStatus::Waiting | AckStatus::Unheard => return,
         };
         self.answers
             .get_or_create(&StatusLabel { status })

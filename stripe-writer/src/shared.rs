@@ -11,7 +11,7 @@ use wire::control::ControlEntry;
 use wire::frame::{Place, Seal};
 use wire::{Epoch, SegmentId, StripeId, WriterId};
 
-use crate::limits::PUSHES;
+use crate::limits::{PRESSED, PUSHES};
 use crate::metrics::Metrics;
 use crate::net::Memory;
 use crate::store::{self, Event, Places, StripeHandle};
@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     places: Arc<Places>,
     stripes: HashMap<(SegmentId, StripeId), StripeHandle>,
     epoch: AtomicU64,
+    /// In ms.
+    pressed_at: AtomicU64,
     looked_at: Mutex<Duration>,
 }
 
@@ -63,6 +65,7 @@ impl Shared {
                 .map(|handle| (key(&handle), handle))
                 .collect(),
             epoch: AtomicU64::new(entry.epoch.0),
+            pressed_at: AtomicU64::new(0),
             looked_at: Mutex::new(Duration::ZERO),
         }
     }
@@ -88,6 +91,21 @@ impl Shared {
     #[must_use]
     pub(crate) fn puts_under_way(&self) -> usize {
         self.places.under_way()
+    }
+
+    /// Looks whether appends wait because this process, or the store, is slower than they come.
+    pub(crate) fn look_at_pressure(&self, now: Duration) {
+        if self.memory.is_full() || self.places.are_slow() {
+            let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+            self.pressed_at.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether they did in the last seconds.
+    #[must_use]
+    pub(crate) fn is_pressed(&self, now: Duration) -> bool {
+        let at = Duration::from_millis(self.pressed_at.load(Ordering::Relaxed));
+        now.saturating_sub(at) < PRESSED
     }
 
     /// Looks at the control chain because somebody has spoken of `epoch`, and gives the newest epoch.

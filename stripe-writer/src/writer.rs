@@ -128,6 +128,7 @@ impl StripeWriter {
             places: Places::new(options.puts_in_flight),
             lookups: Arc::new(Semaphore::new(LOOKUPS)),
             ripe: ripens,
+            hole_timeout: options.hole_timeout,
             metrics: Arc::clone(&metrics),
         };
         let writer = WriterId::from(Ulid::generate());

@@ -88,10 +88,17 @@ async fn load(mut socket: TcpStream, log: Log, client: u64) -> (Vec<u64>, bool) 
         let head = Frame::Append(append).encode(body.len()).expect("valid");
         let frame: Bytes = [head, body.bytes().clone()].concat().into();
         socket.write_all(&frame).await.expect("sent");
-        let Some(Frame::Ack(ack)) = read(&mut socket).await else {
-            panic!("no answer for slot {slot}");
+        let status = loop {
+            let Some(Frame::Ack(ack)) = read(&mut socket).await else {
+                panic!("no answer for slot {slot}");
+            };
+            let status = Ack::status(&ack).expect("known");
+            // Signs of life answer nothing.
+            if !matches!(status, AckStatus::Waiting | AckStatus::Unheard) {
+                break status;
+            }
         };
-        match (Ack::status(&ack)).expect("known") {
+        match status {
             AckStatus::Committed => committed.push(slot),
             AckStatus::NotOwner => fenced = true,
             AckStatus::Conflict => {}
@@ -151,4 +158,37 @@ async fn c6_two_that_believe_that_they_own_a_stripe_lose_nothing() {
     };
     assert!(loser.health()().is_err() && winner.health()().is_ok());
     timeout(SOON, loser.all_fenced()).await.expect("it knows");
+}
+
+/// A record behind a hole, which nobody fills since no sequencer answers: who waits for it is told why.
+#[tokio::test]
+async fn who_waits_for_a_hole_is_told_that_the_sequencer_is_silent() {
+    let store = Store::open("memory:///").expect("valid URL");
+    let layout = Layout::new(1, 1).expect("valid");
+    let log = Log::create(store.clone(), layout).await.expect("created");
+    let writer = writer(&store).await;
+    let mut socket = connect(&writer, log.id()).await;
+    let entry = log.last().await.expect("last");
+    let body = body(1, 5);
+    let append = Append {
+        place: Place {
+            segment: entry.last_segment().expect("segment").id,
+            stripe: StripeId(0),
+            first: Slot(5),
+        },
+        epoch: entry.epoch,
+        identity: Identity {
+            client: ClientId(1),
+            request: RequestId(1),
+        },
+        count: 1,
+        crc: body.crc(),
+    };
+    let head = Frame::Append(append).encode(body.len()).expect("valid");
+    socket.write_all(&head).await.expect("sent");
+    socket.write_all(body.bytes()).await.expect("sent");
+    let Some(Frame::Ack(ack)) = read(&mut socket).await else {
+        panic!("no sign");
+    };
+    assert_eq!(ack, Ack::sign(AckStatus::Unheard));
 }

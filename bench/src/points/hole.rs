@@ -145,7 +145,10 @@ async fn late_write(cluster: &Cluster, log: LogId, position: u64) -> Result<AckS
         let mut head = vec![0; prefix.head_len + prefix.body_len];
         socket.read_exact(&mut head).await?;
         let frame = Frame::decode(&prefix, head.get(..prefix.head_len).unwrap_or(&[]))?;
-        if let Frame::Ack(ack) = frame {
+        // Signs of life answer nothing.
+        if let Frame::Ack(ack) = frame
+            && ack.count > 0
+        {
             return Ok(ack.status()?);
         }
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use wire::frame::{Ack, Append, Place};
 use wire::{Epoch, Identity, Position, RunParts, Segment, SegmentId, Slot, StripeId};
 
+use crate::logic::pauses::Pauses;
 use crate::logic::ranges::Ranges;
 
 /// Records `first..first + count` of one call, in slots that follow one another.
@@ -38,6 +39,11 @@ pub struct AppendFrame<T> {
 impl<T> Entry<T> {
     pub fn stripe(&self) -> StripeId {
         self.frame.stripe
+    }
+
+    /// Whose records it has, answered or not.
+    pub fn shares(&self) -> &[Share<T>] {
+        &self.frame.shares
     }
 }
 
@@ -71,6 +77,8 @@ pub struct Entry<T> {
     sends: u32,
     /// Whether its shares were counted as sent.
     claimed: bool,
+    /// When it is tried again, if it was put off.
+    put_off: Option<Duration>,
 }
 
 /// Records of one call that an answer speaks of for the first time.
@@ -91,10 +99,11 @@ pub struct Flight<T> {
     frames: BTreeMap<u64, Entry<T>>,
     places: BTreeMap<(SegmentId, StripeId, Slot), u64>,
     to_send: BTreeSet<u64>,
-    /// Bytes of the bodies of `to_send`.
-    unsent_bytes: usize,
     /// Frames that a server put off, by the time at which they are tried again.
     put_off: BTreeSet<(Duration, u64)>,
+    /// Bytes of the bodies of both.
+    unsent_bytes: usize,
+    pauses: Pauses,
 }
 
 impl<T: Clone> Default for Flight<T> {
@@ -110,8 +119,9 @@ impl<T: Clone> Flight<T> {
             frames: BTreeMap::new(),
             places: BTreeMap::new(),
             to_send: BTreeSet::new(),
-            unsent_bytes: 0,
             put_off: BTreeSet::new(),
+            unsent_bytes: 0,
+            pauses: Pauses::default(),
         }
     }
 
@@ -130,20 +140,31 @@ impl<T: Clone> Flight<T> {
             answered: Ranges::default(),
             sends: 0,
             claimed,
+            put_off: None,
         };
         self.frames.insert(number, entry);
         self.queue(number);
     }
 
-    /// Bytes of all frames that have to be sent.
+    /// Bytes of all frames that have to be sent, now or when their time has come.
     pub fn unsent_bytes(&self) -> usize {
         self.unsent_bytes
     }
 
+    /// Queues a frame that is not queued and not put off.
     fn queue(&mut self, number: u64) {
         if let Some(entry) = self.frames.get(&number)
             && self.to_send.insert(number)
         {
+            self.unsent_bytes += entry.frame.body.len();
+        }
+    }
+
+    /// Puts off a frame that is not put off.
+    fn queue_later(&mut self, number: u64, until: Duration) {
+        if let Some(entry) = self.frames.get_mut(&number) {
+            entry.put_off = Some(until);
+            self.put_off.insert((until, number));
             self.unsent_bytes += entry.frame.body.len();
         }
     }
@@ -170,6 +191,10 @@ impl<T: Clone> Flight<T> {
                 continue;
             };
             self.unsent_bytes -= entry.frame.body.len();
+            if let Some(until) = self.pauses.until(entry.frame.stripe) {
+                self.queue_later(number, until);
+                continue;
+            }
             if !entry.claimed {
                 let kept: Vec<bool> = entry.frame.shares.iter().map(&mut claim).collect();
                 if kept.contains(&false) {
@@ -210,6 +235,10 @@ impl<T: Clone> Flight<T> {
     /// The connection is a new one: all that is unanswered has to be sent again.
     pub fn reconnected(&mut self) {
         self.put_off.clear();
+        self.pauses.clear();
+        for entry in self.frames.values_mut() {
+            entry.put_off = None;
+        }
         self.to_send = self.frames.keys().copied().collect();
         let bodies = self.frames.values().map(|entry| entry.frame.body.len());
         self.unsent_bytes = bodies.sum();
@@ -218,6 +247,7 @@ impl<T: Clone> Flight<T> {
     /// Records an answer that is final: the records that it answers for the first time, per call.
     pub fn settle(&mut self, ack: &Ack) -> Vec<Answer<T>> {
         let mut answers = Vec::new();
+        self.pauses.gets_on(ack.place.stripe);
         for (number, offsets) in self.hit(ack) {
             let Some(entry) = self.frames.get_mut(&number) else {
                 continue;
@@ -232,6 +262,11 @@ impl<T: Clone> Flight<T> {
         answers
     }
 
+    /// A server puts frames of a stripe off: all of them wait. Returns until when.
+    pub fn pause(&mut self, stripe: StripeId, now: Duration, chance: f64) -> Duration {
+        self.pauses.begin(stripe, now, chance)
+    }
+
     /// Records an answer that puts records off: their frames are sent again at `until`. Returns the
     /// shares that this server is now known not to have, if it `wrote_nothing`.
     pub fn put_off(&mut self, ack: &Ack, until: Duration, wrote_nothing: bool) -> Vec<Share<T>> {
@@ -240,16 +275,16 @@ impl<T: Clone> Flight<T> {
             let Some(entry) = self.frames.get_mut(&number) else {
                 continue;
             };
-            if self.to_send.contains(&number) || self.put_off.iter().any(|(_, n)| *n == number) {
+            if entry.put_off.is_some() || self.to_send.contains(&number) {
                 continue;
             }
-            self.put_off.insert((until, number));
             let whole = offsets == (0..entry.frame.body.count());
             // An earlier copy of the frame may have arrived, whatever became of this one.
             if wrote_nothing && whole && entry.sends == 1 && entry.answered.is_empty() {
                 (entry.sends, entry.claimed) = (0, false);
                 unsent.extend(entry.frame.shares.iter().cloned());
             }
+            self.queue_later(number, until);
         }
         unsent
     }
@@ -280,7 +315,7 @@ impl<T: Clone> Flight<T> {
         let place = (frame.segment.id, frame.stripe, frame.first);
         self.places.insert(place, number);
         self.frames.insert(number, entry);
-        self.put_off.insert((until, number));
+        self.queue_later(number, until);
     }
 
     /// When the next frame that was put off is due.
@@ -290,12 +325,21 @@ impl<T: Clone> Flight<T> {
 
     /// Queues the frames that are due.
     pub fn wake(&mut self, now: Duration) {
-        while let Some((until, number)) = self.put_off.pop_first() {
-            if until > now {
-                self.put_off.insert((until, number));
-                return;
-            }
+        self.pauses.wake(now);
+        while let Some((_, number)) = self.put_off.first().filter(|(until, _)| *until <= now) {
+            let number = *number;
+            self.resume(number);
             self.queue(number);
+        }
+    }
+
+    /// Takes a frame out of those that are put off.
+    fn resume(&mut self, number: u64) {
+        if let Some(entry) = self.frames.get_mut(&number)
+            && let Some(until) = entry.put_off.take()
+        {
+            self.put_off.remove(&(until, number));
+            self.unsent_bytes -= entry.frame.body.len();
         }
     }
 
@@ -349,6 +393,7 @@ impl<T: Clone> Flight<T> {
     }
 
     fn remove(&mut self, number: u64) -> Option<Entry<T>> {
+        self.resume(number);
         let entry = self.frames.remove(&number)?;
         let frame = &entry.frame;
         let place = (frame.segment.id, frame.stripe, frame.first);
@@ -356,7 +401,6 @@ impl<T: Clone> Flight<T> {
         if self.to_send.remove(&number) {
             self.unsent_bytes -= entry.frame.body.len();
         }
-        self.put_off.retain(|(_, other)| *other != number);
         Some(entry)
     }
 }

@@ -6,5 +6,6 @@ pub mod flight;
 pub mod frames;
 pub mod outcome;
 pub mod pack;
+pub(crate) mod pauses;
 pub mod ranges;
 pub mod split;

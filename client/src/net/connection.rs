@@ -13,11 +13,12 @@ use tokio::time::{sleep, timeout};
 use wire::frame::{Ack, AckStatus, Frame};
 
 use crate::call::{Call, Piece};
-use crate::limits::{BACKOFF, SILENCE_MAX, UNSENT_BYTES, WRITE_BYTES};
+use crate::limits::{BACKOFF, PUT_OFF, SILENCE_MAX, UNSENT_BYTES, WRITE_BYTES};
 use crate::logic::backoff::Backoff;
 use crate::logic::flight::{Answer, AppendFrame, Entry, Flight};
 use crate::net::frames::{self, Lost};
 use crate::net::jitter;
+use crate::patience::Sign;
 use crate::shared::Shared;
 use crate::{Error, Position};
 
@@ -27,6 +28,8 @@ pub(crate) struct Outgoing {
     address: SocketAddr,
     flight: Mutex<Flight<Arc<Call>>>,
     changed: Notify,
+    /// That the writer is full or slow, and gets on.
+    sign: Arc<Sign>,
 }
 
 impl Outgoing {
@@ -35,12 +38,20 @@ impl Outgoing {
             address,
             flight: Mutex::new(Flight::new()),
             changed: Notify::new(),
+            sign: Arc::default(),
         }
     }
 
-    pub(crate) fn push(&self, frames: impl IntoIterator<Item = AppendFrame<Arc<Call>>>) {
+    pub(crate) fn push(
+        &self,
+        frames: impl IntoIterator<Item = AppendFrame<Arc<Call>>>,
+        now: Duration,
+    ) {
         let mut flight = self.flight();
         for frame in frames {
+            for share in &frame.shares {
+                share.owner.placed(share.count, &self.sign, now);
+            }
             flight.push(frame);
         }
         drop(flight);
@@ -166,7 +177,24 @@ impl Outgoing {
 
     fn accept(&self, shared: &Shared, ack: &Ack) -> Result<(), Lost> {
         let status = ack.status()?;
+        let now = shared.elapsed();
+        if !matches!(status, AckStatus::NotOwner | AckStatus::Unheard) {
+            shared.sign.seen(now);
+        }
+        if matches!(status, AckStatus::Busy | AckStatus::Waiting) {
+            self.sign.seen(now);
+        }
         let outcome = match status {
+            AckStatus::Waiting | AckStatus::Unheard => {
+                let address = self.address;
+                let why = if status == AckStatus::Waiting {
+                    FULL
+                } else {
+                    UNHEARD
+                };
+                shared.problem(format!("stripe-writer {address}: {why}"));
+                return Ok(());
+            }
             AckStatus::NotOwner | AckStatus::Busy => {
                 self.put_off(shared, ack, status);
                 return Ok(());
@@ -179,7 +207,7 @@ impl Outgoing {
         for answer in answers {
             let share = &answer.share;
             if outcome == AckStatus::Committed {
-                share.owner.commit(share.first, &answer.positions);
+                share.owner.commit(share.first, &answer.positions, now);
                 continue;
             }
             share.owner.answered(share.count);
@@ -195,14 +223,20 @@ impl Outgoing {
         let address = self.address;
         shared.problem(format!("stripe-writer {address}: {status:?}"));
         shared.counters.frames_put_off.add(1);
-        let pause = Backoff::new((PUT_OFF, PUT_OFF)).pause(jitter());
-        let until = shared.elapsed() + pause;
+        let now = shared.elapsed();
         if status == AckStatus::NotOwner
             && shared.routes.leave(ack.place.stripe, address) != address
         {
             let frames = self.flight().take(ack);
-            self.send_away(shared, frames, until);
+            let pause = Backoff::new(PUT_OFF).pause(jitter());
+            self.send_away(shared, frames, now + pause);
             return;
+        }
+        let until = self.flight().pause(ack.place.stripe, now, jitter());
+        if status == AckStatus::Busy {
+            // The pause is by the writer's word.
+            self.sign.seen(until);
+            shared.sign.seen(until);
         }
         let busy = status == AckStatus::Busy;
         for share in self.flight().put_off(ack, until, busy) {
@@ -216,6 +250,9 @@ impl Outgoing {
         for frame in frames {
             let owner = shared.routes.leave(frame.stripe(), self.address);
             let connection = shared.writers.get(&owner).unwrap_or(self);
+            for share in frame.shares() {
+                share.owner.moved(&connection.sign);
+            }
             connection.flight().give(frame, until);
             connection.changed.notify_one();
         }
@@ -234,6 +271,7 @@ fn again(shared: &Shared, answer: &Answer<Arc<Call>>) {
         .counters
         .records_reappended
         .add(u64::from(share.count));
+    share.owner.displaced(share.count, shared.elapsed());
     let (skip, take) = (answer.offsets.start as usize, answer.offsets.len());
     let records = answer.body.records().into_iter();
     let records = records.skip(skip).take(take).collect();
@@ -253,9 +291,11 @@ fn fail(answer: &Answer<Arc<Call>>, reason: &str) {
     });
 }
 
+/// What a writer that answers nothing else says.
+const FULL: &str = "it has more than the store takes at once";
+const UNHEARD: &str =
+    "the sequencer does not answer it, so that it fills no holes: their keys may differ";
+
 /// Connections that fail one after the other before a writer's stripes are looked for elsewhere: a second or
 /// two, in which a process that was started anew comes back.
 const FAILURES: u32 = 8;
-
-/// Nominal pause before a frame that a writer put off is sent again.
-const PUT_OFF: Duration = Duration::from_millis(100);

@@ -196,7 +196,7 @@ fn hand_over(
     }
     for (owner, frames) in outgoing {
         if let Some(connection) = shared.writers.get(&owner) {
-            connection.push(frames);
+            connection.push(frames, shared.elapsed());
         }
     }
     Ok(())

@@ -39,6 +39,8 @@ pub enum Fault {
     Status(AckStatus),
     /// No answer, ever; nothing is written.
     Ignore,
+    /// So many signs of this status, 50 ms apart, then it works.
+    Signs(usize, AckStatus),
     /// The connection is refused for good when the frame comes.
     Refuse,
     /// A frame that a writer does not send.
@@ -199,6 +201,12 @@ impl FakeWriter {
             Fault::Ignore => return Some(()),
             Fault::Status(status) => {
                 return send(to, ack(place.first, append.count.into(), *status), &[]).await;
+            }
+            Fault::Signs(count, status) => {
+                for _ in 0..*count {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    send(to, Frame::Ack(Ack::sign(*status)), &[]).await?;
+                }
             }
             Fault::Refuse => {
                 let text = b"not this log";

@@ -254,7 +254,7 @@ pub static KEYS: &[Key] = &[
         (1, HOUR_MS),
         "30000",
         "ms",
-        "an append that is not acknowledged after so long ends, with an outcome that is unknown if any of it was sent",
+        "an append ends that sees no sign of progress for so long, and one of which others alone make progress after ten times as long; its outcome is unknown if any of it was sent",
     ),
     count(
         "client.grant_timeout_ms",

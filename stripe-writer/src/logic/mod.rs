@@ -4,6 +4,7 @@
 pub mod action;
 mod flight;
 pub mod held;
+pub mod hold;
 pub mod hole;
 #[cfg(test)]
 mod model;

@@ -105,6 +105,13 @@ impl<T: Clone> Stripe<T> {
         self.flights.len()
     }
 
+    /// The slot without which there is nothing more to put; `None` if there is something.
+    #[must_use]
+    pub fn wanted(&self) -> Option<Slot> {
+        let nothing = self.held.ready_since().is_none();
+        nothing.then_some(self.held.planned())
+    }
+
     /// Takes what is to be done.
     pub fn actions(&mut self) -> Vec<Action<T>> {
         std::mem::take(&mut self.actions)

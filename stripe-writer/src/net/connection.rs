@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use wire::frame::{
     AckStatus, Append, Ask, End, EndReason, Frame, Frontier, Frontiers, PREFIX_BYTES, Place,
@@ -19,12 +19,13 @@ use wire::{Fixed, OwnerNumber, Run, RunBody, WireError};
 
 use super::memory::Room;
 use super::outgoing::{self, Outgoing, Token};
+use super::pulse::{self, Owed};
 use super::tail::{self, Pushes};
 use crate::limits::{
     ASKS_A_CONNECTION, BODY_TIMEOUT, FRAMES_A_CONNECTION, HELLO_TIMEOUT, PUSHES_A_CONNECTION,
 };
 use crate::shared::Shared;
-use crate::store::Event;
+use crate::store::{self, Event};
 
 /// Bytes read from the socket at once, beside bodies: what is left of a larger body is read to where it
 /// stays, so that at most so much of it is copied.
@@ -51,7 +52,7 @@ enum ConnectionError {
 struct Connection {
     shared: Arc<Shared>,
     out: mpsc::Sender<Outgoing>,
-    cut: Arc<Notify>,
+    owed: Owed,
     pushes: Pushes,
     asks: HashMap<u32, AbortHandle>,
     tasks: JoinSet<()>,
@@ -68,25 +69,26 @@ pub(super) async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAd
         own: Arc::new(Semaphore::new(PUSHES_A_CONNECTION)),
         all: Arc::clone(&shared.pushes),
     };
+    let (owed, beating) = (Owed::default(), (Arc::clone(&shared), out.clone()));
     let mut connection = Connection {
         shared,
         out,
-        cut: Arc::default(),
+        owed: owed.clone(),
         pushes,
         asks: HashMap::new(),
         tasks: JoinSet::new(),
     };
-    let cut = Arc::clone(&connection.cut);
     let mut read = BufReader::with_capacity(READ_BUFFER_BYTES, read);
     let ended = tokio::select! {
         ended = connection.read(&mut read) => ended,
         // The peer is gone.
         _ = &mut writer => return,
         // It does not read its answers, and one was lost: it learns by the end of the connection.
-        () = cut.notified() => {
+        () = owed.is_cut() => {
             tracing::info!(%peer, "connection cut off: its answers are not read");
             return writer.abort();
         }
+        () = pulse::beat(&beating.0, &owed, &beating.1) => return,
     };
     match ended {
         Ok(()) => {}
@@ -112,9 +114,11 @@ impl Connection {
         let hello = tokio::time::timeout(HELLO_TIMEOUT, self.hello(socket));
         hello.await.map_err(|_| ConnectionError::Silent)??;
         while let Some((prefix, frame)) = read_head(socket).await? {
+            let waits = self.owed.clone();
             let Some(room) = self.shared.memory.take(prefix.body_len).await else {
                 return Ok(());
             };
+            drop(waits);
             let body = tokio::time::timeout(BODY_TIMEOUT, read_body(socket, prefix.body_len));
             let body = body.await.map_err(|_| ConnectionError::Stalled)??;
             self.frame(frame, body, room).await?;
@@ -178,12 +182,15 @@ impl Connection {
         let body = RunBody::checked(append.count, append.crc, body)?;
         let run = Run::records(append.place.first, append.identity, body);
         let handle = self.shared.stripe(append.place);
-        let charged = handle.is_none_or(|h| self.shared.memory.charge(&mut room, &h.taken));
+        // All of it is counted, also what is over the share.
+        let charged = handle.is_none_or(|h| {
+            self.shared.memory.charge(&mut room, &h.taken) || h.pressure.wants(run.first, run.end())
+        });
         let token = Token::new(
             self.out.clone(),
             append.place,
             append.identity.request,
-            Arc::clone(&self.cut),
+            self.owed.clone(),
             room,
         );
         let refuse = |status| token.answer(run.first, run.end(), status);
@@ -192,6 +199,7 @@ impl Connection {
             return Ok(());
         };
         if !charged {
+            handle.pressure.put_off(store::now());
             refuse(AckStatus::Busy);
             return Ok(());
         }

@@ -3,6 +3,7 @@
 mod connection;
 mod memory;
 mod outgoing;
+mod pulse;
 mod report;
 mod server;
 mod tail;

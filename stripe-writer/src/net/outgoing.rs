@@ -5,11 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::io::{AsyncWrite, AsyncWriteExt, BufWriter};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use wire::frame::{Ack, AckStatus, Frame, Place};
 use wire::{RequestId, SegmentId, Slot, StripeId};
 
 use super::memory::Room;
+use super::pulse::Owed;
 
 /// A frame to send.
 #[derive(Debug)]
@@ -48,19 +49,19 @@ pub(crate) struct Token {
     segment: SegmentId,
     stripe: StripeId,
     request: RequestId,
-    cut: Arc<Notify>,
+    owed: Owed,
     _memory: Arc<Room>,
 }
 
 impl Token {
-    /// Answers go to `replies`, and `cut` is notified if one finds no room; `memory` is given back with the
+    /// Answers go to `replies`, and `owed` is cut if one finds no room; `memory` is given back with the
     /// last clone.
     #[must_use]
     pub(crate) fn new(
         replies: mpsc::Sender<Outgoing>,
         place: Place,
         request: RequestId,
-        cut: Arc<Notify>,
+        owed: Owed,
         memory: Room,
     ) -> Self {
         Self {
@@ -68,7 +69,7 @@ impl Token {
             segment: place.segment,
             stripe: place.stripe,
             request,
-            cut,
+            owed,
             _memory: Arc::new(memory),
         }
     }
@@ -85,7 +86,7 @@ impl Token {
         let ack = Ack::new(place, count, self.request, status);
         // A connection that is gone needs no answer.
         if let Err(TrySendError::Full(_)) = self.replies.try_send(Frame::Ack(ack).into()) {
-            self.cut.notify_one();
+            self.owed.cut();
         }
     }
 }

@@ -92,6 +92,7 @@ impl Reporter {
     async fn tick(&mut self) {
         let now = store::now();
         self.watch_silence(now);
+        self.shared.look_at_pressure(now);
         if self.shared.memory.is_full() && self.shared.puts_under_way() > 0 {
             self.clock.held_up(now);
         }
@@ -149,6 +150,7 @@ impl Reporter {
             return;
         }
         self.quiet = true;
+        self.shared.metrics.unheard(true);
         let key = match self.signer {
             Some(_) => "this process has a key: it may be another than the sequencer's",
             None => "this process has no key: a sequencer that has one does not answer",
@@ -182,7 +184,9 @@ impl Reporter {
             return;
         }
         self.heard_at = store::now();
-        self.quiet = false;
+        if std::mem::take(&mut self.quiet) {
+            self.shared.metrics.unheard(false);
+        }
         let replies = datagram.entries::<Reply>().filter_map(Result::ok);
         let told = replies.filter(|reply| reply.status() == Ok(Status::Ok));
         if let Some(tail) = told.map(|reply| reply.first).max() {

@@ -3,6 +3,7 @@
 mod clock;
 mod history;
 mod places;
+mod pressure;
 mod puts;
 mod snapshots;
 mod takeover;

@@ -61,6 +61,13 @@ impl Places {
         (self.count + self.late_count).saturating_sub(free)
     }
 
+    /// Whether stripes wait for the store longer than usual: there is no place, or a put is late.
+    #[must_use]
+    pub(crate) fn are_slow(&self) -> bool {
+        let late = self.late.available_permits() < self.late_count;
+        late || self.on_time.available_permits() == 0
+    }
+
     fn pace(&self) -> MutexGuard<'_, Pace> {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -128,6 +135,7 @@ mod tests {
         for _ in 0..8 {
             put(&places, Duration::ZERO).await.expect("stored");
         }
+        assert!(!places.are_slow());
         let slow: Vec<_> = (0..FLIGHTS_A_STRIPE)
             .map(|_| {
                 let places = Arc::clone(&places);
@@ -135,6 +143,7 @@ mod tests {
             })
             .collect();
         until_under_way(&places, FLIGHTS_A_STRIPE).await;
+        assert!(places.are_slow());
         for _ in 0..8 {
             let other = timeout(SOON, put(&places, Duration::ZERO));
             other.await.expect("has a place").expect("stored");

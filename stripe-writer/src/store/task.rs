@@ -18,11 +18,13 @@ use wire::{Epoch, Position, Run, Slot};
 use super::clock;
 use super::history::{Decided, History};
 use super::places::{Place, Places};
+use super::pressure::Pressure;
 use super::puts::{self, Done};
 use super::snapshots::Snapshots;
 use super::takeover::Taken;
-use crate::limits::EVENTS_A_STRIPE;
+use crate::limits::{EVENTS_A_STRIPE, HOLD_LOOK};
 use crate::logic::action::{Action, Config};
+use crate::logic::hold::Hold;
 use crate::logic::stripe::Stripe;
 use crate::metrics::Metrics;
 use crate::net::Token;
@@ -63,6 +65,8 @@ pub(crate) struct Workers {
     pub(crate) lookups: Arc<Semaphore>,
     /// Below which position holes may be filled (H-1).
     pub(crate) ripe: watch::Receiver<Position>,
+    /// Age at which a hole is.
+    pub(crate) hole_timeout: Duration,
     /// Counters.
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -84,6 +88,8 @@ pub(crate) struct StripeHandle {
     pub(crate) held_bytes: Arc<AtomicU64>,
     /// Memory that records of the stripe take, in units of [`crate::limits::MEMORY_UNIT`].
     pub(crate) taken: Arc<AtomicUsize>,
+    /// Of its share of the memory.
+    pub(crate) pressure: Arc<Pressure>,
     /// Whether another process owns the stripe.
     pub(crate) fenced: Arc<AtomicBool>,
 }
@@ -113,6 +119,9 @@ struct Task {
     workers: Workers,
     running: FuturesUnordered<JoinHandle<Done>>,
     place: Option<PlaceFuture>,
+    hold: Hold,
+    /// Whether holes below what is ripe have not been filled yet.
+    unfilled: bool,
     seals: Vec<oneshot::Sender<()>>,
     stopping: bool,
 }
@@ -142,6 +151,7 @@ impl StripeHandle {
             history: Arc::new(history),
             held_bytes: Arc::default(),
             taken: Arc::default(),
+            pressure: Arc::default(),
             fenced: Arc::default(),
         };
         let snapshots = Snapshots::new(
@@ -155,9 +165,11 @@ impl StripeHandle {
             snapshots,
             handle: handle.clone(),
             frontier,
-            workers,
             running: FuturesUnordered::new(),
             place: None,
+            hold: Hold::new(workers.hole_timeout),
+            workers,
+            unfilled: false,
             seals: Vec::new(),
             stopping: false,
         };
@@ -177,9 +189,19 @@ impl Task {
         let mut ripens = true;
         while !(self.stopping && self.is_idle()) {
             let now = clock::now();
+            if self.unfilled && !self.holds(now) {
+                self.unfilled = false;
+                let ripe = *ripe.borrow();
+                self.fill(ripe);
+                self.act();
+            }
             let due = self.stripe.due();
             let ready = due.is_some_and(|due| due <= now);
             let wait = due.filter(|due| *due > now).map(|due| due - now);
+            let wait = wait
+                .into_iter()
+                .chain(self.unfilled.then_some(HOLD_LOOK))
+                .min();
             if ready && self.place.is_none() {
                 self.place = Some(Box::pin(Arc::clone(&self.workers.places).take()));
             }
@@ -187,9 +209,9 @@ impl Task {
                 Some(done) = self.running.next(), if !self.running.is_empty() => self.done(done),
                 place = granted(&mut self.place), if self.place.is_some() => self.put(place),
                 event = inbox.recv(), if !self.stopping => self.event(event.unwrap_or(Event::Stop)),
+                // An error: the reporter has ended, nothing ripens any more.
                 changed = ripe.changed(), if ripens => match changed {
-                    Ok(()) => self.fill(*ripe.borrow_and_update()),
-                    // The reporter has ended: nothing ripens any more.
+                    Ok(()) => self.unfilled = true,
                     Err(_) => ripens = false,
                 },
                 () = sleep(wait), if wait.is_some() => {}
@@ -219,6 +241,13 @@ impl Task {
                 self.stripe.flush();
             }
         }
+    }
+
+    /// Whether holes wait for appends that were put off.
+    fn holds(&mut self, now: Duration) -> bool {
+        let works = self.stripe.flights() > 0 || self.stripe.wanted().is_none();
+        self.hold
+            .holds(self.handle.pressure.put_off_at(), works, now)
     }
 
     fn fill(&mut self, below: Position) {
@@ -299,6 +328,7 @@ impl Task {
         self.handle
             .owner
             .store(self.stripe.owner().0, Ordering::Relaxed);
+        self.handle.pressure.want(self.stripe.wanted());
         let held = u64::try_from(self.stripe.held_bytes()).unwrap_or(u64::MAX);
         self.handle.held_bytes.store(held, Ordering::Relaxed);
         if self.stripe.is_fenced() {

@@ -98,11 +98,16 @@ pub enum AckStatus {
     Busy,
     /// Nothing was written, and never will be: the request breaks a rule.
     Invalid,
+    /// Answers nothing: the writer has something of this connection, is full or slow, and gets on.
+    Waiting,
+    /// Answers nothing: the writer has something of this connection, and no answer from the sequencer, without
+    /// which it fills no holes.
+    Unheard,
 }
 
 impl AckStatus {
     /// All statuses.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Committed,
         Self::Junk,
         Self::Sealed,
@@ -110,6 +115,8 @@ impl AckStatus {
         Self::NotOwner,
         Self::Busy,
         Self::Invalid,
+        Self::Waiting,
+        Self::Unheard,
     ];
 
     fn code(self) -> u32 {
@@ -121,6 +128,8 @@ impl AckStatus {
             Self::NotOwner => 4,
             Self::Busy => 5,
             Self::Invalid => 6,
+            Self::Waiting => 7,
+            Self::Unheard => 8,
         }
     }
 }
@@ -149,6 +158,17 @@ impl Ack {
             status,
             request,
         }
+    }
+
+    /// Answers nothing, and tells how the writer is.
+    #[must_use]
+    pub fn sign(status: AckStatus) -> Self {
+        let place = Place {
+            segment: SegmentId(0),
+            stripe: StripeId(0),
+            first: Slot(0),
+        };
+        Self::new(place, 0, RequestId(0), status)
     }
 
     /// What became of the records.

@@ -156,6 +156,27 @@ fn a_frame_that_is_put_off_comes_back_in_time() {
     assert!(flight.put_off(&ack(0, 2, 1), ms(90), true).is_empty());
 }
 
+#[test]
+fn a_stripe_that_pauses_keeps_the_order_of_its_frames() {
+    let ms = Duration::from_millis;
+    let mut flight = Flight::new();
+    for request in 0..3 {
+        flight.push(frame(10 * request, request, &[1]));
+    }
+    assert!(flight.next_to_send(|_| true).is_some());
+    let until = flight.pause(STRIPE, ms(5), 1.0);
+    assert!(flight.next_to_send(|_| true).is_none(), "they wait");
+    assert_eq!(flight.put_off(&ack(0, 1, 0), until, true).len(), 1);
+    flight.push(frame(30, 3, &[1]));
+    assert!(flight.next_to_send(|_| true).is_none(), "so does a new one");
+    assert_eq!(flight.next_due(), Some(until));
+    assert_unsent(&flight);
+    flight.wake(until);
+    let firsts = std::iter::from_fn(|| flight.next_to_send(|_| true));
+    let firsts: Vec<_> = firsts.map(|(head, _)| head.place.first.0).collect();
+    assert_eq!(firsts, [0, 10, 20, 30]);
+}
+
 #[derive(Debug, Clone)]
 enum Op {
     Ack {
@@ -170,6 +191,7 @@ enum Op {
         count: u32,
         request: u64,
     },
+    Pause,
     Wake(u64),
 }
 
@@ -180,7 +202,8 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => Just(Op::Reconnect),
         3 => Just(Op::Send),
         1 => range().prop_map(|(first, count, request)| Op::PutOff { first, count, request }),
-        1 => (0_u64..100).prop_map(Op::Wake),
+        1 => Just(Op::Pause),
+        1 => (0_u64..200).prop_map(Op::Wake),
     ];
     prop::collection::vec(op, 0..60)
 }
@@ -241,8 +264,12 @@ proptest! {
                 Op::PutOff { first, count, request } => {
                     flight.put_off(&ack(first, count, request), Duration::from_millis(50), true);
                 }
+                Op::Pause => {
+                    flight.pause(STRIPE, Duration::from_millis(50), 0.5);
+                }
                 Op::Wake(ms) => flight.wake(Duration::from_millis(ms)),
             }
+            assert_unsent(&flight);
             prop_assert_eq!(flight.is_empty(), oracle.is_empty());
             prop_assert_eq!(flight.places.len(), flight.frames.len());
         }
@@ -258,9 +285,11 @@ proptest! {
 
 /// The bytes that wait to be sent are those of the frames that do.
 fn assert_unsent(flight: &Flight<usize>) {
+    let put_off = flight.put_off.iter().map(|(_, number)| number);
     let waiting = flight
         .to_send
         .iter()
+        .chain(put_off)
         .map(|n| flight.frames[n].frame.body.len());
     assert_eq!(flight.unsent_bytes(), waiting.sum::<usize>());
 }
@@ -276,6 +305,7 @@ fn unsent_bytes_are_counted_through_all_that_happens_to_a_frame() {
     assert!(flight.next_to_send(|share| share.owner == 1).is_some());
     assert_unsent(&flight);
     flight.put_off(&ack(0, 3, 0), Duration::from_secs(1), false);
+    assert_unsent(&flight);
     flight.wake(Duration::from_secs(1));
     assert_unsent(&flight);
     flight.settle(&ack(0, 3, 0));

@@ -121,7 +121,9 @@ impl Clients {
                 }
                 AckStatus::NotOwner => "not owner",
                 AckStatus::Busy => "busy",
-                AckStatus::Invalid => panic!("nothing invalid was sent"),
+                AckStatus::Invalid | AckStatus::Waiting | AckStatus::Unheard => {
+                    panic!("no answer to what was sent: {status:?}")
+                }
             };
             *self.answers.entry(name).or_default() += 1;
             if !matches!(status, AckStatus::NotOwner | AckStatus::Busy) {
