@@ -69,7 +69,7 @@ pub const WRITE_BYTES: usize = 256 << 10;
 /// to the last record of their range read. In each stripe one of these is handed out in part, so that with
 /// less than twice what one of each stripe takes a scan waits for each; with 64 stripes and runs of 1 MiB
 /// that is this much.
-pub const READ_AHEAD_BYTES: usize = 128 << 20;
+pub const READ_AHEAD_BYTES: usize = 256 << 20;
 
 /// Bounds of that.
 pub const READ_AHEAD_BYTES_BOUNDS: (usize, usize) = (1 << 20, 64 << 30);
@@ -77,13 +77,13 @@ pub const READ_AHEAD_BYTES_BOUNDS: (usize, usize) = (1 << 20, 64 << 30);
 /// Unit of that bound, in bytes.
 pub const READ_AHEAD_UNIT: usize = 4 << 10;
 
-/// Least and most bytes of one range read of a scan. A run is never split.
+/// Least and most bytes of one range read of a scan, and the most of an object that is read whole. A run is never
+/// split.
 pub const CHUNK_BYTES: (usize, usize) = (128 << 10, 4 << 20);
 
-/// Bytes that are read of an object to learn its index, least and most: the least holds the index of all but
-/// objects of many small runs; with more, a small object comes whole. The most is that of an append call of 1 MiB
-/// with its index.
-pub const PROBE_BYTES: (u64, u64) = (64 << 10, 5 << 18);
+/// Bytes that are read of an object to learn its index, as long as nothing speaks for a small one that comes whole:
+/// they hold the index of all but objects of many small runs.
+pub const PROBE_BYTES: usize = 64 << 10;
 
 /// Range reads that a scan has under way at once.
 pub const SCAN_READS: usize = 16;

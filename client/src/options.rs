@@ -102,7 +102,7 @@ impl Options {
         self
     }
 
-    /// Most bytes that a scan reads ahead, all stripes together, 1 MiB to 64 GiB; 128 MiB by default. A run
+    /// Most bytes that a scan reads ahead, all stripes together, 1 MiB to 64 GiB; 256 MiB by default. A run
     /// that a scan waits for is read even if it is larger.
     #[must_use]
     pub fn read_ahead_bytes(mut self, bytes: usize) -> Self {

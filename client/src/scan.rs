@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use wire::control::ControlEntry;
 use wire::limits::MAX_POSITION;
 use wire::{Position, Segment, StripeId};
 
-use crate::limits::{CHUNK_BYTES, PROOF_TIMEOUT, SCAN_LOOKS, VIEW_AGE};
+use crate::limits::{PROOF_TIMEOUT, SCAN_LOOKS, VIEW_AGE};
 use crate::net::live::Hub;
 use crate::shared::Shared;
+use crate::store::budget::Budget;
 use crate::store::chunk::Finder;
-use crate::store::loads::{Budget, Loads, Planned};
+use crate::store::loads::{Loads, Planned};
 use crate::store::stripe::{Ready, StripeReader};
 use crate::{Error, ErrorKind, Result};
 
@@ -67,6 +69,8 @@ struct OpenSegment {
     end: Position,
     /// One for each stripe.
     readers: Vec<StripeReader>,
+    /// Told when a reader has more to ask for.
+    opened: Arc<Notify>,
 }
 
 impl Scan {
@@ -115,7 +119,15 @@ impl Scan {
                 self.enter_segment().await?;
             }
             self.read_ahead();
-            let ready = self.ready().await;
+            let Some(opened) = self.open.as_ref().map(|open| Arc::clone(&open.opened)) else {
+                continue;
+            };
+            let ready = tokio::select! {
+                biased;
+                ready = self.ready() => ready,
+                // Whoever waits for one object goes on asking for those behind it.
+                () = opened.notified() => continue,
+            };
             match ready {
                 Ok(Ready::Run) => {
                     if let Some(item) = self.step()? {
@@ -220,7 +232,7 @@ impl Scan {
         let layout = segment.layout;
         let log = self.shared.view.log();
         let stripes = usize::try_from(layout.stripes()).unwrap_or(usize::MAX);
-        let budget = Budget::new(self.shared.options.read_ahead_bytes, stripes, CHUNK_BYTES);
+        let budget = Budget::new(self.shared.options.read_ahead_bytes, stripes);
         let reader = |stripe| {
             let slot = |position| layout.slot_at_or_after(stripe, position);
             let trim = slot(entry.trim.max(segment.start));
@@ -237,6 +249,7 @@ impl Scan {
             segment,
             end,
             readers,
+            opened: budget.opened(),
         });
         Ok(())
     }

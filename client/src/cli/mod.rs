@@ -242,5 +242,11 @@ fn settings(cli: &Cli) -> Result<Settings, Failure> {
         flag("client.cache_dir", &cached.cache);
         flag("client.cache_mib", &cached.cache_size);
     }
-    Settings::load(&cli.common, flags).map_err(Failure::usage)
+    let settings = Settings::load(&cli.common, flags).map_err(Failure::usage)?;
+    let sized = cached.is_some_and(|cached| cached.cache_size.is_some());
+    if sized && settings.client.cache_dir.is_none() {
+        let text = "--cache-size needs a cache: --cache DIR, or the setting client.cache_dir";
+        return Err(Failure::Usage(text.to_owned()));
+    }
+    Ok(settings)
 }

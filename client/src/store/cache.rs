@@ -42,21 +42,19 @@ impl Cache {
     /// # Errors
     /// If the directory cannot be used.
     pub(crate) async fn open(directory: &Path, bytes: usize) -> Result<Self> {
-        let failed = |source| Error::Io {
-            what: "opening the cache",
-            source,
+        let failed = |why: &dyn fmt::Display| {
+            let directory = directory.display();
+            Error::invalid(format!(
+                "cache directory: directory={directory} reason={why}"
+            ))
         };
-        std::fs::create_dir_all(directory).map_err(failed)?;
-        let lock = File::create(directory.join("lock")).map_err(failed)?;
+        std::fs::create_dir_all(directory).map_err(|e| failed(&e))?;
+        let lock = File::create(directory.join("lock")).map_err(|e| failed(&e))?;
         lock.try_lock().map_err(|error| match error {
-            TryLockError::Error(source) => failed(source),
-            TryLockError::WouldBlock => {
-                let directory = directory.display();
-                let what = format!("another process uses this cache: directory={directory}");
-                Error::Invalid { what }
-            }
+            TryLockError::Error(source) => failed(&source),
+            TryLockError::WouldBlock => failed(&"another process uses it"),
         })?;
-        let other = |error: foyer::Error| failed(std::io::Error::other(error));
+        let other = |error: foyer::Error| failed(&error.message());
         let device = FsDeviceBuilder::new(directory.join("entries"))
             .with_capacity(bytes)
             .build()

@@ -9,7 +9,6 @@ use wire::object::{Index, IndexRun};
 use wire::{Run, Slot, WireError};
 
 use crate::Error;
-use crate::limits::PROBE_BYTES;
 use crate::store::cache::Cache;
 use crate::store::cached::Cached;
 
@@ -23,8 +22,6 @@ pub(crate) struct Finder {
     trim: Slot,
     /// A slot where an object of the chain starts or will start.
     boundary: Slot,
-    /// Bytes to read of an object whose size is not known.
-    probe: u64,
     cache: Option<Cache>,
     /// What the cache has of this chain did not hold.
     distrusts: bool,
@@ -65,7 +62,6 @@ impl Finder {
             store,
             chain,
             trim,
-            probe: PROBE_BYTES.0,
             cache,
             distrusts: false,
         }
@@ -90,21 +86,19 @@ impl Finder {
     pub(crate) fn passed(&mut self, object: &Opened) {
         let header = &object.index.header;
         (self.boundary, self.distrusts) = (header.end, false);
-        // The next one is likely to be as large: a small one comes whole with its index.
-        let (least, most) = PROBE_BYTES;
-        self.probe = match header.object_len {
-            small if small <= most => (2 * small).clamp(least, most),
-            _ => least,
-        };
     }
 
-    /// The chain's object that covers a slot; `None` if the chain ends before.
+    /// The chain's object that covers a slot, with its first `probe` bytes; `None` if the chain ends before.
     ///
     /// # Errors
     /// If the store failed, or an object is corrupt.
-    pub(crate) async fn find(mut self, slot: Slot) -> Result<(Option<Opened>, Self), CatalogError> {
+    pub(crate) async fn find(
+        mut self,
+        slot: Slot,
+        probe: u64,
+    ) -> Result<(Option<Opened>, Self), CatalogError> {
         if self.boundary == slot {
-            let opened = self.open(slot).await?;
+            let opened = self.open(slot, probe).await?;
             return Ok((opened, self));
         }
         if slot < self.boundary {
@@ -120,12 +114,12 @@ impl Finder {
             Some(Located::Behind(end)) => Sought::Behind(end),
             Some(Located::In(header)) => {
                 self.boundary = header.start;
-                let opened = self.open(header.start).await?;
+                let opened = self.open(header.start, probe).await?;
                 return Ok((opened.filter(|opened| opened.covers(slot)), self));
             }
             None => {
                 let from = self.first(slot).await?;
-                self.chain.seek(from, slot, self.probe).await?
+                self.chain.seek(from, slot, probe).await?
             }
         };
         match sought {
@@ -154,7 +148,7 @@ impl Finder {
         }
     }
 
-    async fn open(&self, start: Slot) -> Result<Option<Opened>, CatalogError> {
+    async fn open(&self, start: Slot, probe: u64) -> Result<Option<Opened>, CatalogError> {
         let name = || self.chain.id().object_name(start);
         let cache = self.cache.as_ref();
         if let Some(cache) = cache.filter(|_| !self.distrusts)
@@ -167,7 +161,7 @@ impl Finder {
                 ..self.opened(index, head)
             }));
         }
-        let Some((index, head)) = self.chain.open_at(start, self.probe).await? else {
+        let Some((index, head)) = self.chain.open_at(start, probe).await? else {
             return Ok(None);
         };
         if let Some(cache) = cache {
@@ -208,66 +202,86 @@ impl Opened {
         self.index.header.end
     }
 
-    /// Which runs to read next: from the one that covers a slot on, up to so many bytes, with the one that
-    /// reaches them, but none that starts at or behind `until`. With how many bytes they are, and where
-    /// they end.
+    /// Bytes of the object.
+    pub(crate) fn size(&self) -> u64 {
+        self.index.header.object_len
+    }
+
+    /// Bytes of it that are here.
+    pub(crate) fn head_bytes(&self) -> usize {
+        self.head.len()
+    }
+
+    /// Which runs to read next: from the one that covers a slot on, so many bytes or up to twice as many, but
+    /// none that starts at or behind `until`. What is here comes at once, and of the cache a whole entry. With
+    /// how many bytes they are, and where they end.
     pub(crate) fn chunk(&self, slot: Slot, until: Slot, bytes: usize) -> Chunk {
         let runs = &self.index.runs;
         let first = runs.partition_point(|run| run.end() <= slot);
-        let cached = self.cached.as_ref();
-        let last = cached.map_or(runs.len(), |cached| cached.entry_of(first).end);
+        let in_head = runs.get(first).is_some_and(|run| self.is_here(run));
+        let (last, bytes) = match self.cached.as_ref() {
+            _ if in_head => (runs.len(), usize::MAX),
+            Some(cached) => (cached.entry_of(first).end, usize::MAX),
+            None => (runs.len(), bytes),
+        };
         let mut chunk = Chunk {
             runs: first..first,
             bytes: 0,
             end: slot,
+            in_head,
         };
         for run in runs.get(first..last).unwrap_or(&[]) {
             let len = run.records.map_or(0, |records| records.len as usize);
-            if !chunk.runs.is_empty() && (chunk.bytes >= bytes || run.first >= until) {
+            // What would be left of the object is not worth a request of its own.
+            let rest = self
+                .size()
+                .saturating_sub(run.records.map_or(0, |r| r.offset));
+            let enough = (chunk.bytes >= bytes && rest >= bytes as u64) || run.first >= until;
+            if !chunk.runs.is_empty() && (enough || (in_head && !self.is_here(run))) {
                 break;
             }
             chunk.runs.end += 1;
-            chunk.bytes += len;
+            chunk.bytes = chunk.bytes.saturating_add(len);
             chunk.end = run.end();
         }
         chunk
     }
 
+    /// Whether the body of a run was read with the object's start.
+    fn is_here(&self, run: &IndexRun) -> bool {
+        let end = run.records.map_or(0, |r| r.offset + u64::from(r.len));
+        end <= self.head.len() as u64
+    }
+
     /// Reads and checks runs, which a chunk has.
     pub(crate) async fn read(&self, runs: Range<usize>) -> Result<Vec<Run>, Changed> {
-        if let Some(cached) = self.cached.as_ref() {
-            let entry = cached.entry_of(runs.start);
-            let place = place(self.index.runs.get(entry).unwrap_or(&[]));
-            if !self.has_in_head(&place) {
-                let bytes = cached.read(&self.store, &self.index, &place).await?;
-                let bytes = bytes.ok_or(Changed::Moved)?;
-                // What the disk made of it is not what decides.
-                if let Ok(checked) = self.checked(runs.clone(), &bytes, place.start) {
-                    return Ok(checked);
-                }
-                cached.forget(&self.index, &place);
-            }
-        }
-        let place = place(self.index.runs.get(runs.clone()).unwrap_or(&[]));
+        let wanted = self.index.runs.get(runs.clone()).unwrap_or(&[]);
         let name = self.chain.id().object_name(self.index.header.start);
-        if self.has_in_head(&place) {
+        if wanted.iter().all(|run| self.is_here(run)) {
             match (self.checked(runs.clone(), &self.head, 0), &self.cached) {
                 (Ok(runs), _) => return Ok(runs),
                 // What the disk made of it is not what decides.
                 (Err(_), Some(cached)) if self.cached_head => cached.forget_head(&self.index),
                 (Err(source), _) => return Err(self.why(name, source).await),
             }
+        } else if let Some(cached) = self.cached.as_ref() {
+            let entry = cached.entry_of(runs.start);
+            let place = place(self.index.runs.get(entry).unwrap_or(&[]));
+            let bytes = cached.read(&self.store, &self.index, &place).await?;
+            let bytes = bytes.ok_or(Changed::Moved)?;
+            // What the disk made of it is not what decides.
+            if let Ok(checked) = self.checked(runs.clone(), &bytes, place.start) {
+                return Ok(checked);
+            }
+            cached.forget(&self.index, &place);
         }
+        let place = place(wanted);
         let bytes = self.store.get_known_range(&name, place.clone()).await?;
         let bytes = bytes.ok_or(Changed::Moved)?;
         match self.checked(runs, &bytes, place.start) {
             Ok(runs) => Ok(runs),
             Err(source) => Err(self.why(name, source).await),
         }
-    }
-
-    fn has_in_head(&self, place: &Range<u64>) -> bool {
-        place.is_empty() || place.end <= self.head.len() as u64
     }
 
     /// Runs of the object, from its bytes from `start` on.
@@ -314,6 +328,8 @@ pub(crate) struct Chunk {
     pub(crate) bytes: usize,
     /// First slot behind them.
     pub(crate) end: Slot,
+    /// Whether they were read with the object's start.
+    pub(crate) in_head: bool,
 }
 
 /// The body of a run within the bytes of an object from `start` on.
@@ -377,7 +393,7 @@ mod tests {
         bytes[at] ^= 1;
         cache.insert(name, bytes.into());
         let finder = Finder::new(store, chain, Slot(0), Some(cache));
-        let (opened, _) = finder.find(Slot(0)).await.expect("finds");
+        let (opened, _) = finder.find(Slot(0), 1 << 16).await.expect("finds");
         let runs = opened.expect("there").read(0..1).await;
         assert!(runs.is_ok(), "{runs:?}");
     }

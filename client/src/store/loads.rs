@@ -5,47 +5,14 @@ use std::sync::Arc;
 
 use catalog::CatalogError;
 use futures::FutureExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::{JoinError, JoinHandle};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::task::JoinHandle;
 use wire::{Run, Slot};
 
-use crate::limits::{READ_AHEAD_UNIT, SCAN_READS};
+use crate::limits::PROBE_BYTES;
+use crate::store::budget::Budget;
 use crate::store::chunk::{Changed, Finder, Opened};
 use crate::{Error, Result};
-
-/// What the readers of one scan share.
-#[derive(Debug, Clone)]
-pub(crate) struct Budget {
-    /// Bytes that were asked for and are not handed out yet.
-    bytes: Arc<Semaphore>,
-    units: u32,
-    /// Requests under way.
-    reads: Arc<Semaphore>,
-    /// Bytes of one load, about.
-    chunk_bytes: usize,
-}
-
-impl Budget {
-    /// So many bytes, for so many stripes.
-    pub(crate) fn new(bytes: usize, stripes: usize, chunk: (usize, usize)) -> Self {
-        let units = u32::try_from(bytes / READ_AHEAD_UNIT)
-            .unwrap_or(u32::MAX)
-            .max(1);
-        Self {
-            bytes: Arc::new(Semaphore::new(units as usize)),
-            units,
-            reads: Arc::new(Semaphore::new(SCAN_READS)),
-            // In each stripe one is handed out in part: as much again, and more, is to be ahead of them.
-            chunk_bytes: (bytes / 4 / stripes.max(1)).clamp(chunk.0, chunk.1),
-        }
-    }
-
-    fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let units = u32::try_from(bytes.div_ceil(READ_AHEAD_UNIT)).unwrap_or(u32::MAX);
-        let bytes = self.bytes.clone();
-        bytes.try_acquire_many_owned(units.min(self.units)).ok()
-    }
-}
 
 /// What the chain has next.
 #[derive(Debug)]
@@ -81,10 +48,20 @@ impl<T> Drop for Task<T> {
 struct Load {
     task: Task<Result<Vec<Run>, Changed>>,
     end: Slot,
-    permit: Option<OwnedSemaphorePermit>,
+    room: Option<Room>,
 }
 
 type Found = Result<(Option<Opened>, Finder)>;
+
+/// Room in the budget, given back when the last that shares it is dropped.
+type Room = Arc<OwnedSemaphorePermit>;
+
+#[derive(Debug)]
+struct Finding {
+    found: oneshot::Receiver<Found>,
+    room: Option<OwnedSemaphorePermit>,
+    _task: Task<()>,
+}
 
 /// Reads one chain ahead.
 #[derive(Debug)]
@@ -92,7 +69,9 @@ pub(crate) struct Loads {
     budget: Budget,
     finder: Finder,
     opened: Option<Opened>,
-    finding: Option<Task<Found>>,
+    /// That of what was read of the open object's start.
+    head: Option<Room>,
+    finding: Option<Finding>,
     loads: VecDeque<Load>,
     /// First slot that is in no load.
     planned: Slot,
@@ -105,7 +84,7 @@ pub(crate) struct Loads {
     /// The last object had moved.
     moved: bool,
     /// What was handed out and takes of the budget until the reader is past it.
-    held: VecDeque<(Slot, OwnedSemaphorePermit)>,
+    held: VecDeque<(Slot, Room)>,
 }
 
 impl Loads {
@@ -114,6 +93,7 @@ impl Loads {
             budget,
             finder,
             opened: None,
+            head: None,
             finding: None,
             loads: VecDeque::new(),
             planned: next,
@@ -155,7 +135,7 @@ impl Loads {
 
     /// Forgets what is known of the chain's objects.
     pub(crate) fn search_again(&mut self) {
-        self.opened = None;
+        (self.opened, self.head) = (None, None);
         self.finder.search_again();
     }
 
@@ -176,8 +156,9 @@ impl Loads {
                 false => Planned::Full,
             };
         }
-        if self.finding.is_none() && !self.ended && !self.failed && self.planned < self.until {
-            self.start_finding();
+        let known = self.ended || self.failed || self.planned >= self.until;
+        if self.finding.is_none() && !known && !self.start_finding(false) {
+            return Planned::Full;
         }
         Planned::Unknown
     }
@@ -194,24 +175,24 @@ impl Loads {
                 let load = self.loads.pop_front();
                 match loaded.map_err(broke_off).map_err(Changed::Broken).flatten() {
                     Ok(runs) => {
-                        let held = load.and_then(|load| Some((load.end, load.permit?)));
+                        let held = load.and_then(|load| Some((load.end, load.room?)));
                         self.held.extend(held);
                         self.moved = false;
                         return Ok(Loaded::Runs(runs));
                     }
                     Err(changed) => self.look_again(slot, changed)?,
                 }
-            } else if let Some(task) = self.finding.as_mut() {
-                let found = (&mut task.0).await;
-                self.finding = None;
-                self.found(found.map_err(broke_off)??);
+            } else if let Some(finding) = self.finding.as_mut() {
+                let found = (&mut finding.found).await;
+                let room = self.finding.take().and_then(|finding| finding.room);
+                self.found(found.map_err(broke_off).flatten()?, room);
             } else if self.ended || self.planned >= self.until {
                 self.ended = false;
                 return Ok(Loaded::End);
             } else if self.covering() {
                 self.start_load(true);
             } else {
-                self.start_finding();
+                self.start_finding(true);
             }
         }
     }
@@ -236,13 +217,38 @@ impl Loads {
         opened.is_some_and(|opened| opened.covers(self.planned))
     }
 
-    fn start_finding(&mut self) {
-        let (finder, slot, reads) = (self.finder.clone(), self.planned, self.budget.reads.clone());
+    /// Starts to look for the object that is next. Returns whether there was room for what is read of it; an
+    /// urgent search needs none.
+    fn start_finding(&mut self, urgent: bool) -> bool {
+        let mut probe = self.budget.probe();
+        let room = self.budget.take(probe);
+        if room.is_none() {
+            if !urgent {
+                return false;
+            }
+            probe = PROBE_BYTES;
+        }
+        let (finder, slot, reads) = (self.finder.clone(), self.planned, self.budget.reads());
         self.failed = false;
-        self.finding = Some(Task(tokio::spawn(async move {
-            let _read = reads.acquire_owned().await.map_err(|_| Error::Closed)?;
-            Ok(finder.find(slot).await?)
-        })));
+        let opened = self.budget.opened();
+        let (answer, found) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            let _read = reads.acquire_owned().await;
+            let found = finder.find(slot, probe as u64).await;
+            // The end of a chain is nothing to go on from.
+            let goes_on = matches!(&found, Ok((Some(_), _)));
+            // If nobody waits for it any more, nobody needs it.
+            let _ = answer.send(found.map_err(Error::from));
+            if goes_on {
+                opened.notify_one();
+            }
+        });
+        self.finding = Some(Finding {
+            found,
+            room,
+            _task: Task(task),
+        });
+        true
     }
 
     /// Takes in what a search has found, if it has ended. One that failed is begun anew by the reader when
@@ -251,53 +257,71 @@ impl Loads {
         let ended = self
             .finding
             .as_mut()
-            .and_then(|f| (&mut f.0).now_or_never());
+            .and_then(|finding| (&mut finding.found).now_or_never());
+        let Some(ended) = ended else {
+            return;
+        };
+        let room = self.finding.take().and_then(|finding| finding.room);
         match ended {
-            Some(Ok(Ok(found))) => {
-                self.finding = None;
-                self.found(found);
-            }
-            Some(_) => (self.finding, self.failed) = (None, true),
-            None => {}
+            Ok(Ok(found)) => self.found(found, room),
+            _ => self.failed = true,
         }
     }
 
-    fn found(&mut self, (opened, finder): (Option<Opened>, Finder)) {
+    fn found(
+        &mut self,
+        (opened, finder): (Option<Opened>, Finder),
+        room: Option<OwnedSemaphorePermit>,
+    ) {
         (self.finder, self.ended) = (finder, opened.is_none());
+        self.head = None;
+        if let Some(opened) = &opened {
+            self.budget.found(opened.size());
+            self.head = room.map(|mut room| {
+                self.budget.resize(&mut room, opened.head_bytes());
+                Arc::new(room)
+            });
+        }
         self.opened = opened;
     }
 
     /// Starts to load what is next of the object that is open. Returns whether there was room for it; an
-    /// urgent load needs none.
+    /// urgent load needs none, and what was read of the object's start already has its own.
     fn start_load(&mut self, urgent: bool) -> bool {
         let Some(opened) = self.opened.clone() else {
             return false;
         };
-        let chunk = opened.chunk(self.planned, self.until, self.budget.chunk_bytes);
-        let permit = self.budget.take(chunk.bytes);
-        if permit.is_none() && !urgent {
+        let chunk = opened.chunk(self.planned, self.until, self.budget.chunk_bytes());
+        let room = match chunk.in_head {
+            true => self.head.clone(),
+            false => self.budget.take(chunk.bytes).map(Arc::new),
+        };
+        if room.is_none() && !chunk.in_head && !urgent {
             return false;
         }
         (self.planned, self.failed) = (chunk.end, false);
         if chunk.end >= opened.end() {
             self.finder.passed(&opened);
-            self.opened = None;
+            (self.opened, self.head) = (None, None);
         }
-        let reads = self.budget.reads.clone();
+        let reads = (!chunk.in_head).then(|| self.budget.reads());
         let task = tokio::spawn(async move {
-            let _read = reads.acquire_owned().await;
+            let _read = match reads {
+                Some(reads) => reads.acquire_owned().await.ok(),
+                None => None,
+            };
             opened.read(chunk.runs).await
         });
         self.loads.push_back(Load {
             task: Task(task),
             end: chunk.end,
-            permit,
+            room,
         });
         true
     }
 }
 
-fn broke_off(error: JoinError) -> Error {
+fn broke_off(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Io {
         what: "reading ahead",
         source: std::io::Error::other(error),

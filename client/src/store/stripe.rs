@@ -249,8 +249,8 @@ impl StripeReader {
         if self.in_store && matches!(loaded, Loaded::End) {
             // It was looked up ahead of time, or compaction moved it into an object that starts before.
             self.loads.search_again();
-            loaded = self.loads.next(self.next).await?;
             self.in_store = false;
+            loaded = self.loads.next(self.next).await?;
         }
         let Loaded::Runs(runs) = loaded else {
             return Ok(false);

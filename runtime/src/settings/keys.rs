@@ -280,7 +280,7 @@ pub static KEYS: &[Key] = &[
     count(
         "client.read_ahead_mib",
         (1, 1 << 16),
-        "128",
+        "256",
         "MiB",
         "most that a read or follow reads ahead of what it hands out, all stripes together",
     ),
