@@ -16,6 +16,13 @@ const BUSY_SHARE: f64 = 0.9;
 /// Below this share of idle time a generator could not do more.
 const IDLE_SHARE: f64 = 0.1;
 
+/// Whether there is one more round after these. What misses its bar after the `least` is measured until the
+/// `most`, whatever is seen on the way: to stop as soon as it holds would favour the good rounds.
+#[must_use]
+pub(crate) fn more(rounds: usize, least: usize, most: usize, misses: bool) -> bool {
+    rounds < least || (rounds < most && (rounds > least || misses))
+}
+
 /// What a load saw, and what it cost the server.
 #[derive(Debug)]
 pub(crate) struct Measured {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::cluster::{Cluster, Daemon, Spec};
 use crate::host::{self, Host};
 use crate::logic::tally::Latency;
-use crate::measure::{median, round};
+use crate::measure::{median, more, round};
 use crate::report::{Report, slack};
 use crate::volume::appends::{self, Appended, Shape};
 use crate::volume::raw::{self, Moved, PutArgs};
@@ -157,7 +157,7 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
     let mut report = Report::new("append");
     report.figure("host", Host::look());
     let (least, mut rounds) = (if args.short { 1 } else { args.rounds }, Vec::new());
-    while rounds.len() < least || (rounds.len() < MOST_ROUNDS && !holds(&args, &rounds)) {
+    while more(rounds.len(), least, MOST_ROUNDS, !holds(&args, &rounds)) {
         let one = round_of(&args).await?;
         if args.verbose {
             eprintln!("{}", serde_json::to_string(&one)?);

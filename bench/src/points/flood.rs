@@ -14,7 +14,7 @@ use crate::host::Host;
 use crate::logic::batch::{Answer, Shape};
 use crate::logic::tally::{Latency, Tally};
 use crate::logic::whole;
-use crate::measure::{median, round};
+use crate::measure::{median, more, round};
 use crate::net::bed::{Bed, CLIENT_IPS, End, Place};
 use crate::net::flow::{Flow, Wire};
 use crate::options::{LoadArgs, Wait};
@@ -86,7 +86,12 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
     let time = Duration::from_millis(if args.short { 700 } else { 2000 });
     let least = if args.short { 3 } else { 5 };
     let (mut ratios, mut quiet, mut flooded) = (Vec::new(), Vec::new(), Vec::new());
-    while ratios.len() < least || (ratios.len() < MOST_ROUNDS && median(ratios.clone()) > BAR) {
+    while more(
+        ratios.len(),
+        least,
+        MOST_ROUNDS,
+        median(ratios.clone()) > BAR,
+    ) {
         let turn = |flood| {
             let place = Place::on(End::Client, 1);
             place.run(|| Desk::new(&args, &server, flood, time)?.work())

@@ -14,6 +14,7 @@ use super::append::LoadArgs;
 use crate::cluster::Cluster;
 use crate::host::Host;
 use crate::logic::tally::{Latency, histogram};
+use crate::measure::more;
 use crate::report::Report;
 use crate::volume::appends;
 use crate::volume::raw::ns;
@@ -77,8 +78,8 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
             bail!("nothing was measured");
         };
         let enough = if args.short { 1 } else { 3 };
-        let held = middle.0.p99_us <= SEEN_BAR_US && rounds.len() >= enough;
-        if held || rounds.len() >= MOST_ROUNDS {
+        let missed = middle.0.p99_us > SEEN_BAR_US;
+        if !more(rounds.len(), enough, MOST_ROUNDS, missed) {
             break *middle;
         }
     };

@@ -8,7 +8,7 @@ use super::append::LoadArgs;
 use crate::cluster::{Cluster, Daemon};
 use crate::host::Host;
 use crate::logic::tally::Latency;
-use crate::measure::{median, round, whole};
+use crate::measure::{median, more, round, whole};
 use crate::report::Report;
 use crate::volume::appends;
 use crate::volume::raw::{self, PutArgs};
@@ -60,7 +60,7 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
     report.figure("host", Host::look());
     let (least, mut rounds) = (if args.short { 1 } else { 3 }, Vec::new());
     let over = |rounds: &[Round]| median(rounds.iter().map(|r| r.over_us).collect());
-    while rounds.len() < least || (rounds.len() < MOST_ROUNDS && over(&rounds) > REST_US) {
+    while more(rounds.len(), least, MOST_ROUNDS, over(&rounds) > REST_US) {
         let one = round_of(&args, linger_ms).await?;
         eprintln!(
             "rate {:.0}, append p50 {} us, put of {:.0} bytes p50 {} us",

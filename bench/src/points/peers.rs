@@ -9,7 +9,7 @@ use serde::Serialize;
 use tempfile::TempDir;
 
 use crate::host::{self, Host};
-use crate::measure::{WARM_UP, median, round};
+use crate::measure::{WARM_UP, median, more, round};
 use crate::net::bed::{Bed, End, Place, SERVER_IP, repository};
 use crate::net::peers::{Connections, Kind};
 use crate::options::{LoadArgs, Switch};
@@ -127,7 +127,12 @@ fn compare(
     let least = if args.short { 2 } else { 5 };
     let (mut ratios, mut theirs, mut ours, mut ns) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    while ratios.len() < least || (ratios.len() < MOST_ROUNDS && median(ratios.clone()) < BAR) {
+    while more(
+        ratios.len(),
+        least,
+        MOST_ROUNDS,
+        median(ratios.clone()) < BAR,
+    ) {
         let (rate, _) = redis.measure(BATCH, time)?;
         let measured = load.measure(sequencer, false)?;
         ensure!(measured.tally.wrong == 0, "wrong answers");

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use super::append::LoadArgs;
 use crate::cluster::Cluster;
 use crate::host::Host;
-use crate::measure::{median, round};
+use crate::measure::{median, more, round};
 use crate::report::{Report, slack};
 use crate::volume::appends;
 use crate::volume::raw::{self, GetArgs};
@@ -46,6 +46,9 @@ pub(crate) struct Args {
     /// Megabytes of records that are written first, about
     #[arg(long, value_name = "MB", default_value_t = 2000)]
     megabytes: u64,
+    /// MiB that a scan reads ahead [default: the product's]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    read_ahead_mib: Option<u64>,
     /// Scan once into a cache in --disk, and then measure scans of clients that have this cache
     #[arg(long)]
     cache: bool,
@@ -90,6 +93,7 @@ struct Bed {
     objects: Vec<(String, u64)>,
     end: Position,
     cache: Option<TempDir>,
+    read_ahead_bytes: Option<usize>,
 }
 
 /// Measures and reports.
@@ -107,7 +111,7 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
     }
     let (least, mut rounds) = (if args.short { 2 } else { 5 }, Vec::<Round>::new());
     let ratio = |rounds: &[Round]| median(rounds.iter().map(|round| round.ratio).collect());
-    while rounds.len() < least || (rounds.len() < MOST_ROUNDS && ratio(&rounds) < bar) {
+    while more(rounds.len(), least, MOST_ROUNDS, ratio(&rounds) < bar) {
         let one = bed.round_of(args.gets).await?;
         eprintln!("{}", serde_json::to_string(&one)?);
         rounds.push(one);
@@ -117,6 +121,7 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
     report.figures(&args.gets);
     report.figures(&args.load);
     report.figure("cache", args.cache);
+    report.figure("read_ahead_mib", args.read_ahead_mib);
     report.figure("objects", bed.objects.len());
     let bytes: u64 = bed.objects.iter().map(|(_, size)| size).sum();
     report.figure("object_bytes", bytes);
@@ -157,6 +162,9 @@ impl Bed {
             objects,
             end,
             cache: cache.transpose()?,
+            read_ahead_bytes: args
+                .read_ahead_mib
+                .and_then(|mib| usize::try_from(mib << 20).ok()),
         })
     }
 
@@ -186,6 +194,9 @@ impl Bed {
         self.forget_store()?;
         let opening = Instant::now();
         let mut options = self.cluster.options();
+        if let Some(bytes) = self.read_ahead_bytes {
+            options = options.read_ahead_bytes(bytes);
+        }
         if let Some(cache) = &self.cache {
             // Room for all of it, for what a block leaves unused, and for entries that were written twice.
             let bytes: u64 = self.objects.iter().map(|(_, size)| size).sum();
@@ -193,15 +204,20 @@ impl Bed {
             options = options.cache(cache.path(), bytes.max(LEAST_CACHE_BYTES));
         }
         let log = Log::open(options).await?;
-        let (mut records, mut bytes, started) = (0, 0, Instant::now());
-        let mut scan = log.read(Position(0)..self.end);
+        let (mut records, mut bytes, mut junk) = (0, 0, 0);
+        let started = Instant::now();
+        let mut scan = log.read(Position(0)..self.end).with_junk(true);
         while let Some(item) = scan.next().await? {
-            if let Content::Record(record) = item.content {
-                records += 1;
-                bytes += record.len() as u64;
+            match item.content {
+                Content::Record(record) => {
+                    records += 1;
+                    bytes += record.len() as u64;
+                }
+                Content::Junk { count } => junk += count,
             }
         }
         let seconds = started.elapsed().as_secs_f64();
+        ensure!(records + junk == self.end.0, "positions are missing");
         drop(scan);
         log.close_cache().await;
         Ok(Scanned {

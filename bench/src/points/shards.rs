@@ -13,7 +13,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::host::Host;
-use crate::measure::{median, round};
+use crate::measure::{median, more, round};
 use crate::net::bed::{Bed, End, Place};
 use crate::net::metrics::Metrics;
 use crate::options::{LoadArgs, Switch, Wait};
@@ -71,7 +71,12 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
     let least = if args.short { SHORT_ROUNDS } else { ROUNDS };
     let (mut ratios, mut ones, mut twos) = (Vec::new(), Vec::new(), Vec::new());
     let mut counts = Vec::new();
-    while ratios.len() < least || (ratios.len() < MOST_ROUNDS && median(ratios.clone()) < BAR) {
+    while more(
+        ratios.len(),
+        least,
+        MOST_ROUNDS,
+        median(ratios.clone()) < BAR,
+    ) {
         let one = turn(&load, Layout::One).await?;
         let two = turn(&load, Layout::Two).await?;
         ratios.push(two.rate / one.rate.max(1.0));

@@ -13,7 +13,7 @@ use super::cost::client;
 use crate::cluster::{Cluster, Spec};
 use crate::host::Host;
 use crate::logic::tally::{Latency, histogram};
-use crate::measure::{median, round};
+use crate::measure::{median, more, round};
 use crate::net::bucket::{Bucket, Pace};
 use crate::report::Report;
 use crate::volume::appends::{self, Shape};
@@ -95,7 +95,12 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
     appends::closed(std::slice::from_ref(&log), warm, Duration::from_millis(500)).await?;
     let (least, mut rounds) = (if args.short { 3 } else { 5 }, Vec::<Round>::new());
     let change = |rounds: &[Round]| median(rounds.iter().map(|round| round.change).collect());
-    while rounds.len() < least || (rounds.len() < MOST_ROUNDS && change(&rounds) > CHANGE_BAR) {
+    while more(
+        rounds.len(),
+        least,
+        MOST_ROUNDS,
+        change(&rounds) > CHANGE_BAR,
+    ) {
         let put = Duration::from_millis(args.put_ms);
         let named = format!("/{SLOW:04x}/");
         let mut both = Vec::new();

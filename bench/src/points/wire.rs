@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::cluster::binary;
 use crate::host::Host;
 use crate::logic::tally::Latency;
-use crate::measure::{median, round};
+use crate::measure::{median, more, round};
 use crate::net::bed::Bed;
 use crate::options::{Backend, LoadArgs, Switch, Wait, name};
 use crate::report::{Report, slack};
@@ -247,7 +247,12 @@ fn cell(
     let (mut floors, mut rates, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     let mut shares = Vec::new();
     let (mut floor_ns, mut ns, mut retries, mut wrong) = (Vec::new(), Vec::new(), 0, 0);
-    while ratios.len() < least || (ratios.len() < MOST_ROUNDS && median(ratios.clone()) < bar) {
+    while more(
+        ratios.len(),
+        least,
+        MOST_ROUNDS,
+        median(ratios.clone()) < bar,
+    ) {
         // Who goes first changes, so that a drift in one direction does not favour one of them.
         let (below, above) = match ratios.len() % 2 {
             0 => {
@@ -317,9 +322,12 @@ async fn round_trip(args: &Args, backend: Backend) -> Result<RoundTrip> {
         ..LoadArgs::closed(1, seconds(args))
     };
     let (mut floors, mut trips, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    while ratios.len() < 3
-        || (ratios.len() < MOST_ROUNDS && median(ratios.clone()) > ROUND_TRIP_BAR)
-    {
+    while more(
+        ratios.len(),
+        3,
+        MOST_ROUNDS,
+        median(ratios.clone()) > ROUND_TRIP_BAR,
+    ) {
         let mut latencies = Vec::new();
         for echo in [true, false] {
             let server = Server::start(&load.server(echo)).await?;
