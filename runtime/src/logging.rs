@@ -9,6 +9,9 @@ use tracing_subscriber::filter::ParseError;
 /// Levels that `--log-level` takes, from few lines to many.
 pub const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
+/// Libraries that log, with backtraces, what is told in an error or makes no difference: seen with `RUST_LOG` only.
+const SILENT: &str = "foyer=off";
+
 /// Why log lines could not be set up.
 #[derive(Debug, Error)]
 pub enum LoggingError {
@@ -34,7 +37,7 @@ pub fn init(level: &str) -> Result<(), LoggingError> {
     let chosen = std::env::var("RUST_LOG")
         .ok()
         .filter(|filter| !filter.is_empty());
-    let filter = filter(chosen.as_deref().unwrap_or(level))?;
+    let filter = filter(&chosen.unwrap_or_else(|| format!("{level},{SILENT}")))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
@@ -56,7 +59,7 @@ mod tests {
 
     #[test]
     fn levels_and_targets_are_filters_and_nonsense_is_not() {
-        for text in LEVELS.iter().chain(&["info,catalog=debug"]) {
+        for text in LEVELS.iter().chain(&["info,catalog=debug", SILENT]) {
             assert!(filter(text).is_ok(), "{text}");
         }
         let refused = filter("catalog=loud").expect_err("no such level");
