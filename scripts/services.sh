@@ -17,6 +17,7 @@ NAME        what                                           create-only writes
   moto        S3 in Python, in memory                        honest
   rclone      S3 over a directory                            ignored: everybody wins
   s3s-fs      S3 over a directory; takes minutes to install  several of those that race win
+  radosgw     Ceph with its S3 gateway, of Debian's packages honest
 
 Everything is in target/services (or $STRIPELOG_SERVICES): programs, data, logs, and one file with the process
 number for each instance. All of them listen on 127.0.0.1 only. `start` prints lines for the shell, to be
@@ -51,8 +52,21 @@ install_one() {
         CARGO_TARGET_DIR=$home/s3s-fs-target cargo install --quiet --locked --root "$home/s3s-fs" \
             s3s-fs --version "$s3s_fs_version" --features binary
         ;;
+    radosgw) debian ceph-mon ceph-osd ceph-common radosgw curl ;;
     *) misuse "unknown service '$1', see --help" ;;
     esac
+}
+
+# Installs the packages that are not there.
+debian() {
+    local package missing=()
+    for package in "$@"; do
+        if ! dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed'; then missing+=("$package"); fi
+    done
+    ((${#missing[@]})) || return 0
+    ((EUID == 0)) || die "these packages are needed, and only root can install them: ${missing[*]}"
+    say "installing ${missing[*]}"
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
 }
 
 # Replaces this process by the service: NAME PORT DATA.
@@ -75,14 +89,20 @@ serve() {
         exec "$home/s3s-fs/bin/s3s-fs" --host 127.0.0.1 --port "$port" \
             --access-key test --secret-key testtest "$data"
         ;;
+    radosgw) exec "$ROOT/scripts/services/radosgw.sh" "$port" "$data" ;;
     esac
 }
 
-# A bucket is one PUT. The two that check signatures keep their buckets as directories.
+# A bucket is one PUT. Of those that check signatures two keep their buckets as directories.
 make_bucket() {
     local name=$1 port=$2 data=$3 bucket=$4 line=''
     case $name in
     rclone | s3s-fs) mkdir -p -- "$data/$bucket" ;;
+    radosgw)
+        curl --silent --fail --max-time 30 --output /dev/null --request PUT --user test:testtest \
+            --aws-sigv4 aws:amz:us-east-1:s3 --header 'x-amz-content-sha256: UNSIGNED-PAYLOAD' \
+            "http://127.0.0.1:$port/$bucket" || die "no bucket '$bucket'"
+        ;;
     *)
         exec {http}<>"/dev/tcp/127.0.0.1/$port"
         printf 'PUT /%s HTTP/1.1\r\nhost: 127.0.0.1:%s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n' \
@@ -118,7 +138,7 @@ start_one() {
     (serve "$name" "$port" "$run/data") >>"$run/log" 2>&1 </dev/null &
     pid=$!
     echo "$pid" >"$run/pid"
-    wait_until 60 "$pid" "$name" "$run/log" answers "$port"
+    wait_until 120 "$pid" "$name" "$run/log" answers "$port"
     make_bucket "$name" "$port" "$run/data" "$bucket"
     say "$instance runs: port $port, process $pid, data and log in $run"
     cat <<END
@@ -132,9 +152,10 @@ stop_one() {
     local run=$home/run/$1
     [[ -r $run/pid ]] || die "there is no instance '$1'"
     if [[ ${2:-} == --kill ]]; then
+        pkill -KILL -P "$(<"$run/pid")" || true
         kill -KILL "$(<"$run/pid")" 2>/dev/null || true
     else
-        stop_pid "$(<"$run/pid")" 5
+        stop_pid "$(<"$run/pid")" 40
     fi
     rm -f -- "$run/pid"
 }
