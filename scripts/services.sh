@@ -17,7 +17,7 @@ NAME        what                                           create-only writes
   moto        S3 in Python, in memory                        honest
   rclone      S3 over a directory                            ignored: everybody wins
   s3s-fs      S3 over a directory; takes minutes to install  several of those that race win
-  radosgw     Ceph with its S3 gateway, of Debian's packages honest
+  radosgw     Ceph's S3 gateway, on a file; Debian packages  honest
 
 Everything is in target/services (or $STRIPELOG_SERVICES): programs, data, logs, and one file with the process
 number for each instance. All of them listen on 127.0.0.1 only. `start` prints lines for the shell, to be

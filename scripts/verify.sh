@@ -8,7 +8,7 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 # Name, what it shows, short command, long command (empty: as the short one). A command prints, as its last
 # line, one line of JSON with its figures, and exits 0 or not. It runs in the root of the repository.
 points() {
-    local bench=target/release/bench s3="scripts/services.sh run ministack --"
+    local bench=target/release/bench s3="scripts/services.sh run ministack --" rgw="scripts/services.sh run radosgw --"
     point run "a real file comes back in order, byte for byte" \
         "scripts/run.sh"
     point kill-9 "daemons killed at random moments under load: nothing lost, nothing doubled" \
@@ -19,6 +19,9 @@ points() {
     point store-faults "a store that fails, is late, loses answers and says 'exists' of its own writes" \
         "$s3 $bench faults --rate 0.05 --seconds 40" \
         "$s3 $bench faults --rate 0.05 --seconds 48 --rounds 30 && $s3 $bench faults --rate 0.1 --seconds 120"
+    point suites-s3 "the suites that need a store, on a real S3 server" \
+        "$s3 scripts/points/suites.sh catalog" \
+        "$rgw scripts/points/suites.sh all"
     point bad-input "bad input of every kind: one clear error each, and the service goes on" \
         "$bench input"
     point run-s3 "a real file comes back on an honest S3 server" \
@@ -53,7 +56,7 @@ points() {
         "$bench flood"
     point append "appends of 1 KB as fast as raw puts of the same store, within what the bars say" \
         "$bench append --short && $s3 $bench append --short --store s3 --seconds 6" \
-        "$bench append && $bench append --store disk --in-flight-mib 256 --linger-ms 100 && $s3 $bench append --store s3 --seconds 12 --in-flight-mib 512 --linger-ms 250"
+        "$bench append && $bench append --store disk --in-flight-mib 256 --linger-ms 100 && $rgw $bench append --store s3 --seconds 12"
     point append-small "three million records of 100 bytes a second" \
         "$bench append --size 100 --short" \
         "$bench append --size 100"
@@ -62,7 +65,7 @@ points() {
         "$bench latency"
     point read "a scan as fast as raw parallel gets, within the bar" \
         "$bench read --short" \
-        "$bench read && $bench read --store disk && $s3 $bench read --store s3"
+        "$bench read && $bench read --store disk && $rgw $bench read --store s3"
     point read-cache "a scan from a warm cache twice as fast as raw parallel gets of an S3 server" \
         "$s3 $bench read --cache --store s3 --short" \
         "$s3 $bench read --cache --store s3"
