@@ -33,6 +33,8 @@ struct State {
     caller: Option<oneshot::Sender<Result<Vec<Position>>>>,
     /// Records without a token.
     unplaced: usize,
+    /// Those of them that had one.
+    displaced: usize,
     /// Signs of the connections that have had records of the call.
     at: Vec<Arc<Sign>>,
     /// When records of the call last got on.
@@ -50,6 +52,7 @@ impl Call {
             outcome: Outcome::new(records),
             caller: Some(caller),
             unplaced: records,
+            displaced: 0,
             at: Vec::new(),
             own: now,
         };
@@ -68,8 +71,13 @@ impl Call {
     /// Records have a token and wait at a connection, whose sign this is.
     pub(crate) fn placed(&self, count: u32, at: &Arc<Sign>, now: Duration) {
         let mut state = self.lock();
-        state.unplaced = state.unplaced.saturating_sub(count as usize);
-        state.own = state.own.max(now);
+        let count = count as usize;
+        state.unplaced = state.unplaced.saturating_sub(count);
+        // Records that lose their positions again and again get on no further.
+        if state.displaced < count {
+            state.own = state.own.max(now);
+        }
+        state.displaced = state.displaced.saturating_sub(count);
         state.moved(at);
     }
 
@@ -79,10 +87,10 @@ impl Call {
     }
 
     /// Records need another token.
-    pub(crate) fn displaced(&self, count: u32, now: Duration) {
+    pub(crate) fn displaced(&self, count: u32) {
         let mut state = self.lock();
         state.unplaced = state.unplaced.saturating_add(count as usize);
-        state.own = state.own.max(now);
+        state.displaced = state.displaced.saturating_add(count as usize);
     }
 
     /// When the caller has waited long enough, as things stand; `general` is the sign of whatever gets on.
@@ -309,7 +317,9 @@ mod tests {
         assert_eq!(end(), s(50));
         there.seen(s(1000));
         assert_eq!(end(), s(302), "for so long");
-        call.displaced(1, s(40));
+        call.displaced(1);
+        call.placed(1, &here, s(40));
+        assert_eq!(end(), s(302), "it had one before");
         call.commit(0, &[Position(1)], s(50));
         assert_eq!(end(), s(350));
     }

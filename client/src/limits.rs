@@ -67,8 +67,8 @@ pub const WRITE_BYTES: usize = 256 << 10;
 
 /// Default of the bytes that a scan reads ahead, all stripes together: asked for, or here and not handed out
 /// to the last record of their range read. In each stripe one of these is handed out in part, so that with
-/// less than twice what one of each stripe takes a scan waits for each; with 64 stripes and runs of 1 MiB
-/// that is this much.
+/// less than twice what one of each stripe takes a scan waits for each; with 64 stripes and objects of 2 MiB
+/// that is this much. What a scan needs next is read also when the bound is reached: one run, of each stripe at most.
 pub const READ_AHEAD_BYTES: usize = 256 << 20;
 
 /// Bounds of that.
@@ -92,7 +92,8 @@ pub const SCAN_READS: usize = 16;
 /// looked up.
 pub const SCAN_LOOKS: usize = 16;
 
-/// Bytes of an entry of the cache, about: runs that follow one another, up to and with the one that reaches it.
+/// Bytes of an entry of the cache of a large object, about: runs that follow one another, up to and with the one
+/// that reaches it. A small object is one entry.
 pub const CACHE_ENTRY_BYTES: usize = 1 << 20;
 
 /// Unit in which the cache takes and gives back room on the disk, in bytes. An entry has to fit.
@@ -160,4 +161,5 @@ pub const STATUS_TIMEOUT: Duration = Duration::from_secs(3);
 
 const _: () = assert!(IN_FLIGHT_BYTES_MAX / PERMIT_BYTES <= u32::MAX as usize);
 const _: () = assert!(CACHE_ENTRY_BYTES + wire::limits::MAX_RUN_BYTES < CACHE_BLOCK_BYTES);
+const _: () = assert!(CHUNK_BYTES.1 < CACHE_BLOCK_BYTES);
 const _: () = assert!(FRAME_BYTES <= wire::limits::MAX_RUN_BYTES);

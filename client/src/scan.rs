@@ -232,7 +232,11 @@ impl Scan {
         let layout = segment.layout;
         let log = self.shared.view.log();
         let stripes = usize::try_from(layout.stripes()).unwrap_or(usize::MAX);
-        let budget = Budget::new(self.shared.options.read_ahead_bytes, stripes);
+        let budget = Budget::new(
+            self.shared.options.read_ahead_bytes,
+            stripes,
+            self.shared.cache.is_some(),
+        );
         let reader = |stripe| {
             let slot = |position| layout.slot_at_or_after(stripe, position);
             let trim = slot(entry.trim.max(segment.start));

@@ -30,6 +30,9 @@ pub const CONNECTIONS: usize = 4096;
 /// Subscriptions and reads of one connection at the same time.
 pub const ASKS_A_CONNECTION: usize = 4096;
 
+/// Tasks of one connection at the same time: those, and seals.
+pub const TASKS_A_CONNECTION: usize = ASKS_A_CONNECTION + 64;
+
 /// Bytes of records that were made durable and are kept in memory for readers at the tail, all stripes
 /// together.
 pub const RECENT_BYTES: usize = 128 << 20;
@@ -60,6 +63,9 @@ pub const PRESSED: Duration = Duration::from_secs(3);
 
 /// How often a stripe that holds back from filling holes looks again.
 pub const HOLD_LOOK: Duration = Duration::from_millis(100);
+
+/// Least time for which it does: longer than the longest pause of a client that was put off.
+pub const HOLD_LEAST: Duration = Duration::from_secs(2);
 
 /// Time for a new connection to say hello.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);

@@ -27,6 +27,29 @@ const REQUEST_RETRIES: usize = 3;
 /// Bound on all retries of one request, well below the 5 minutes for which a signature holds.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(90);
 
+/// Endpoints of the environment that no request can be made to: the client of the store does not bear them.
+fn check_endpoint() -> Result<(), String> {
+    for name in ["AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"] {
+        let value = std::env::var(name).unwrap_or_default();
+        let scheme = ["http://", "https://"]
+            .iter()
+            .any(|scheme| value.starts_with(scheme));
+        if !value.is_empty() && !scheme {
+            return Err(format!(
+                "{name} has to begin with http:// or https://, not '{value}'"
+            ));
+        }
+        let plain = value.starts_with("http://");
+        let allowed = std::env::var("AWS_ALLOW_HTTP").is_ok_and(|v| v == "true" || v == "1");
+        if plain && !allowed {
+            return Err(format!(
+                "{name} is not encrypted: that needs AWS_ALLOW_HTTP=true"
+            ));
+        }
+    }
+    Ok(())
+}
+
 impl Store {
     /// Opens a store by URL: `file:///directory`, `memory:///`, `s3://bucket/prefix`,
     /// `gs://bucket/prefix` or `az://container/prefix`. Credentials and endpoints come from the usual
@@ -49,6 +72,7 @@ impl Store {
             "file" => return Self::open_local(url, &parsed),
             "memory" => Arc::new(InMemory::new()),
             "s3" => {
+                check_endpoint().map_err(invalid)?;
                 return twice(url, prefix, |retry| {
                     built(s3(AmazonS3Builder::from_env(), url, retry))
                 });

@@ -31,6 +31,8 @@ impl Pauses {
             backoff: Backoff::new(PUT_OFF),
         });
         let backoff = &mut pause.backoff;
+        // One that is over may not have been ended yet.
+        pause.until = pause.until.filter(|until| *until > now);
         *pause
             .until
             .get_or_insert_with(|| now + backoff.pause(chance))
@@ -83,8 +85,10 @@ mod tests {
             );
             lasted.push(until - now);
             now = until;
-            pauses.wake(now);
-            assert_eq!(pauses.until(one), None);
+            if lasted.len() % 2 == 0 {
+                pauses.wake(now);
+                assert_eq!(pauses.until(one), None);
+            }
         }
         assert!(
             lasted.is_sorted() && lasted.first() == Some(&PUT_OFF.0),

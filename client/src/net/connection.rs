@@ -271,7 +271,7 @@ fn again(shared: &Shared, answer: &Answer<Arc<Call>>) {
         .counters
         .records_reappended
         .add(u64::from(share.count));
-    share.owner.displaced(share.count, shared.elapsed());
+    share.owner.displaced(share.count);
     let (skip, take) = (answer.offsets.start as usize, answer.offsets.len());
     let records = answer.body.records().into_iter();
     let records = records.skip(skip).take(take).collect();

@@ -19,6 +19,8 @@ pub(crate) struct Budget {
     chunk_bytes: usize,
     /// Objects up to this size are read whole.
     whole: usize,
+    /// Whether there is a cache.
+    cached: bool,
     /// Size of the object that was found last: the next one is likely to be as large.
     size: Arc<AtomicU64>,
     /// Told when an object was found: there is more to ask for.
@@ -26,8 +28,8 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// So many bytes, for so many stripes.
-    pub(crate) fn new(bytes: usize, stripes: usize) -> Self {
+    /// So many bytes, for so many stripes, with a cache or without.
+    pub(crate) fn new(bytes: usize, stripes: usize, cached: bool) -> Self {
         let (least, most) = CHUNK_BYTES;
         let share = bytes / stripes.max(1);
         let budget = Self {
@@ -37,6 +39,7 @@ impl Budget {
             // In each stripe one is handed out in part: as much again, and more, is to be ahead of them.
             chunk_bytes: (share / 4).clamp(least, most),
             whole: share.min(most),
+            cached,
             size: Arc::default(),
             opened: Arc::default(),
         };
@@ -70,6 +73,8 @@ impl Budget {
         match self.size.load(Ordering::Relaxed) {
             0 => PROBE_BYTES,
             size if size <= self.whole as u64 => self.whole.max(PROBE_BYTES),
+            // What comes with an index is in no entry of a cache.
+            _ if self.cached => PROBE_BYTES,
             _ => self.chunk_bytes,
         }
     }
@@ -85,7 +90,9 @@ impl Budget {
         let (has, needs) = (room.num_permits(), units(bytes).min(self.units) as usize);
         if has > needs {
             drop(room.split(has - needs));
-        } else if let Some(more) = self.take((needs - has) * READ_AHEAD_UNIT) {
+        } else if needs > has
+            && let Some(more) = self.take((needs - has) * READ_AHEAD_UNIT)
+        {
             room.merge(more);
         }
     }
@@ -105,21 +112,24 @@ mod tests {
 
     #[test]
     fn small_objects_are_read_whole_and_large_ones_in_parts() {
-        let budget = Budget::new(128 * MIB, 64);
+        let budget = Budget::new(128 * MIB, 64, false);
         assert_eq!(budget.probe(), PROBE_BYTES, "nothing was found yet");
         assert_eq!(budget.chunk_bytes(), MIB / 2);
         budget.found(2 << 20);
         assert_eq!(budget.probe(), 2 * MIB);
         budget.found((2 << 20) + 1);
         assert_eq!(budget.probe(), MIB / 2, "it is read in parts");
-        let budget = Budget::new(MIB, 1024);
+        let budget = Budget::new(128 * MIB, 64, true);
+        budget.found((2 << 20) + 1);
+        assert_eq!(budget.probe(), PROBE_BYTES);
+        let budget = Budget::new(MIB, 1024, false);
         budget.found(100);
         assert_eq!(budget.probe(), PROBE_BYTES);
     }
 
     #[test]
     fn room_is_bounded_and_given_back() {
-        let budget = Budget::new(MIB, 4);
+        let budget = Budget::new(MIB, 4, false);
         let mut room = budget.take(MIB / 2).expect("free");
         assert!(budget.take(MIB).is_none());
         budget.resize(&mut room, MIB / 4);

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::fs::{File, TryLockError};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,6 +27,9 @@ pub(crate) struct Cache {
     /// Locked as long as the cache is open: two processes would overwrite each other's entries.
     lock: Arc<File>,
 }
+
+/// Unit in which the system counts what a file takes.
+const BLOCK_BYTES: u64 = 512;
 
 /// Why a fetch brings no entry.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +59,12 @@ impl Cache {
             TryLockError::WouldBlock => failed(&"another process uses it"),
         })?;
         let other = |error: foyer::Error| failed(&error.message());
-        let device = FsDeviceBuilder::new(directory.join("entries"))
+        let entries = directory.join("entries");
+        std::fs::create_dir_all(&entries).map_err(|e| failed(&e))?;
+        if let Some(why) = no_room(&entries, bytes).map_err(|e| failed(&e))? {
+            return Err(failed(&why));
+        }
+        let device = FsDeviceBuilder::new(entries)
             .with_capacity(bytes)
             .build()
             .map_err(other)?;
@@ -133,8 +142,47 @@ impl Cache {
     }
 }
 
+/// What is wrong with the disk, which has to hold so many bytes with what is there of them: the library does not
+/// bear a disk that becomes full.
+fn no_room(entries: &Path, bytes: usize) -> std::io::Result<Option<String>> {
+    let disk = rustix::fs::statvfs(entries)?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let mut there = 0_u64;
+    for entry in std::fs::read_dir(entries)? {
+        let metadata = entry?.metadata()?;
+        there = there.saturating_add(metadata.blocks().saturating_mul(BLOCK_BYTES));
+    }
+    let room = free.saturating_add(there);
+    let missing = room < u64::try_from(bytes).unwrap_or(u64::MAX);
+    let (room, bytes) = (room >> 20, bytes >> 20);
+    Ok(missing.then(|| format!("the disk has room for {room} MiB, client.cache_mib={bytes}")))
+}
+
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cache").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_cache_that_cannot_be_is_refused_in_a_line() {
+        let directory = tempfile::tempdir().expect("directory");
+        let refused = async |bytes| {
+            let error = Cache::open(directory.path(), bytes).await;
+            let error = error.expect_err("no cache");
+            assert_eq!(error.kind(), crate::ErrorKind::Invalid);
+            error.to_string()
+        };
+        let text = refused(1 << 44).await;
+        assert!(text.contains("the disk has room for"), "{text}");
+        std::fs::remove_dir(directory.path().join("entries")).expect("there");
+        std::fs::write(directory.path().join("entries"), "a file").expect("written");
+        let text = refused(64 << 20).await;
+        let named = directory.path().display().to_string();
+        assert!(text.contains(&named) && text.contains("exists"), "{text}");
     }
 }

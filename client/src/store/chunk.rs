@@ -165,20 +165,24 @@ impl Finder {
             return Ok(None);
         };
         if let Some(cache) = cache {
-            // Of a large object only the index: the rest of what came with it is in an entry of its own.
-            let whole = head.len() as u64 >= index.header.object_len;
-            let end = if whole {
-                head.len()
-            } else {
-                index.header.index_end()
-            };
-            let entry = head.get(..end).unwrap_or(&head);
-            cache.insert(name(), Bytes::copy_from_slice(entry));
+            let entry = Self::kept(&index, &head);
+            cache.insert(name(), Bytes::copy_from_slice(&entry));
         }
         Ok(Some(self.opened(index, head)))
     }
 
-    fn opened(&self, index: Index, head: Bytes) -> Opened {
+    /// What is kept of an object's start where there is a cache: of a large object only the index, since the
+    /// rest has entries of its own.
+    fn kept(index: &Index, head: &Bytes) -> Bytes {
+        let whole = head.len() as u64 >= index.header.object_len;
+        let end = index.header.index_end().min(head.len());
+        head.slice(..if whole { head.len() } else { end })
+    }
+
+    fn opened(&self, index: Index, mut head: Bytes) -> Opened {
+        if self.cache.is_some() {
+            head = Self::kept(&index, &head);
+        }
         let index = Arc::new(index);
         let cached = self.cache.clone().map(|cache| Cached::new(cache, &index));
         Opened {

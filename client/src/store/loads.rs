@@ -291,13 +291,17 @@ impl Loads {
         let Some(opened) = self.opened.clone() else {
             return false;
         };
-        let chunk = opened.chunk(self.planned, self.until, self.budget.chunk_bytes());
+        let mut chunk = opened.chunk(self.planned, self.until, self.budget.chunk_bytes());
         let room = match chunk.in_head {
             true => self.head.clone(),
             false => self.budget.take(chunk.bytes).map(Arc::new),
         };
-        if room.is_none() && !chunk.in_head && !urgent {
-            return false;
+        if room.is_none() && !chunk.in_head {
+            if !urgent {
+                return false;
+            }
+            // As little as there is: one run, or one entry of the cache.
+            chunk = opened.chunk(self.planned, self.until, 1);
         }
         (self.planned, self.failed) = (chunk.end, false);
         if chunk.end >= opened.end() {

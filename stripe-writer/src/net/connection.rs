@@ -23,6 +23,7 @@ use super::pulse::{self, Owed};
 use super::tail::{self, Pushes};
 use crate::limits::{
     ASKS_A_CONNECTION, BODY_TIMEOUT, FRAMES_A_CONNECTION, HELLO_TIMEOUT, PUSHES_A_CONNECTION,
+    TASKS_A_CONNECTION,
 };
 use crate::shared::Shared;
 use crate::store::{self, Event};
@@ -114,8 +115,15 @@ impl Connection {
         let hello = tokio::time::timeout(HELLO_TIMEOUT, self.hello(socket));
         hello.await.map_err(|_| ConnectionError::Silent)??;
         while let Some((prefix, frame)) = read_head(socket).await? {
-            let waits = self.owed.clone();
-            let Some(room) = self.shared.memory.take(prefix.body_len).await else {
+            let appends = matches!(frame, Frame::Append(_));
+            // Only who appends is told that it waits. What holds nothing has no need to: a seal that waited for
+            // memory could wait for holes that are filled only behind it.
+            let waits = appends.then(|| self.owed.clone());
+            let room = match appends || prefix.body_len > 0 {
+                true => self.shared.memory.take(prefix.body_len).await,
+                false => Some(self.shared.memory.none()),
+            };
+            let Some(room) = room else {
                 return Ok(());
             };
             drop(waits);
@@ -160,7 +168,7 @@ impl Connection {
                     task.abort();
                 }
             }
-            Frame::Seal(seal) => self.seal(seal),
+            Frame::Seal(seal) => self.seal(seal).await,
             Frame::AskFrontiers(_) => {
                 let answer = self.frontiers();
                 self.send(answer).await;
@@ -242,7 +250,13 @@ impl Connection {
         }
     }
 
-    fn seal(&mut self, seal: Seal) {
+    async fn seal(&mut self, seal: Seal) {
+        while self.tasks.try_join_next().is_some() {}
+        if self.tasks.len() >= TASKS_A_CONNECTION {
+            let frame = Frame::Refusal(Refusal { retry: 1 });
+            let text = Bytes::from_static(b"too many questions at once");
+            return self.send(Outgoing::new(frame, text)).await;
+        }
         let (shared, out) = (Arc::clone(&self.shared), self.out.clone());
         self.tasks.spawn(async move {
             let answer = match shared.seal(seal).await {

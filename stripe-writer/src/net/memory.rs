@@ -23,7 +23,7 @@ pub(crate) struct Memory {
 /// Room that is taken, given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Room {
-    _permit: OwnedSemaphorePermit,
+    _permit: Option<OwnedSemaphorePermit>,
     units: usize,
     stripe: Option<Arc<AtomicUsize>>,
 }
@@ -53,10 +53,20 @@ impl Memory {
             }
         };
         Some(Room {
-            _permit: permit,
+            _permit: Some(permit),
             units,
             stripe: None,
         })
+    }
+
+    /// Room for nothing.
+    #[must_use]
+    pub(crate) fn none(&self) -> Room {
+        Room {
+            _permit: None,
+            units: 0,
+            stripe: None,
+        }
     }
 
     /// Whether a connection waits for room.

@@ -22,7 +22,7 @@ use super::pressure::Pressure;
 use super::puts::{self, Done};
 use super::snapshots::Snapshots;
 use super::takeover::Taken;
-use crate::limits::{EVENTS_A_STRIPE, HOLD_LOOK};
+use crate::limits::{EVENTS_A_STRIPE, HOLD_LEAST, HOLD_LOOK};
 use crate::logic::action::{Action, Config};
 use crate::logic::hold::Hold;
 use crate::logic::stripe::Stripe;
@@ -167,7 +167,7 @@ impl StripeHandle {
             frontier,
             running: FuturesUnordered::new(),
             place: None,
-            hold: Hold::new(workers.hole_timeout),
+            hold: Hold::new(workers.hole_timeout.max(HOLD_LEAST)),
             workers,
             unfilled: false,
             seals: Vec::new(),
@@ -189,7 +189,9 @@ impl Task {
         let mut ripens = true;
         while !(self.stopping && self.is_idle()) {
             let now = clock::now();
-            if self.unfilled && !self.holds(now) {
+            // Asked each time: it has to see when the stripe works.
+            let holds = self.holds(now);
+            if self.unfilled && !holds {
                 self.unfilled = false;
                 let ripe = *ripe.borrow();
                 self.fill(ripe);
