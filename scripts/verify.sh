@@ -64,7 +64,7 @@ points() {
         "$bench latency --short --seconds 3" \
         "$bench latency"
     point read "a scan as fast as raw parallel gets, within the bar" \
-        "$bench read --short" \
+        "$bench read --short --store disk" \
         "$bench read && $bench read --store disk && $rgw $bench read --store s3"
     point read-cache "a scan from a warm cache twice as fast as raw parallel gets of an S3 server" \
         "$s3 $bench read --cache --store s3 --short" \
