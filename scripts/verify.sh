@@ -99,7 +99,8 @@ usage() {
 Usage: scripts/verify.sh (POINT... | all) [--short]
        scripts/verify.sh list
 
-Prints the line of JSON of each point, and whether it held; exit code 0 if all did. --short takes the form of
+Builds everything in the release profile, then prints the line of JSON of each point, and whether it held; exit code 0
+if all did. --short takes the form of
 minutes that the tests use, instead of the form that the documentation quotes.
 END
 }

@@ -261,7 +261,9 @@ async fn nobody_who_reads_the_output_is_no_error() {
 
 #[test]
 fn wrong_settings_are_wrong_usage() {
-    let cases: [(&[&str], &[&str]); 6] = [
+    let cases: [(&[&str], &[&str]); 8] = [
+        (&["read", "--from=10", "--to=5"], &["--to", "10", "5"]),
+        (&["read", "--cache="], &["--cache", "directory"]),
         (
             &["--store=ftp://host/log", "read"],
             &["store", "ftp://host/log"],

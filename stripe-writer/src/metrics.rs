@@ -12,6 +12,8 @@ use wire::frame::AckStatus;
 use wire::object::{Header, Object};
 use wire::{Position, Run};
 
+use crate::store::StoreHealth;
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StatusLabel {
     status: &'static str,
@@ -39,6 +41,8 @@ pub(crate) struct Metrics {
     wrong_macs: Counter,
     issued_tail: Gauge<u64, AtomicU64>,
     unheard: Gauge<u64, AtomicU64>,
+    /// For health checks: not a counter.
+    pub(crate) store: StoreHealth,
 }
 
 impl Metrics {

@@ -18,12 +18,12 @@ use wire::limits::OBJECT_TARGET_BYTES;
 use wire::mac::Key;
 use wire::{ClientId, Segment, StripeId, WriterId};
 
-use crate::limits::{LOOKUPS, RECENT_BYTES, RECENT_PART};
+use crate::limits::{LOOKUPS, RECENT_BYTES, RECENT_PART, STORE_PATIENCE};
 use crate::logic::action::Config;
 use crate::metrics::Metrics;
 use crate::net::{Memory, Reporter, Server};
 use crate::shared::Shared;
-use crate::store::{Event, Places, Start, StoreThreads, StripeHandle, Workers, take_over};
+use crate::store::{Event, Places, Start, StoreThreads, StripeHandle, Workers, now, take_over};
 
 /// Stripes that are taken over at the same time.
 const TAKE_OVERS: usize = 8;
@@ -179,8 +179,9 @@ impl StripeWriter {
         let shared = Arc::clone(&self.shared);
         move || {
             let fenced = |handle: &&StripeHandle| handle.fenced.load(Ordering::Acquire);
+            let trouble = shared.metrics.store.trouble(now(), STORE_PATIENCE);
             match shared.stripes().filter(fenced).count() {
-                0 => Ok(()),
+                0 => trouble.map_or(Ok(()), Err),
                 fenced => Err(format!("stripes that another process owns now: {fenced}")),
             }
         }

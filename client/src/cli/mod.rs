@@ -243,6 +243,17 @@ fn settings(cli: &Cli) -> Result<Settings, Failure> {
         flag("client.cache_mib", &cached.cache_size);
     }
     let settings = Settings::load(&cli.common, flags).map_err(Failure::usage)?;
+    if let Command::Read(args) = &cli.command
+        && let (Some(from), Some(to)) = (args.from, args.to)
+        && to < from
+    {
+        let text = format!("--to lies before --from: from={from} to={to}");
+        return Err(Failure::Usage(text));
+    }
+    if cached.is_some_and(|cached| cached.cache.as_deref() == Some("")) {
+        let text = "--cache needs a directory";
+        return Err(Failure::Usage(text.to_owned()));
+    }
     let sized = cached.is_some_and(|cached| cached.cache_size.is_some());
     if sized && settings.client.cache_dir.is_none() {
         let text = "--cache-size needs a cache: --cache DIR, or the setting client.cache_dir";

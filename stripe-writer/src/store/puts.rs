@@ -7,6 +7,7 @@ use catalog::{Backoff, CatalogError, Chain, Put};
 use wire::Slot;
 use wire::object::{Header, Object};
 
+use super::clock;
 use super::places::{Place, Places};
 use crate::logic::action::{FlightId, PutOutcome};
 use crate::metrics::Metrics;
@@ -32,11 +33,16 @@ pub(super) async fn put(
 ) -> Done {
     let mut backoff = Backoff::within(WAITS);
     loop {
-        match place.hold(chain.put(&object)).await {
+        let put = place.hold(chain.put(&object)).await;
+        if put.is_ok() {
+            metrics.store.answered();
+        }
+        match put {
             Ok(Put::Committed) => return Done::Put(id, PutOutcome::Stored),
             Ok(Put::Taken(index)) => return Done::Put(id, PutOutcome::Taken(index)),
             Err(error) => {
                 metrics.put_failed(error.fault());
+                metrics.store.failed(clock::now(), error.to_string());
                 warn("put", &chain, &error);
             }
         }
