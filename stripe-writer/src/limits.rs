@@ -37,7 +37,7 @@ pub const TASKS_A_CONNECTION: usize = ASKS_A_CONNECTION + 64;
 /// together.
 pub const RECENT_BYTES: usize = 128 << 20;
 
-/// How long the store may take nothing before health checks tell: longer than a hiccup that puts wait out.
+/// How long the store may refuse an object before health checks tell: longer than a hiccup that puts wait out.
 pub const STORE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Durable records take at most this part of what records that are not durable may take.

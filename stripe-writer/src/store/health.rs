@@ -1,48 +1,70 @@
-//! Since when the store has taken nothing.
+//! Since when the store has refused an object: puts are repeated for ever, and somebody should know.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Told by every put that ends.
+/// Of all puts that have failed and go on; there are no more than may be under way.
 #[derive(Debug, Default)]
 pub(crate) struct StoreHealth {
-    failing: Mutex<Option<Failing>>,
+    failing: Mutex<Failing>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Failing {
-    /// When the first put failed since one succeeded.
-    since: Duration,
-    /// Why the last one did.
-    reason: String,
+    next: u64,
+    puts: BTreeMap<u64, (Duration, String)>,
+}
+
+/// One put. It is forgotten with this.
+#[derive(Debug)]
+pub(crate) struct Attempts<'a> {
+    of: &'a StoreHealth,
+    number: u64,
 }
 
 impl StoreHealth {
-    /// A put failed.
-    pub(crate) fn failed(&self, now: Duration, reason: String) {
+    /// A put begins.
+    pub(crate) fn begin(&self) -> Attempts<'_> {
         let mut failing = self.failing();
-        let since = failing.as_ref().map_or(now, |failing| failing.since);
-        *failing = Some(Failing { since, reason });
+        failing.next += 1;
+        let number = failing.next;
+        Attempts { of: self, number }
     }
 
-    /// A put was answered: the object, or another, is in the store.
-    pub(crate) fn answered(&self) {
-        *self.failing() = None;
-    }
-
-    /// What is wrong, if nothing has been taken for as long as `patience`.
+    /// What is wrong, if an object has been refused for as long as `patience`: of the oldest one.
     pub(crate) fn trouble(&self, now: Duration, patience: Duration) -> Option<String> {
         let failing = self.failing();
-        let failing = failing.as_ref()?;
-        let seconds = now.saturating_sub(failing.since);
-        (seconds >= patience).then(|| {
-            let (seconds, reason) = (seconds.as_secs(), &failing.reason);
-            format!("the store has taken nothing for {seconds} s: {reason}")
+        let (since, reason) = failing.puts.values().min_by_key(|(since, _)| *since)?;
+        let time = now.saturating_sub(*since);
+        (time >= patience).then(|| {
+            let (seconds, objects) = (time.as_secs(), failing.puts.len());
+            format!(
+                "the store does not take objects: seconds={seconds} objects={objects}: {reason}"
+            )
         })
     }
 
-    fn failing(&self) -> MutexGuard<'_, Option<Failing>> {
+    fn failing(&self) -> MutexGuard<'_, Failing> {
         self.failing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Attempts<'_> {
+    /// It failed, and goes on.
+    pub(crate) fn failed(&self, now: Duration, reason: String) {
+        let mut failing = self.of.failing();
+        let (_, last) = failing
+            .puts
+            .entry(self.number)
+            .or_insert((now, String::new()));
+        *last = reason;
+    }
+}
+
+impl Drop for Attempts<'_> {
+    fn drop(&mut self) {
+        self.of.failing().puts.remove(&self.number);
     }
 }
 
@@ -57,17 +79,24 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_takes_nothing_for_long_is_told_with_the_last_reason() {
+    fn an_object_that_is_refused_for_long_is_told_with_the_last_reason() {
         let health = StoreHealth::default();
         assert_eq!(health.trouble(at(100), PATIENCE), None);
-        health.failed(at(100), "slow down".to_owned());
-        health.failed(at(108), "no space".to_owned());
+        let (first, second) = (health.begin(), health.begin());
+        first.failed(at(100), "slow down".to_owned());
+        second.failed(at(105), "time-out".to_owned());
+        first.failed(at(108), "no space".to_owned());
         assert_eq!(health.trouble(at(109), PATIENCE), None);
-        let told = "the store has taken nothing for 10 s: no space";
+        let told = "the store does not take objects: seconds=10 objects=2: no space";
         assert_eq!(health.trouble(at(110), PATIENCE).as_deref(), Some(told));
-        health.answered();
+        drop(first);
+        assert_eq!(
+            health.trouble(at(114), PATIENCE),
+            None,
+            "the other is younger"
+        );
+        assert!(health.trouble(at(115), PATIENCE).is_some());
+        drop(second);
         assert_eq!(health.trouble(at(200), PATIENCE), None);
-        health.failed(at(201), "again".to_owned());
-        assert_eq!(health.trouble(at(210), PATIENCE), None, "counted anew");
     }
 }

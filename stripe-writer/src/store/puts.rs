@@ -32,17 +32,14 @@ pub(super) async fn put(
     metrics: Arc<Metrics>,
 ) -> Done {
     let mut backoff = Backoff::within(WAITS);
+    let attempts = metrics.store.begin();
     loop {
-        let put = place.hold(chain.put(&object)).await;
-        if put.is_ok() {
-            metrics.store.answered();
-        }
-        match put {
+        match place.hold(chain.put(&object)).await {
             Ok(Put::Committed) => return Done::Put(id, PutOutcome::Stored),
             Ok(Put::Taken(index)) => return Done::Put(id, PutOutcome::Taken(index)),
             Err(error) => {
                 metrics.put_failed(error.fault());
-                metrics.store.failed(clock::now(), error.to_string());
+                attempts.failed(clock::now(), error.to_string());
                 warn("put", &chain, &error);
             }
         }
