@@ -38,6 +38,7 @@ struct Member {
     listen: SocketAddr,
     admin: SocketAddr,
     config: PathBuf,
+    backend: &'static str,
     log: PathBuf,
     child: Option<Child>,
 }
@@ -54,6 +55,7 @@ impl Pair {
                 listen,
                 admin: free_tcp_port()?,
                 config: cluster.config(),
+                backend: "auto",
                 log: cluster.directory().join(format!("sequencer-{number}.log")),
                 child: None,
             });
@@ -73,6 +75,11 @@ impl Pair {
         self.members[which].listen
     }
 
+    /// Chooses how one receives and sends when it is started next.
+    pub(crate) fn set_backend(&mut self, which: usize, backend: &'static str) {
+        self.members[which].backend = backend;
+    }
+
     /// Starts one that does not run, as a standby.
     ///
     /// # Errors
@@ -84,6 +91,7 @@ impl Pair {
         let (listen, admin) = (member.listen.to_string(), member.admin.to_string());
         let child = Command::new(binary("sequencer-fast")?)
             .args(["--standby", "--listen", &listen, "--admin", &admin])
+            .args(["--backend", member.backend])
             .arg("--config")
             .arg(&member.config)
             .stdin(Stdio::null())
