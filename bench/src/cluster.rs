@@ -39,6 +39,8 @@ pub(crate) struct Spec {
     pub(crate) unit: Option<u32>,
     /// More settings, as `section.key=value`.
     pub(crate) settings: Vec<String>,
+    /// Whether the settings name a second sequencer; see [`crate::pair::Pair`].
+    pub(crate) pair: bool,
     /// Environment of the daemons.
     pub(crate) environment: Vec<(String, String)>,
 }
@@ -50,6 +52,7 @@ pub(crate) struct Cluster {
     store: String,
     spec: Spec,
     sequencer: SocketAddr,
+    second: Option<SocketAddr>,
     writer: SocketAddr,
     admins: [SocketAddr; 2],
     daemons: [Option<Child>; 2],
@@ -80,6 +83,7 @@ impl Cluster {
             store: spec.store.clone().unwrap_or(local),
             directory,
             sequencer: free_udp_port()?,
+            second: spec.pair.then(free_udp_port).transpose()?,
             writer: free_tcp_port()?,
             admins: [free_tcp_port()?, free_tcp_port()?],
             daemons: [None, None],
@@ -109,6 +113,18 @@ impl Cluster {
     #[must_use]
     pub(crate) fn sequencer(&self) -> SocketAddr {
         self.sequencer
+    }
+
+    /// UDP addresses of all sequencers.
+    #[must_use]
+    pub(crate) fn sequencers(&self) -> Vec<SocketAddr> {
+        [self.sequencer].into_iter().chain(self.second).collect()
+    }
+
+    /// The directory of the cluster.
+    #[must_use]
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// TCP address of the stripe-writer.
@@ -150,8 +166,12 @@ impl Cluster {
             address: self.writer,
             stripes: 0..=1023,
         }];
-        let sequencer = self.sequencer;
-        Options::new(&self.store, Membership { sequencer, writers })
+        let sequencers = self.sequencers();
+        let membership = Membership {
+            sequencers,
+            writers,
+        };
+        Options::new(&self.store, membership)
     }
 
     /// A client of this log.
@@ -257,6 +277,7 @@ impl Cluster {
             store: self.store.clone(),
             directory: tempfile::Builder::new().prefix("stripelog-").tempdir()?,
             sequencer: self.sequencer,
+            second: self.second,
             writer: free_tcp_port()?,
             admins: [self.admins[0], free_tcp_port()?],
             daemons: [None, None],
@@ -379,8 +400,10 @@ impl Cluster {
         let sections = sections
             .map(|(name, lines)| format!("[{name}]\n{lines}"))
             .join("\n");
+        let sequencers = self.sequencers().into_iter().map(|s| format!("\"{s}\""));
+        let sequencers = sequencers.collect::<Vec<_>>().join(", ");
         format!(
-            "store = \"{store}\"\n\n[membership]\nsequencer = \"{sequencer}\"\nwriters = [{{ address = \"{writer}\" }}]\n\n{sections}"
+            "store = \"{store}\"\n\n[membership]\nsequencer = [{sequencers}]\nwriters = [{{ address = \"{writer}\" }}]\n\n{sections}"
         )
     }
 }

@@ -100,6 +100,12 @@ impl Load {
         self.shared.acknowledged.load(Ordering::Acquire)
     }
 
+    /// The same from anywhere, as long as the load runs and longer.
+    pub(crate) fn counter(&self) -> impl Fn() -> u64 + Send + use<> {
+        let shared = Arc::clone(&self.shared);
+        move || shared.acknowledged.load(Ordering::Acquire)
+    }
+
     /// Records that had to be appended again under a new token, in all clients.
     #[must_use]
     pub(crate) fn appended_again(&self) -> u64 {

@@ -10,6 +10,8 @@ mod logic;
 mod measure;
 mod net;
 mod options;
+mod pair;
+mod pause;
 mod points;
 mod report;
 mod server;
@@ -34,6 +36,10 @@ struct Args {
 enum Point {
     /// Kills the daemons with SIGKILL, again and again, under load
     Rounds(points::rounds::Args),
+    /// Kills the sequencer that reigns, again and again, under load, and lets its standby take over
+    Failover(points::failover::Args),
+    /// Stops the sequencer that reigns for longer than its reign lasts, and wakes it when its standby has taken over
+    FailoverStall(points::failover_stall::Args),
     /// Lets a client die between token and write, and another write too late
     Hole(points::hole::Args),
     /// Sends bad input of every kind to every program
@@ -111,6 +117,8 @@ async fn main() -> ExitCode {
 async fn run(point: Point) -> Result<bool> {
     let report = match point {
         Point::Rounds(args) => points::rounds::run(args).await?,
+        Point::Failover(args) => points::failover::run(args).await?,
+        Point::FailoverStall(args) => points::failover_stall::run(args).await?,
         Point::Hole(args) => points::hole::run(args).await?,
         Point::Input(args) => points::input::run(args).await?,
         Point::Faults(args) => points::faults::run(args).await?,

@@ -15,6 +15,7 @@ mod store;
 
 pub use error::{CatalogError, ErrorKind, StoreFault};
 pub use logic::membership::{Membership, Writer};
+pub use logic::reigning::{Heard, Reigning};
 pub use logic::walk::Walk;
 pub use store::backoff::Backoff;
 pub use store::chain::{Chain, Put};

@@ -132,7 +132,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let catalog = Catalog::create(store.clone(), layout).await?;
     let (names, end) = write(&catalog, &args).await?;
     let membership = Membership {
-        sequencer: "127.0.0.1:9".parse()?,
+        sequencers: vec!["127.0.0.1:9".parse()?],
         writers: vec![Writer {
             address: "127.0.0.1:9".parse()?,
             stripes: 0..=1023,

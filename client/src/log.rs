@@ -55,8 +55,8 @@ impl Log {
         let view = View::open(catalog).await?;
         let stripes = view.known().last_segment()?.layout.stripes();
         let membership = options.membership.clone().checked(stripes)?;
-        let log = view.log().id();
-        let sequencer = Sequencer::open(&options, log, client, counters.clone()).await?;
+        let known = (view.log().id(), view.known().epoch);
+        let sequencer = Sequencer::open(&options, known, client, counters.clone()).await?;
         let cache = match &options.cache {
             Some((directory, bytes)) => Some(Cache::open(directory, *bytes).await?),
             None => None,

@@ -152,6 +152,10 @@ impl Options {
 
     pub(crate) fn check(&self) -> Result<()> {
         let sound = [
+            (
+                !self.membership.sequencers.is_empty(),
+                "membership: no sequencer",
+            ),
             (!self.append_timeout.is_zero(), "append timeout: zero"),
             (!self.grant_timeout.is_zero(), "grant timeout: zero"),
             (

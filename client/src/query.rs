@@ -138,6 +138,7 @@ impl Log {
             if self.shared.view.refresh().await?.epoch <= told.epoch {
                 return Ok(told.issued);
             }
+            self.shared.sequencer.is_over(told.epoch);
             sleep(pauses.pause(jitter())).await;
         }
     }

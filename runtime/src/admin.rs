@@ -65,15 +65,15 @@ impl Drop for Admin {
     }
 }
 
-/// Opens the endpoint and serves it in the background. `health` tells why the daemon does not do its
-/// work, and must not block.
+/// Opens the endpoint and serves it in the background. `health` tells how the daemon does its work, or why it
+/// does not, and must not block.
 ///
 /// # Errors
 /// [`AdminError`] if the address cannot be bound.
 pub async fn serve(
     address: SocketAddr,
     registry: Arc<Mutex<Registry>>,
-    health: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    health: impl Fn() -> Result<&'static str, String> + Send + Sync + 'static,
 ) -> Result<Admin, AdminError> {
     let failed = |source| AdminError { source, address };
     let inner = TcpListener::bind(address).await.map_err(failed)?;
@@ -111,9 +111,9 @@ fn metrics(registry: &Mutex<Registry>) -> Response {
     }
 }
 
-fn healthz(health: Result<(), String>) -> (StatusCode, String) {
+fn healthz(health: Result<&'static str, String>) -> (StatusCode, String) {
     match health {
-        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Ok(how) => (StatusCode::OK, format!("{how}\n")),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
 }
@@ -222,7 +222,7 @@ mod tests {
         let seen = Arc::clone(&well);
         let health = move || {
             let well = seen.load(Ordering::Relaxed);
-            well.then_some(()).ok_or_else(|| "fenced".to_owned())
+            well.then_some("standby").ok_or_else(|| "fenced".to_owned())
         };
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let admin = serve(any, Arc::new(Mutex::new(registry)), health).await;
@@ -230,10 +230,10 @@ mod tests {
         let metrics = ask(admin.address(), "/metrics").await;
         assert!(metrics.contains("openmetrics-text"), "{metrics}");
         assert!(metrics.contains("grants_total 7\n"), "{metrics}");
+        let sound = ask(admin.address(), "/healthz").await;
         assert!(
-            ask(admin.address(), "/healthz")
-                .await
-                .starts_with("HTTP/1.1 200")
+            sound.starts_with("HTTP/1.1 200") && sound.ends_with("standby\n"),
+            "{sound}"
         );
         well.store(false, Ordering::Relaxed);
         let sick = ask(admin.address(), "/healthz").await;
@@ -253,7 +253,7 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let address = taken.local_addr().expect("bound");
         let registry = Arc::new(Mutex::new(Registry::default()));
-        let refused = serve(address, registry, || Ok(()))
+        let refused = serve(address, registry, || Ok("ok"))
             .await
             .expect_err("in use");
         let text = refused.to_string();

@@ -35,6 +35,15 @@ pub enum Wait {
     },
 }
 
+/// How a sequencer stands by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standby {
+    /// UDP addresses of the other sequencers of the log. It may be among them itself.
+    pub others: Vec<SocketAddr>,
+    /// Without a sign of their reign for so long it begins its own.
+    pub detect: Duration,
+}
+
 /// Settings of a sequencer. They have been checked where they were read.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -64,6 +73,8 @@ pub struct Config {
     pub retry_memory: usize,
     /// Replies a shard that may wait for the reservation (S-10).
     pub held_replies: usize,
+    /// Whether it begins a reign only when no other sequencer reigns; none: it begins one at once.
+    pub standby: Option<Standby>,
 }
 
 impl Config {
@@ -84,6 +95,7 @@ impl Config {
             reign_ttl: Duration::from_secs(10),
             retry_memory: 1 << 14,
             held_replies: 1 << 16,
+            standby: None,
         }
     }
 }

@@ -22,7 +22,7 @@ mod store;
 #[allow(unsafe_code, reason = "system calls that no safe crate offers")]
 mod sys;
 
-pub use config::{Backend, Config, Wait};
+pub use config::{Backend, Config, Standby, Wait};
 pub use error::SequencerError;
 pub use metrics::Status;
 pub use net::echo::{Echo, Io};

@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
-use catalog::{CatalogError, Log, Store};
+use catalog::{CatalogError, Log, Membership, Store};
 use clap::Parser;
 use prometheus_client::registry::Registry;
 use runtime::settings::{self, CommonArgs, SequencerSettings, Settings};
 use runtime::{admin, exit, logging, stop};
 use sequencer_fast::logic::Rate;
-use sequencer_fast::{Backend, Config, Ended, Opened, Sequencer, Wait};
+use sequencer_fast::{Backend, Config, Ended, Opened, Sequencer, Standby, Wait};
 use wire::mac::Key;
 
 /// Exit code of a sequencer that found another one in its place.
@@ -60,6 +60,12 @@ struct Args {
     /// How long to go on granting without a renewal, in milliseconds [default: 10000]
     #[arg(long, value_name = "MS")]
     reign_ttl_ms: Option<String>,
+    /// Begin a reign only when no other sequencer reigns: on or off [default: off]
+    #[arg(long, value_name = "ON_OFF", num_args = 0..=1, default_missing_value = "on")]
+    standby: Option<String>,
+    /// How long a standby waits for a sign of the reign of others, in milliseconds [default: 1000]
+    #[arg(long, value_name = "MS")]
+    detect_ms: Option<String>,
     /// Blocks of 32 lanes whose last requests a shard remembers [default: 16384]
     #[arg(long, value_name = "BLOCKS")]
     retry_memory: Option<String>,
@@ -102,7 +108,7 @@ fn run(args: &Args) -> Result<Ended, Failure> {
 async fn serve(settings: Settings) -> Result<Ended, Failure> {
     let signal = stop::signal()?;
     let key = settings.key()?;
-    let config = config(&settings.sequencer, key);
+    let config = config(&settings, key);
     let admin_address = settings.sequencer.admin;
     let sequencer = Sequencer::start(config, move || open(settings))?;
     let status = Arc::clone(sequencer.status());
@@ -139,7 +145,8 @@ async fn open(settings: Settings) -> Result<Opened<Log>, CatalogError> {
     })
 }
 
-fn config(settings: &SequencerSettings, key: Option<Key>) -> Config {
+fn config(settings: &Settings, key: Option<Key>) -> Config {
+    let (members, settings) = (&settings.membership, &settings.sequencer);
     Config {
         listen: settings.listen,
         shards: settings.shards,
@@ -169,7 +176,16 @@ fn config(settings: &SequencerSettings, key: Option<Key>) -> Config {
         reign_ttl: settings.reign_ttl,
         retry_memory: settings.retry_memory,
         held_replies: settings.held_replies,
+        standby: settings.standby.then(|| standby(members, settings)),
         key,
+    }
+}
+
+fn standby(members: &Membership, settings: &SequencerSettings) -> Standby {
+    let others = members.sequencers.iter().copied();
+    Standby {
+        others: others.filter(|other| *other != settings.listen).collect(),
+        detect: settings.detect,
     }
 }
 
@@ -189,6 +205,8 @@ impl Args {
             ("reservation_min", &self.reservation_min),
             ("reservation_max", &self.reservation_max),
             ("reign_ttl_ms", &self.reign_ttl_ms),
+            ("standby", &self.standby),
+            ("detect_ms", &self.detect_ms),
             ("retry_memory", &self.retry_memory),
             ("held_replies", &self.held_replies),
             ("admin", &self.admin),

@@ -1,6 +1,7 @@
 //! What a sequencer shows of itself.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use prometheus_client::collector::Collector;
@@ -18,6 +19,8 @@ use crate::logic::{Counter, Reign, ShardCounters, Tally};
 pub struct Status {
     reign: OnceLock<Arc<Reign>>,
     shards: Vec<Arc<ShardCounters>>,
+    standby: AtomicBool,
+    takeovers: AtomicU64,
 }
 
 impl Status {
@@ -25,7 +28,19 @@ impl Status {
         Self {
             reign: OnceLock::new(),
             shards: (0..shards).map(|_| Arc::default()).collect(),
+            standby: AtomicBool::new(false),
+            takeovers: AtomicU64::new(0),
         }
+    }
+
+    /// It stands by, or not any more.
+    pub(crate) fn stands_by(&self, standby: bool) {
+        self.standby.store(standby, Ordering::Relaxed);
+    }
+
+    /// A standby has begun a reign.
+    pub(crate) fn took_over(&self) {
+        self.takeovers.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn begun(&self, reign: Arc<Reign>) {
@@ -44,15 +59,24 @@ impl Status {
         &self.shards
     }
 
-    /// Whether it grants now.
+    /// Whether it stands by while another sequencer reigns, as far as it knows.
+    #[must_use]
+    pub fn is_standby(&self) -> bool {
+        self.standby.load(Ordering::Relaxed)
+    }
+
+    /// Whether it does its work now: it grants, or stands by.
     ///
     /// # Errors
     /// Why it does not.
-    pub fn health(&self) -> Result<(), String> {
+    pub fn health(&self) -> Result<&'static str, String> {
+        if self.is_standby() {
+            return Ok("standby: it does not grant, and takes over when no other sequencer reigns");
+        }
         match self.reign() {
             None => Err("no reign has begun: the store has not answered yet".to_owned()),
             Some(reign) if reign.has_ended() => Err("the reign has ended".to_owned()),
-            Some(reign) if reign.reigns(clock::now_ns()) => Ok(()),
+            Some(reign) if reign.reigns(clock::now_ns()) => Ok("ok"),
             Some(_) => Err(
                 "not granting: stripes are being sealed, or the reign could not be renewed"
                     .to_owned(),
@@ -139,8 +163,20 @@ impl Collector for Shown {
                 ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
             }
         }
+        let takeovers = self.0.takeovers.load(Ordering::Relaxed);
+        let help = "Reigns begun as a standby";
+        let metric =
+            encoder.encode_descriptor("sequencer_takeovers", help, None, MetricType::Counter)?;
+        ConstCounter::new(takeovers).encode(metric)?;
         let waiting: u64 = shards().map(|(_, shard)| shard.held.get()).sum();
-        let mut gauges = vec![("held_now", "Replies that wait for the reservation", waiting)];
+        let mut gauges = vec![
+            ("held_now", "Replies that wait for the reservation", waiting),
+            (
+                "standby",
+                "1 while it stands by for another sequencer",
+                u64::from(self.0.is_standby()),
+            ),
+        ];
         if let Some(reign) = self.0.reign() {
             let tails = reign.tails();
             let issued = tails.map_or(0, |tails| tails.issued.0);

@@ -11,18 +11,21 @@ use tokio::runtime::Builder;
 use ulid::Ulid;
 use wire::WriterId;
 
-use crate::config::Config;
+use crate::config::{Config, Standby};
 use crate::demand::Demand;
 use crate::error::SequencerError;
 use crate::logic::{Limits, Reign, Shard, Window};
 use crate::metrics::Status;
 use crate::net::mechanism::{self, Mechanism};
+use crate::net::others::Others;
 use crate::net::sleeper::Sleeper;
 use crate::net::socket;
+use crate::net::standing::Standing;
 use crate::net::worker::{Granter, Worker};
 use crate::stop::Stop;
-use crate::store::begin::begin;
+use crate::store::begin::{Begun, begin, retried};
 use crate::store::checkpoint::Checkpoint;
+use crate::store::standby::succeed;
 use crate::store::{Control, Opened};
 
 /// Longest time that a stop waits for the store. Then the next reign starts at the reservation.
@@ -142,6 +145,9 @@ struct Threads {
     status: Arc<Status>,
 }
 
+/// A reign that has begun, or why the control chain has none.
+type Begins<C> = Result<(Opened<C>, Begun), CatalogError>;
+
 type ShardThread = JoinHandle<io::Result<()>>;
 
 impl Threads {
@@ -169,14 +175,8 @@ impl Threads {
     {
         let stop = Arc::clone(&self.stop);
         let window = Window::new(self.config.reservation_min, self.config.reservation_max);
-        let beginning = async {
-            let opened = open().await?;
-            let owner = WriterId::from(Ulid::generate());
-            let begun = begin(&opened.control, owner, window.size()).await?;
-            Ok((opened, begun))
-        };
         let begun = tokio::select! {
-            begun = beginning => begun,
+            begun = self.begin(open, window.size()) => begun?,
             () = stop.raised() => return Ok(Ended::Stopped { clean: false }),
         };
         let (opened, begun) = match begun {
@@ -219,19 +219,77 @@ impl Threads {
         outcome
     }
 
+    /// Begins a reign, at once or when no other sequencer reigns.
+    async fn begin<C, F>(
+        &self,
+        open: impl FnOnce() -> F,
+        window: u64,
+    ) -> Result<Begins<C>, SequencerError>
+    where
+        C: Control,
+        F: Future<Output = Result<Opened<C>, CatalogError>>,
+    {
+        let opened = match open().await {
+            Ok(opened) => opened,
+            Err(error) => return Ok(Err(error)),
+        };
+        let owner = WriterId::from(Ulid::generate());
+        let begun = match &self.config.standby {
+            Some(standby) => {
+                self.succeed(standby, &opened.control, owner, window)
+                    .await?
+            }
+            None => begin(&opened.control, owner, window).await,
+        };
+        Ok(begun.map(|begun| (opened, begun)))
+    }
+
+    /// Stands by until no other sequencer reigns, and begins a reign.
+    async fn succeed<C: Control>(
+        &self,
+        standby: &Standby,
+        control: &C,
+        owner: WriterId,
+        window: u64,
+    ) -> Result<Result<Begun, CatalogError>, SequencerError> {
+        let last = match retried("read the control chain", || control.last()).await {
+            Ok(last) => last,
+            Err(error) => return Ok(Err(error)),
+        };
+        let (addresses, key) = (&standby.others, self.config.key.as_ref());
+        let others = Others::new(addresses, last.log, seed(), key).await;
+        let mut others = others.map_err(setup("socket to the other sequencers"))?;
+        let limits = self.limits();
+        let (counters, merges) = (self.status.shards(), self.config.merge);
+        let standing = Standing::start(&self.sockets, &last, counters, &limits, merges)?;
+        self.status.stands_by(true);
+        tracing::info!(others = addresses.len(), detect = ?standby.detect, "standing by");
+        let begun = succeed(control, &mut others, owner, window, standby.detect).await;
+        standing.end();
+        if begun.is_ok() {
+            self.status.took_over();
+        }
+        self.status.stands_by(false);
+        Ok(begun)
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            retry_memory: self.config.retry_memory,
+            held_replies: self.config.held_replies,
+            rate: self.config.rate,
+            key: self.config.key.clone(),
+            seed: seed(),
+        }
+    }
+
     fn spawn_shards(&mut self, reign: &Arc<Reign>) -> Result<Vec<ShardThread>, SequencerError> {
         let sockets = std::mem::take(&mut self.sockets);
         let parts = sockets.into_iter().zip(&self.sleepers);
         let parts = parts.zip(self.status.shards()).enumerate();
         let mut threads = Vec::new();
         for (number, ((socket, sleeper), counters)) in parts {
-            let limits = Limits {
-                retry_memory: self.config.retry_memory,
-                held_replies: self.config.held_replies,
-                rate: self.config.rate,
-                key: self.config.key.clone(),
-                seed: seed(),
-            };
+            let limits = self.limits();
             let handler = Granter {
                 shard: Shard::new(Arc::clone(reign), Arc::clone(counters), limits),
                 sleeper: Arc::clone(sleeper),

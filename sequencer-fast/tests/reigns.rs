@@ -371,7 +371,7 @@ fn h4_nothing_is_granted_before_every_writer_has_sealed() {
     eventually("granting", || {
         let asked = late.asked.load(std::sync::atomic::Ordering::SeqCst);
         let reply = client.grant(refused + 1, 1);
-        if status(&reply) == Status::NotReigning {
+        if status(&reply) == Status::Sealing {
             refused += 1;
             return false;
         }

@@ -55,6 +55,9 @@ pub const REPORT_INTERVAL: Duration = Duration::from_millis(20);
 /// How often frontiers are reported while they rest.
 pub const REPORT_HEARTBEAT: Duration = Duration::from_millis(200);
 
+/// Time without an answer to a report after which another sequencer may reign.
+pub const REPORT_PATIENCE: Duration = Duration::from_millis(60);
+
 /// Time without an answer of the sequencer after which that is told.
 pub const SILENCE_TOLD: Duration = Duration::from_secs(5);
 

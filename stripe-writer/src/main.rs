@@ -59,7 +59,7 @@ async fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let registry = Arc::new(Mutex::new(Registry::default()));
     let options = Options {
         listen: settings.writer.listen,
-        sequencer: settings.membership.sequencer,
+        sequencers: settings.membership.sequencers.clone(),
         stripes: settings.own_writer()?.stripes.clone(),
         linger: settings.writer.linger,
         hole_timeout: settings.writer.hole_timeout,
@@ -70,7 +70,11 @@ async fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     };
     let writer = StripeWriter::start(Store::open(&settings.store)?, &options, &registry).await?;
     let _admin = match settings.writer.admin {
-        Some(address) => Some(runtime::admin::serve(address, registry, writer.health()).await?),
+        Some(address) => {
+            let health = writer.health();
+            let told = move || health().map(|()| "ok");
+            Some(runtime::admin::serve(address, registry, told).await?)
+        }
         None => None,
     };
     tokio::select! {

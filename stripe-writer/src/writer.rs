@@ -36,8 +36,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Options {
     /// TCP address to listen on.
     pub listen: SocketAddr,
-    /// UDP address of the sequencer.
-    pub sequencer: SocketAddr,
+    /// UDP addresses of the sequencers, of which one reigns.
+    pub sequencers: Vec<SocketAddr>,
     /// First and last stripe to own; those that the layout does not have are left out.
     pub stripes: RangeInclusive<u16>,
     /// An open object closes this long after its first record at the latest.

@@ -25,7 +25,7 @@ async fn start(registry: &Mutex<Registry>) -> (StripeWriter, UdpSocket, LogId) {
     let sequencer = UdpSocket::bind("127.0.0.1:0").await.expect("free port");
     let options = Options {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        sequencer: sequencer.local_addr().expect("bound"),
+        sequencers: vec![sequencer.local_addr().expect("bound")],
         stripes: 0..=1,
         linger: Duration::from_millis(1),
         hole_timeout: Duration::from_secs(1),

@@ -25,7 +25,7 @@ const NOBODY: ([u8; 4], u16) = ([127, 0, 0, 1], 9);
 async fn writer(store: &Store, linger: Duration) -> StripeWriter {
     let options = Options {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        sequencer: NOBODY.into(),
+        sequencers: vec![NOBODY.into()],
         stripes: 0..=0,
         linger,
         hole_timeout: Duration::from_secs(60),
@@ -135,7 +135,7 @@ impl Scene {
     async fn client(&self, writers: [SocketAddr; 2]) -> stripelog::Log {
         let [first, second] = writers;
         let membership = Membership {
-            sequencer: NOBODY.into(),
+            sequencers: vec![NOBODY.into()],
             writers: vec![
                 Writer {
                     address: first,

@@ -23,7 +23,7 @@ async fn writer(store: &Store) -> StripeWriter {
     let options = Options {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         // Nobody answers there: no hole ripens.
-        sequencer: SocketAddr::from(([127, 0, 0, 1], 9)),
+        sequencers: vec![SocketAddr::from(([127, 0, 0, 1], 9))],
         stripes: 0..=0,
         linger: Duration::from_millis(1),
         hole_timeout: Duration::from_secs(60),

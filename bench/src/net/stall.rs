@@ -54,7 +54,7 @@ pub(crate) async fn client(cluster: &Cluster) -> Result<(Log, Stall)> {
         }
     });
     let membership = Membership {
-        sequencer: cluster.sequencer(),
+        sequencers: vec![cluster.sequencer()],
         writers: vec![Writer {
             address,
             stripes: 0..=1023,

@@ -89,7 +89,7 @@ impl LoadArgs {
             stripes: Some(self.stripes),
             unit: self.unit,
             settings,
-            environment: Vec::new(),
+            ..Spec::default()
         }
     }
 

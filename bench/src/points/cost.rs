@@ -130,6 +130,7 @@ async fn cell(args: &Args, rate: f64, stripes: u32, unit: u32) -> Result<Cell> {
         unit: (unit > 0).then_some(unit),
         settings: vec![format!("writer.linger_ms={}", args.linger_ms)],
         environment: bucket.environment(),
+        ..Spec::default()
     })
     .await?;
     let log = client(&bucket, cluster.options()).await?;

@@ -4,6 +4,8 @@ pub(crate) mod append;
 pub(crate) mod backlog;
 pub(crate) mod check;
 pub(crate) mod cost;
+pub(crate) mod failover;
+pub(crate) mod failover_stall;
 pub(crate) mod faults;
 pub(crate) mod flood;
 pub(crate) mod floor_store;

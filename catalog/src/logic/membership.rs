@@ -16,11 +16,11 @@ pub struct Writer {
     pub stripes: RangeInclusive<u16>,
 }
 
-/// The sequencer and all stripe-writers of a log.
+/// The sequencers and all stripe-writers of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Membership {
-    /// UDP address of the sequencer.
-    pub sequencer: SocketAddr,
+    /// UDP addresses of the sequencers, at least one: any of them may reign, the others stand by.
+    pub sequencers: Vec<SocketAddr>,
     /// All stripe-writers.
     pub writers: Vec<Writer>,
 }
@@ -68,7 +68,7 @@ mod tests {
             stripes: stripes.clone(),
         };
         Membership {
-            sequencer: address,
+            sequencers: vec![address],
             writers: ranges.iter().map(writer).collect(),
         }
     }

@@ -3,4 +3,5 @@
 pub mod collect;
 pub mod create;
 pub mod membership;
+pub mod reigning;
 pub mod walk;

@@ -27,7 +27,7 @@ use failure::Failure;
 pub(crate) struct Cli {
     #[command(flatten)]
     common: CommonArgs,
-    /// UDP address of the sequencer
+    /// UDP address of the sequencer, or several with commas between, of which one reigns
     #[arg(long, global = true, help_heading = COMMON, value_name = "ADDRESS")]
     sequencer: Option<String>,
     /// TCP address of a stripe-writer, with its stripes unless there is only one; may be repeated

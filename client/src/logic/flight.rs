@@ -85,6 +85,8 @@ pub struct Entry<T> {
 #[derive(Debug)]
 pub struct Answer<T> {
     pub share: Share<T>,
+    /// Epoch of the token that they went out under.
+    pub epoch: Epoch,
     /// Their positions, in order.
     pub positions: Vec<Position>,
     /// The frame's body, and where in it the records are.
@@ -419,6 +421,7 @@ fn shares_in<T: Clone>(frame: &AppendFrame<T>, range: &Range<u32>) -> Vec<Answer
                     first: share.first + (from - at) as usize,
                     count: to - from,
                 },
+                epoch: frame.epoch,
                 positions: (from..to).map(|offset| frame.position(offset)).collect(),
                 body: frame.body.clone(),
                 offsets: from..to,

@@ -70,6 +70,15 @@ impl<A> Asks<A> {
         self.asks.remove(&(lane, request)).map(|ask| ask.waiter)
     }
 
+    /// Makes every request due at once, as if it had never been sent: another sequencer reigns.
+    pub fn renew(&mut self, now: Duration) {
+        for ask in self.asks.values_mut() {
+            ask.pauses.reset();
+            ask.due = now;
+            ask.sent = 0;
+        }
+    }
+
     /// All requests that are due, packed by `most` a datagram, in the order of their lanes. `chance` in
     /// `[0, 1)` spreads the next repetitions of many clients.
     pub fn take_due(&mut self, now: Duration, chance: f64, most: usize) -> Packed {
@@ -156,6 +165,18 @@ mod tests {
             );
             now += 1000 * MS;
         }
+    }
+
+    #[test]
+    fn s6_after_a_switch_everything_goes_again_at_once_with_its_number() {
+        let mut asks = asks(3);
+        let first = asks.take_due(Duration::ZERO, 0.5, 29);
+        for now in [100, 1000, 9000] {
+            asks.take_due(now * MS, 0.5, 29);
+        }
+        asks.renew(9001 * MS);
+        assert_eq!(asks.take_due(9001 * MS, 0.5, 29), first);
+        assert_eq!(asks.next_due(), Some(9051 * MS), "the pauses begin anew");
     }
 
     #[test]

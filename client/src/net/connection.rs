@@ -205,6 +205,10 @@ impl Outgoing {
         // An answer to a copy sent earlier may take out what waits to be sent again.
         shared.room.notify_waiters();
         for answer in answers {
+            if outcome == AckStatus::Sealed {
+                // [H-3] A later reign has begun: whoever still grants for this one grants nothing of use.
+                shared.sequencer.is_over(answer.epoch);
+            }
             let share = &answer.share;
             if outcome == AckStatus::Committed {
                 share.owner.commit(share.first, &answer.positions, now);

@@ -90,8 +90,15 @@ async fn try_once(
     let grant = Grant::new(lane, request, count);
     let told = shared.sequencer.grant(grant, silent).await?;
     let token = check(shared, &told, count)?;
-    let entry = shared.view.at_least(token.epoch).await?;
+    let entry = match shared.view.at_least(token.epoch).await {
+        Err(error @ Error::Invalid { .. }) => {
+            shared.sequencer.is_newest(shared.view.known().epoch);
+            return Err(error);
+        }
+        looked => looked?,
+    };
     if entry.epoch > token.epoch {
+        shared.sequencer.is_over(token.epoch);
         let (epoch, known) = (token.epoch, entry.epoch);
         let text = format!("token of a former reign: epoch={epoch} known={known}");
         return Err(shared.sequencer.unavailable(text));
@@ -110,6 +117,10 @@ fn check(shared: &Shared, told: &Told, count: u32) -> Result<Token> {
             });
         }
         Status::NotReigning => return Err(shared.sequencer.unavailable("it does not reign")),
+        Status::Sealing => {
+            let text = "its reign has begun, and stripes are still being sealed";
+            return Err(shared.sequencer.unavailable(text));
+        }
         Status::Busy => return Err(shared.sequencer.unavailable("it is busy")),
         status @ Status::TailMoved => {
             return Err(shared.sequencer.unavailable(format!("{status:?}")));

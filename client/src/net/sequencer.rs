@@ -1,15 +1,20 @@
-//! Requests to the sequencer, over one UDP socket.
+//! Requests to the sequencers, over one UDP socket each.
 //!
 //! A request is sent again with the same number until an answer to that number comes (S-6): answers to
 //! other numbers, repeated ones and malformed ones are counted and ignored, and so are those that fail the
 //! check of the key, before anything else is looked at. One task sends, so that requests of many callers
-//! share datagrams; one receives.
+//! share datagrams; one receives. All requests go to the sequencer that reigns, as far as that is known:
+//! [`Reigning`] decides. Where it is not, all of them are asked for their tails, and the first that
+//! reigns gets everything that waits.
 
+use std::net::Ipv4Addr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use catalog::{Heard, Reigning};
+use futures::future::join_all;
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -30,6 +35,9 @@ use crate::{Error, Options, Result};
 /// Lane of questions for the tails, behind those of grants.
 const TAILS: Lane = Lane(GRANT_LANES_MAX);
 
+/// Lane of the questions that find out who reigns. Their numbers answer nobody else.
+const WHO: Lane = Lane(GRANT_LANES_MAX + 1);
+
 /// An answer of the sequencer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Told {
@@ -43,10 +51,10 @@ pub(crate) struct Told {
 
 type Waiting = Asks<oneshot::Sender<Told>>;
 
-/// The sequencer, as a client sees it.
+/// The sequencers, as a client sees them.
 #[derive(Debug)]
 pub(crate) struct Sequencer {
-    socket: Datagrams,
+    sockets: Vec<Datagrams>,
     log: LogId,
     client: ClientId,
     key: Option<Key>,
@@ -56,23 +64,32 @@ pub(crate) struct Sequencer {
     next_request: AtomicU64,
     slots: Semaphore,
     waiting: Mutex<Waiting>,
+    reigning: Mutex<Reigning>,
     asked: Notify,
     /// Whether the newest answer failed the check of the key.
     wrong_key: AtomicBool,
+    /// Whether the newest answer said that it does not reign who answered.
+    refused: AtomicBool,
     counters: Arc<Counters>,
 }
 
 impl Sequencer {
+    /// The sequencers of the membership, for a log whose newest reign is known.
     pub(crate) async fn open(
         options: &Options,
-        log: LogId,
+        (log, epoch): (LogId, Epoch),
         client: ClientId,
         counters: Arc<Counters>,
     ) -> Result<Self> {
         let resend_after = options.grant_timeout;
         let most = GRANT_TIMEOUT_MAX.max(resend_after);
+        let mut sockets = Vec::new();
+        for address in &options.membership.sequencers {
+            sockets.push(Datagrams::open(*address).await?);
+        }
         Ok(Self {
-            socket: Datagrams::open(options.membership.sequencer).await?,
+            reigning: Mutex::new(Reigning::new(sockets.len(), epoch)),
+            sockets,
             log,
             client,
             key: options.key.clone(),
@@ -84,6 +101,7 @@ impl Sequencer {
             waiting: Mutex::new(Asks::new((resend_after, most))),
             asked: Notify::new(),
             wrong_key: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
             counters,
         })
     }
@@ -113,10 +131,23 @@ impl Sequencer {
         told.unwrap_or_else(|_| Err(self.silent()))
     }
 
+    /// The reign of `epoch` is over: a stripe-writer has refused its token as sealed, or the control chain has
+    /// gone on.
+    pub(crate) fn is_over(&self, epoch: Epoch) {
+        self.reigning().is_over(epoch, self.opened.elapsed());
+        self.asked.notify_one();
+    }
+
+    /// The log knows no reign above `epoch`.
+    pub(crate) fn is_newest(&self, epoch: Epoch) {
+        self.reigning().is_newest(epoch);
+    }
+
     pub(crate) fn unavailable(&self, reason: impl Into<String>) -> Error {
+        let current = self.sockets.get(self.reigning().current());
         Error::Unavailable {
             what: "sequencer",
-            address: self.socket.address(),
+            address: current.map_or((Ipv4Addr::UNSPECIFIED, 0).into(), Datagrams::address),
             reason: reason.into(),
         }
     }
@@ -124,10 +155,12 @@ impl Sequencer {
     /// The error of a sequencer that gives no answer, or none that counts.
     pub(crate) fn silent(&self) -> Error {
         let wrong = self.wrong_key.load(Ordering::Relaxed);
-        self.unavailable(match (wrong, &self.key) {
-            (true, _) => "its answers fail the key check: it has another key, or none",
-            (false, Some(_)) => "no answer, to requests that are signed with our key",
-            (false, None) => "no answer; if it has a key file, it needs requests that are signed",
+        let refused = self.refused.load(Ordering::Relaxed);
+        self.unavailable(match (wrong, refused, &self.key) {
+            (true, ..) => "its answers fail the key check: it has another key, or none",
+            (_, true, _) => "no sequencer that answers reigns",
+            (_, _, Some(_)) => "no answer, to requests that are signed with our key",
+            (_, _, None) => "no answer; if it has a key file, it needs requests that are signed",
         })
     }
 
@@ -149,8 +182,21 @@ impl Sequencer {
             yield_now().await;
             let now = self.opened.elapsed();
             let packed = self.waiting().take_due(now, jitter(), self.per_datagram);
-            self.send_packed(&packed, signer.as_mut()).await;
-            let next = self.waiting().next_due();
+            let (to, who) = {
+                let mut reigning = self.reigning();
+                if packed.repeated > 0 {
+                    reigning.doubt(now);
+                }
+                (reigning.current(), reigning.take_due(now))
+            };
+            if let Some(socket) = self.sockets.get(to) {
+                self.send_packed(socket, &packed, signer.as_mut()).await;
+            }
+            if who {
+                self.ask_who(signer.as_mut()).await;
+            }
+            let dues = [self.waiting().next_due(), self.reigning().next_due()];
+            let next = dues.into_iter().flatten().min();
             let due = async {
                 match next {
                     Some(due) => sleep_until(self.opened + due).await,
@@ -164,7 +210,24 @@ impl Sequencer {
         }
     }
 
-    async fn send_packed(&self, packed: &Packed, mut signer: Option<&mut Signer>) {
+    /// Asks every sequencer for its tails: the one that reigns tells them.
+    async fn ask_who(&self, mut signer: Option<&mut Signer>) {
+        let question = Packed {
+            datagrams: vec![(Kind::Tail, vec![Grant::new(WHO, self.next_request(), 0)])],
+            repeated: 0,
+        };
+        for socket in &self.sockets {
+            self.send_packed(socket, &question, signer.as_deref_mut())
+                .await;
+        }
+    }
+
+    async fn send_packed(
+        &self,
+        socket: &Datagrams,
+        packed: &Packed,
+        mut signer: Option<&mut Signer>,
+    ) {
         self.counters.requests_resent.add(packed.repeated);
         self.counters
             .datagrams_sent
@@ -183,7 +246,7 @@ impl Sequencer {
                 }
             }
             let entries = run.first().map_or(0, |(_, entries)| entries.len());
-            self.socket
+            socket
                 .send(&bytes, HEADER_BYTES + entries * ENTRY_BYTES)
                 .await;
         }
@@ -191,25 +254,40 @@ impl Sequencer {
 
     /// Receives answers, for ever.
     pub(crate) async fn receive(&self) {
+        let places = self.sockets.iter().enumerate();
+        join_all(places.map(|(from, socket)| self.receive_from(from, socket))).await;
+    }
+
+    async fn receive_from(&self, from: usize, socket: &Datagrams) {
         let mut signer = self.key.as_ref().map(Key::signer);
         let mut buffer = Buffer::default();
         let mut take = |bytes: &[u8]| {
             if signer.as_mut().is_some_and(|signer| !signer.verify(bytes)) {
                 self.wrong_key.store(true, Ordering::Relaxed);
                 self.counters.wrong_macs.add(1);
-            } else if !self.accept(bytes) {
+            } else if !self.accept(from, bytes) {
                 self.counters.datagrams_ignored.add(1);
             }
         };
         loop {
-            if self.socket.receive(&mut buffer, &mut take).await.is_err() {
+            if socket.receive(&mut buffer, &mut take).await.is_err() {
                 // The port was closed when a request came: the next copy will find it open, or not.
+                self.is_closed(from);
                 sleep(Duration::from_millis(1)).await;
             }
         }
     }
 
-    fn accept(&self, bytes: &[u8]) -> bool {
+    /// A port of a sequencer is closed, as its host says: if it is the one that is asked, another may reign.
+    fn is_closed(&self, from: usize) {
+        let mut reigning = self.reigning();
+        if reigning.current() == from && reigning.next_due().is_none() {
+            reigning.doubt(self.opened.elapsed());
+            self.asked.notify_one();
+        }
+    }
+
+    fn accept(&self, from: usize, bytes: &[u8]) -> bool {
         let Ok(datagram) = Datagram::parse(bytes, self.log) else {
             return false;
         };
@@ -221,15 +299,24 @@ impl Sequencer {
         self.wrong_key.store(false, Ordering::Relaxed);
         let mut sound = true;
         for reply in datagram.entries::<Reply>() {
-            sound &= reply.is_ok_and(|reply| self.deliver(header.epoch, &reply));
+            sound &= reply.is_ok_and(|reply| self.deliver(from, header.epoch, &reply));
         }
         sound
     }
 
-    fn deliver(&self, epoch: Epoch, reply: &Reply) -> bool {
+    fn deliver(&self, from: usize, epoch: Epoch, reply: &Reply) -> bool {
         let Ok(status) = reply.status() else {
             return false;
         };
+        match self.hear(from, epoch, status) {
+            Heard::Former => return false,
+            // With one address there is nobody else to ask: who asked decides.
+            Heard::Not if self.sockets.len() > 1 => return true,
+            Heard::Not | Heard::Reigns { .. } => {}
+        }
+        if reply.lane == WHO {
+            return true;
+        }
         let told = Told {
             epoch,
             status,
@@ -241,8 +328,32 @@ impl Sequencer {
         waiter.is_some_and(|waiter| waiter.send(told).is_ok())
     }
 
+    /// What an answer says about who reigns. After a switch everything that waits goes out again.
+    fn hear(&self, from: usize, epoch: Epoch, status: Status) -> Heard {
+        let now = self.opened.elapsed();
+        let (heard, doubt) = {
+            let mut reigning = self.reigning();
+            let before = reigning.next_due();
+            let heard = reigning.heard(from, epoch, status, now);
+            (heard, before.is_none() && reigning.next_due().is_some())
+        };
+        self.refused.store(heard == Heard::Not, Ordering::Relaxed);
+        let new = heard == (Heard::Reigns { new: true });
+        if new {
+            self.waiting().renew(now);
+        }
+        if new || doubt {
+            self.asked.notify_one();
+        }
+        heard
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reigning(&self) -> MutexGuard<'_, Reigning> {
+        self.reigning.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

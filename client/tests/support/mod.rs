@@ -62,7 +62,7 @@ impl Fixture {
 
     pub fn membership(&self) -> Membership {
         Membership {
-            sequencer: self.sequencer.address,
+            sequencers: vec![self.sequencer.address],
             writers: vec![catalog::Writer {
                 address: self.writer.address(),
                 stripes: 0..=1023,

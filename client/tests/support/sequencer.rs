@@ -36,6 +36,8 @@ pub struct State {
     pub epoch: Epoch,
     pub script: VecDeque<Answer>,
     pub silent: bool,
+    /// Says of itself that it does not reign.
+    pub standby: bool,
     pub durable_known: bool,
     /// Every grant request that came, as (request, count).
     pub requests: Vec<(RequestId, u32)>,
@@ -63,6 +65,7 @@ impl FakeSequencer {
             epoch: Epoch(0),
             script: VecDeque::new(),
             silent: false,
+            standby: false,
             durable_known: true,
             requests: Vec::new(),
             datagrams: Vec::new(),
@@ -117,6 +120,14 @@ impl State {
         }
         if self.silent {
             return Vec::new();
+        }
+        if self.standby {
+            let refuse = |grant: &Grant| {
+                let (request, lane) = (grant.request, grant.lane);
+                Reply::new(request, lane, Status::NotReigning, Position(0), 0)
+            };
+            let replies: Vec<Reply> = grants.iter().map(refuse).collect();
+            return vec![self.encode_in(Epoch(0), &header, &replies)];
         }
         let durable = self
             .durable_known
@@ -198,8 +209,12 @@ impl State {
     }
 
     fn encode(&self, request: &Header, replies: &[Reply]) -> Vec<u8> {
+        self.encode_in(self.epoch, request, replies)
+    }
+
+    fn encode_in(&self, epoch: Epoch, request: &Header, replies: &[Reply]) -> Vec<u8> {
         let mut out = [0; datagram::MAX_DATAGRAM_BYTES];
-        let len = datagram::write(request.reply(self.epoch), replies, &mut out).expect("fits");
+        let len = datagram::write(request.reply(epoch), replies, &mut out).expect("fits");
         if let Some(key) = &self.key {
             key.sign(&mut out[..len]);
         }

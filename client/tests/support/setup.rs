@@ -28,7 +28,7 @@ impl Setup {
         let writer = membership.writers[0].address;
         vec![
             format!("--store=file://{}", self.directory.path().display()),
-            format!("--sequencer={}", membership.sequencer),
+            format!("--sequencer={}", membership.sequencers[0]),
             format!("--writer={writer}"),
         ]
     }

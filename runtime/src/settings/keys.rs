@@ -82,9 +82,9 @@ pub static KEYS: &[Key] = &[
     ),
     other(
         "membership.sequencer",
-        Kind::Address,
+        Kind::Addresses,
         "127.0.0.1:7400",
-        "UDP address at which everybody reaches the sequencer",
+        "UDP address at which everybody reaches the sequencer, or several addresses: of the one that reigns and of those that stand by",
     ),
     other(
         "membership.writers",
@@ -175,6 +175,19 @@ pub static KEYS: &[Key] = &[
         "10000",
         "ms",
         "without a renewal in the store for so long the sequencer grants nothing more",
+    ),
+    other(
+        "sequencer.standby",
+        Kind::Word(&["on", "off"]),
+        "off",
+        "whether the sequencer waits, as long as another one reigns, and begins a reign only when none does; off: it begins one at its start",
+    ),
+    count(
+        "sequencer.detect_ms",
+        (100, 60_000),
+        "1000",
+        "ms",
+        "with sequencer.standby: without a sign of a reign for so long it begins its own",
     ),
     count(
         "sequencer.retry_memory",

@@ -10,6 +10,8 @@ pub enum Kind {
     Count(RangeInclusive<u64>),
     /// An IP address and a port.
     Address,
+    /// IP addresses and ports, each once: at least one.
+    Addresses,
     /// An IP address and a port, or nothing.
     OptionalAddress,
     /// One of these words.
@@ -33,6 +35,11 @@ impl Kind {
                 format!("a whole number from {} to {}", range.start(), range.end())
             }
             Self::Address => "an IP address and a port, as in 127.0.0.1:7400".to_owned(),
+            Self::Addresses => {
+                format!(
+                    "up to {MAX_ADDRESSES} IP addresses and ports with commas between, each once"
+                )
+            }
             Self::OptionalAddress => "an IP address and a port, or an empty text".to_owned(),
             Self::Word(words) => words.join(", "),
             Self::Url(starts) => format!("a URL that begins with {}", starts.join(", ")),
@@ -70,6 +77,13 @@ pub(super) fn address(text: &str) -> Option<SocketAddr> {
         .filter(|a: &SocketAddr| a.port() != 0)
 }
 
+pub(super) fn addresses(text: &str) -> Option<Vec<SocketAddr>> {
+    let addresses: Vec<SocketAddr> = text.split(',').map(address).collect::<Option<_>>()?;
+    let twice = |(at, address)| addresses.iter().take(at).any(|other| other == address);
+    let sound = addresses.len() <= MAX_ADDRESSES && !addresses.iter().enumerate().any(twice);
+    sound.then_some(addresses)
+}
+
 pub(super) fn cores(text: &str) -> Option<Vec<usize>> {
     if text.trim().is_empty() {
         return Some(Vec::new());
@@ -81,6 +95,9 @@ pub(super) fn cores(text: &str) -> Option<Vec<usize>> {
     let twice = |(at, core)| cores.iter().take(at).any(|other| other == core);
     (!cores.iter().enumerate().any(twice)).then_some(cores)
 }
+
+/// Most addresses in one list: in doubt all of them are asked.
+const MAX_ADDRESSES: usize = 8;
 
 /// Highest core number that is accepted; Linux itself ends at 8,192 CPUs.
 const MAX_CORE: usize = 8191;

@@ -53,6 +53,10 @@ impl Reader {
         self.read(name, |_, text| kind::address(text))
     }
 
+    pub(super) fn addresses(&self, name: &'static str) -> Result<Vec<SocketAddr>, SettingsError> {
+        self.read(name, |_, text| kind::addresses(text))
+    }
+
     pub(super) fn optional_address(
         &self,
         name: &'static str,

@@ -55,6 +55,10 @@ pub struct SequencerSettings {
     pub reservation_max: u64,
     /// How long it may grant without a renewal.
     pub reign_ttl: Duration,
+    /// Whether it begins a reign only when no other sequencer reigns.
+    pub standby: bool,
+    /// Without a sign of a reign for so long a standby begins its own.
+    pub detect: Duration,
     /// Blocks of lanes whose grants are remembered for repeated requests, per shard.
     pub retry_memory: usize,
     /// Replies that may wait for the reservation, per shard.
@@ -89,6 +93,8 @@ impl SequencerSettings {
             reservation_min: reader.number("sequencer.reservation_min")?,
             reservation_max: reader.number("sequencer.reservation_max")?,
             reign_ttl: reader.millis("sequencer.reign_ttl_ms")?,
+            standby: reader.word("sequencer.standby")? == "on",
+            detect: reader.millis("sequencer.detect_ms")?,
             retry_memory: reader.size("sequencer.retry_memory")?,
             held_replies: reader.size("sequencer.held_replies")?,
             admin: reader.optional_address("sequencer.admin")?,

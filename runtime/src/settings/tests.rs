@@ -70,6 +70,25 @@ fn a_file_with_every_section_is_read() {
 }
 
 #[test]
+fn one_sequencer_is_an_address_and_several_are_a_list() {
+    let sequencers = |text: &str| {
+        let settings = from_file(&format!("[membership]\nsequencer = {text}"));
+        let addresses = settings.expect("valid").membership.sequencers;
+        addresses
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(sequencers("\"10.0.0.1:1\""), ["10.0.0.1:1"]);
+    let both = ["10.0.0.1:1", "[::1]:2"];
+    assert_eq!(sequencers("[\"10.0.0.1:1\", \"[::1]:2\"]"), both);
+    assert_eq!(sequencers("\"10.0.0.1:1, [::1]:2\""), both);
+    let nine: Vec<_> = (1..10).map(|port| format!("10.0.0.1:{port}")).collect();
+    let text = error(&[("membership.sequencer", &nine.join(","))]);
+    assert!(text.contains("up to 8"), "{text}");
+}
+
+#[test]
 fn unknown_keys_are_errors_that_name_them() {
     let named = |refused: Result<Settings, SettingsError>, key: &str| {
         let text = refused.expect_err(key).to_string();
@@ -111,6 +130,11 @@ fn bad_values_are_errors_with_key_value_and_what_is_allowed() {
         ("log.unit", "-1"),
         ("membership.sequencer", "localhost"),
         ("membership.sequencer", "127.0.0.1:0"),
+        ("membership.sequencer", ""),
+        ("membership.sequencer", "1.1.1.1:1,1.1.1.1:1"),
+        ("membership.sequencer", "1.1.1.1:1,"),
+        ("sequencer.detect_ms", "99"),
+        ("sequencer.standby", "yes"),
         ("membership.writers", ""),
         ("membership.writers", "1.1.1.1:1=0-3,1.1.1.2:1=3-4"),
         ("membership.writers", "1.1.1.1:1=0-3,1.1.1.1:1=4-5"),

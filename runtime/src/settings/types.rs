@@ -167,7 +167,7 @@ impl Settings {
                 unit: reader.small("log.unit")?,
             },
             membership: Membership {
-                sequencer: reader.address("membership.sequencer")?,
+                sequencers: reader.addresses("membership.sequencer")?,
                 writers: reader.writers("membership.writers")?,
             },
             key_file: reader.optional_file("membership.key_file")?,

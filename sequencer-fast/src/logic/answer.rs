@@ -34,7 +34,7 @@ impl<P: Peer, C: Counter> Shard<P, C> {
         };
         let tails = self.reign.tails().filter(|_| batch.reigns);
         let Some(tails) = tails else {
-            self.refuse(facts, datagram);
+            self.refuse(batch.now_ns, facts, datagram);
             place::turn(datagram, self.reign.epoch());
             return true;
         };
@@ -68,13 +68,18 @@ impl<P: Peer, C: Counter> Shard<P, C> {
     }
 
     /// Every request is answered with the news that this reign may not speak.
-    fn refuse(&self, facts: Facts, datagram: &mut [u8]) {
+    fn refuse(&self, now_ns: u64, facts: Facts, datagram: &mut [u8]) {
+        // Standbys leave a reign alone that is about to grant.
+        let status = match self.reign.seals(now_ns) {
+            true => Status::Sealing,
+            false => Status::NotReigning,
+        };
         for entry in place::entries_mut(datagram) {
             self.counters.refused.add(1);
             if facts.kind == Kind::Report {
                 place::clear_lane(entry);
             }
-            Answer::refusal(Status::NotReigning).write(entry);
+            Answer::refusal(status).write(entry);
         }
     }
 
@@ -95,7 +100,7 @@ impl<P: Peer, C: Counter> Shard<P, C> {
             _ => self.counters.refused.add(1),
         }
         match status {
-            Status::NotReigning => Answer::refusal(status),
+            Status::NotReigning | Status::Sealing => Answer::refusal(status),
             _ => Answer {
                 status,
                 ..told(tails)

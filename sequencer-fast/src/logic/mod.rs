@@ -19,6 +19,7 @@ mod reign;
 mod reservation;
 mod shard;
 mod take;
+mod watch;
 
 pub use chain::{begin, clean, extend, nothing_to_seal};
 pub use counter::{CLOSED, Counter};
@@ -29,3 +30,4 @@ pub use packets::{Outbox, Packet, Packets, Peer};
 pub use reign::{Reign, Tails};
 pub use reservation::Window;
 pub use shard::{Limits, Shard};
+pub use watch::Watch;

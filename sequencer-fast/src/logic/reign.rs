@@ -142,6 +142,12 @@ impl<C: Counter> Reign<C> {
         self.phase.load(Ordering::Acquire) == GRANTING && now_ns < self.deadline_ns()
     }
 
+    /// Whether the reign stands and waits for stripes to be sealed (H-4).
+    #[must_use]
+    pub fn seals(&self, now_ns: u64) -> bool {
+        self.phase.load(Ordering::Acquire) == WAITING && now_ns < self.deadline_ns()
+    }
+
     /// Publishes a reservation that is durable; a lower one than before changes nothing.
     pub fn reserve(&self, reservation: Position) {
         // Together with the flag of `Sleeper` this is a store and a load that must not pass each other.

@@ -6,11 +6,13 @@
 
 pub(crate) mod echo;
 pub(crate) mod mechanism;
+pub(crate) mod others;
 mod outbox;
 mod poll;
 mod run;
 pub(crate) mod sleeper;
 pub(crate) mod socket;
+pub(crate) mod standing;
 mod uring;
 pub(crate) mod worker;
 

@@ -30,7 +30,20 @@ pub(crate) async fn begin<C: Control>(
     window: u64,
 ) -> Result<Begun, CatalogError> {
     let last = retried("read the control chain", || control.last()).await?;
-    let entry = logic::begin(&last, owner, window);
+    begin_behind(control, &last, owner, window).await
+}
+
+/// Begins a reign behind an entry that was the chain's last when it was read.
+///
+/// # Errors
+/// As [`begin`]. Kind `Fenced`: the chain has gone on.
+pub(crate) async fn begin_behind<C: Control>(
+    control: &C,
+    last: &ControlEntry,
+    owner: WriterId,
+    window: u64,
+) -> Result<Begun, CatalogError> {
+    let entry = logic::begin(last, owner, window);
     let since_ns = clock::now_ns();
     append(control, &entry).await?;
     let took_ns = clock::now_ns().saturating_sub(since_ns);

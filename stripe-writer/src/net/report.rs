@@ -1,9 +1,14 @@
-//! Reports frontiers to the sequencer, and hears the issued tail from it.
+//! Reports frontiers to the sequencer that reigns, and hears the issued tail from it.
+//!
+//! Where it is not known which one reigns, all are reported to until one answers that it does.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use catalog::{Heard, Reigning};
+use futures::future::select_all;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
@@ -11,9 +16,9 @@ use wire::datagram::{
     self, Datagram, Header, Kind, MAX_DATAGRAM_BYTES, MAX_ENTRIES, Reply, Report, Status,
 };
 use wire::mac::{Key, Signer};
-use wire::{ClientId, Position, RequestId};
+use wire::{ClientId, Epoch, Position, RequestId};
 
-use crate::limits::{REPORT_HEARTBEAT, REPORT_INTERVAL, SILENCE_TOLD};
+use crate::limits::{REPORT_HEARTBEAT, REPORT_INTERVAL, REPORT_PATIENCE, SILENCE_TOLD};
 use crate::logic::hole::HoleClock;
 use crate::shared::Shared;
 use crate::store;
@@ -23,7 +28,9 @@ use crate::writer::Options;
 #[derive(Debug)]
 pub(crate) struct Reporter {
     shared: Arc<Shared>,
-    socket: UdpSocket,
+    /// One for each sequencer, in the order of the membership.
+    sockets: Vec<UdpSocket>,
+    reigning: Reigning,
     client: ClientId,
     clock: HoleClock,
     ripe: watch::Sender<Position>,
@@ -34,12 +41,14 @@ pub(crate) struct Reporter {
     /// Answers that failed the check of the key.
     wrong: u64,
     heard_at: Duration,
+    /// When the oldest report was made that has no answer.
+    unanswered: Option<Duration>,
     /// Whether it has been told that there are no answers.
     quiet: bool,
 }
 
 impl Reporter {
-    /// A reporter to the sequencer that the options name.
+    /// A reporter to the sequencers that the options name.
     ///
     /// # Errors
     /// What the system says about the socket.
@@ -49,16 +58,14 @@ impl Reporter {
         client: ClientId,
         ripe: watch::Sender<Position>,
     ) -> std::io::Result<Self> {
-        let address = options.sequencer;
-        let any: SocketAddr = match address {
-            SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
-            SocketAddr::V6(_) => ([0_u16; 8], 0).into(),
-        };
-        let socket = UdpSocket::bind(any).await?;
-        socket.connect(address).await?;
+        let mut sockets = Vec::new();
+        for address in &options.sequencers {
+            sockets.push(connected(*address).await?);
+        }
         Ok(Self {
             shared,
-            socket,
+            reigning: Reigning::new(sockets.len(), Epoch(0)),
+            sockets,
             client,
             clock: HoleClock::new(options.hole_timeout),
             ripe,
@@ -68,6 +75,7 @@ impl Reporter {
             signer: options.key.as_ref().map(Key::signer),
             wrong: 0,
             heard_at: store::now(),
+            unanswered: None,
             quiet: false,
         })
     }
@@ -80,11 +88,15 @@ impl Reporter {
         loop {
             tokio::select! {
                 _ = tick.tick() => self.tick().await,
-                received = self.socket.recv(&mut buffer) => match received {
-                    Ok(len) => self.heard(buffer.get(..len).unwrap_or(&[])),
-                    // The sequencer is down; its port answers so. The next tick tries again.
-                    Err(_) => tokio::time::sleep(REPORT_INTERVAL).await,
-                },
+                (from, ready) = readable(&self.sockets) => {
+                    let socket = self.sockets.get(from).filter(|_| ready.is_ok());
+                    match socket.map(|socket| socket.try_recv(&mut buffer)) {
+                        Some(Ok(len)) => self.heard(from, buffer.get(..len).unwrap_or(&[])),
+                        Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => {}
+                        // The sequencer is down; its port answers so. The next tick tries again.
+                        _ => tokio::time::sleep(REPORT_INTERVAL).await,
+                    }
+                }
             }
         }
     }
@@ -107,15 +119,24 @@ impl Reporter {
             .stripes()
             .map(|s| s.frontier_position())
             .collect();
+        if self
+            .unanswered
+            .is_some_and(|since| now.saturating_sub(since) >= REPORT_PATIENCE)
+        {
+            self.reigning.doubt(now);
+        }
         let rested = now.saturating_sub(self.reported_at) >= REPORT_HEARTBEAT;
-        if rested || frontiers != self.reported {
-            self.report().await;
+        let all = self.reigning.take_due(now);
+        if all || rested || frontiers != self.reported {
+            self.report(all).await;
             self.reported = frontiers;
             self.reported_at = now;
+            self.unanswered.get_or_insert(now);
         }
     }
 
-    async fn report(&mut self) {
+    /// Reports to the sequencer that reigns, or to all.
+    async fn report(&mut self, all: bool) {
         let mut reports = Vec::new();
         for handle in self.shared.stripes() {
             let id = handle.chain.id();
@@ -138,8 +159,12 @@ impl Reporter {
                 if let Some(signer) = &mut self.signer {
                     signer.sign(datagram);
                 }
-                // A report that is lost is followed by another.
-                let _ = self.socket.send(datagram).await;
+                let places = self.sockets.iter().enumerate();
+                let current = self.reigning.current();
+                for (_, socket) in places.filter(|(at, _)| all || *at == current) {
+                    // A report that is lost is followed by another.
+                    let _ = socket.send(datagram).await;
+                }
             }
         }
     }
@@ -172,7 +197,7 @@ impl Reporter {
         right
     }
 
-    fn heard(&mut self, bytes: &[u8]) {
+    fn heard(&mut self, from: usize, bytes: &[u8]) {
         if !self.authentic(bytes) {
             return;
         }
@@ -183,15 +208,51 @@ impl Reporter {
         if !header.is_reply() || datagram.kind != Kind::Report || header.client != self.client {
             return;
         }
-        self.heard_at = store::now();
+        let now = store::now();
+        let replies = datagram.entries::<Reply>().filter_map(Result::ok);
+        let replies: Vec<_> = replies
+            .filter_map(|reply| Some((reply.status().ok()?, reply.first)))
+            .collect();
+        let Some((status, _)) = replies.first() else {
+            return;
+        };
+        match self.reigning.heard(from, header.epoch, *status, now) {
+            Heard::Former => return,
+            // It knows nothing of the frontiers yet.
+            Heard::Reigns { new: true } => self.reported.clear(),
+            Heard::Reigns { new: false } => {}
+            Heard::Not if self.sockets.len() > 1 => return,
+            Heard::Not => {}
+        }
+        self.unanswered = None;
+        self.heard_at = now;
         if std::mem::take(&mut self.quiet) {
             self.shared.metrics.unheard(false);
         }
-        let replies = datagram.entries::<Reply>().filter_map(Result::ok);
-        let told = replies.filter(|reply| reply.status() == Ok(Status::Ok));
-        if let Some(tail) = told.map(|reply| reply.first).max() {
-            self.clock.told(tail, store::now());
+        let told = replies.iter().filter(|(status, _)| *status == Status::Ok);
+        if let Some(tail) = told.map(|(_, first)| *first).max() {
+            self.clock.told(tail, now);
             self.shared.metrics.issued_tail(tail);
         }
     }
+}
+
+/// A socket that speaks with one address only.
+async fn connected(address: SocketAddr) -> std::io::Result<UdpSocket> {
+    let any: SocketAddr = match address {
+        SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
+        SocketAddr::V6(_) => ([0_u16; 8], 0).into(),
+    };
+    let socket = UdpSocket::bind(any).await?;
+    socket.connect(address).await?;
+    Ok(socket)
+}
+
+/// Waits for the first socket that has something to read, or an error.
+async fn readable(sockets: &[UdpSocket]) -> (usize, std::io::Result<()>) {
+    if sockets.is_empty() {
+        return std::future::pending().await;
+    }
+    let (ready, from, _) = select_all(sockets.iter().map(|s| Box::pin(s.readable()))).await;
+    (from, ready)
 }

@@ -271,18 +271,21 @@ pub enum Status {
     TailMoved,
     /// Nothing was granted, and never will be: the request breaks a bound.
     Invalid,
-    /// This reign grants nothing any more, or nothing yet. Nothing was granted.
+    /// Whoever answers does not reign, or not any more. Nothing was granted.
     NotReigning,
+    /// This reign has begun, and grants as soon as every stripe is sealed (H-4). Nothing was granted.
+    Sealing,
 }
 
 impl Status {
     /// All statuses.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Ok,
         Self::Busy,
         Self::TailMoved,
         Self::Invalid,
         Self::NotReigning,
+        Self::Sealing,
     ];
 
     pub(crate) fn code(self) -> u32 {
@@ -292,6 +295,7 @@ impl Status {
             Self::TailMoved => 2,
             Self::Invalid => 3,
             Self::NotReigning => 4,
+            Self::Sealing => 5,
         }
     }
 

@@ -1,0 +1,250 @@
+//! When a standby begins a reign of its own.
+//!
+//! It asks the other sequencers for their tails all the time. A sign of a reign is an answer of one that reigns, or
+//! that has begun and waits for seals, in a reign that is not older than the newest that is known; and a control
+//! chain that has gone on since the last look. Where there is none for the time of detection, and the newest entry
+//! was looked at after that, its reign is taken to be over. A mistake costs the reign that stood a takeover, and
+//! never a position: the create of the next entry decides (S-3), and the new reign starts at the old
+//! reservation (S-4).
+
+use wire::Epoch;
+use wire::control::ControlEntry;
+use wire::datagram::Status;
+
+/// Looks at the control chain within the time of detection, once there are no answers: a chain that was ended in
+/// good order need not be waited for.
+const LOOKS: u64 = 4;
+
+/// What a standby knows of the reign of others.
+#[derive(Debug)]
+pub struct Watch {
+    detect_ns: u64,
+    every_ns: u64,
+    ticked_ns: u64,
+    /// Time without a sign, as far as this process was awake.
+    silent_ns: u64,
+    /// The silence from which on the chain is looked at.
+    look_ns: u64,
+    /// Number of the newest entry that was seen.
+    number: Option<u64>,
+    epoch: Epoch,
+}
+
+impl Watch {
+    /// A watch that is told of the time every `every_ns`, more or less, and has looked at nothing yet.
+    #[must_use]
+    pub fn new(detect_ns: u64, every_ns: u64, now_ns: u64) -> Self {
+        Self {
+            detect_ns,
+            every_ns,
+            ticked_ns: now_ns,
+            silent_ns: 0,
+            look_ns: 0,
+            number: None,
+            epoch: Epoch(0),
+        }
+    }
+
+    /// Lets time pass. Returns whether the control chain is to be looked at.
+    pub fn tick(&mut self, now_ns: u64) -> bool {
+        // What a process sleeps through it cannot call silence: nobody was asked meanwhile.
+        let passed = now_ns.saturating_sub(self.ticked_ns);
+        self.silent_ns += passed.min(2 * self.every_ns);
+        self.ticked_ns = now_ns;
+        let due = self.silent_ns >= self.look_ns;
+        if due {
+            let next = self.silent_ns + self.detect_ns / LOOKS;
+            // The last look is not before the end.
+            self.look_ns = match self.silent_ns < self.detect_ns {
+                true => next.min(self.detect_ns),
+                false => self.silent_ns,
+            };
+        }
+        due
+    }
+
+    /// Takes an answer that was given for the reign of `epoch`.
+    pub fn heard(&mut self, epoch: Epoch, status: Status) {
+        let reigns = match status {
+            Status::Ok | Status::Busy | Status::TailMoved | Status::Invalid | Status::Sealing => {
+                true
+            }
+            Status::NotReigning => false,
+        };
+        if reigns && epoch >= self.epoch {
+            self.epoch = epoch;
+            self.sign();
+        }
+    }
+
+    /// Takes the newest entry of the control chain. Returns whether its reign is over, so that the next one begins
+    /// behind this entry.
+    pub fn seen(&mut self, last: &ControlEntry) -> bool {
+        let before = self.number.replace(last.number);
+        self.epoch = self.epoch.max(last.epoch);
+        if last.clean {
+            // Written by the one that reigned, as its last.
+            return true;
+        }
+        if before.is_some_and(|number| number != last.number) {
+            self.sign();
+            return false;
+        }
+        before.is_some() && self.silent_ns >= self.detect_ns
+    }
+
+    /// Another sequencer was faster.
+    pub fn lost(&mut self) {
+        self.number = None;
+        self.sign();
+    }
+
+    fn sign(&mut self) {
+        self.silent_ns = 0;
+        self.look_ns = self.detect_ns / LOOKS;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::{Layout, LogId, Position, Segment, SegmentId, WriterId};
+
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn entry(number: u64, epoch: u64, clean: bool) -> ControlEntry {
+        ControlEntry {
+            log: LogId([1; 16]),
+            number,
+            epoch: Epoch(epoch),
+            owner: WriterId::default(),
+            epoch_start: Position(0),
+            reservation: Position(100),
+            clean,
+            trim: Position(0),
+            segments: vec![Segment {
+                id: SegmentId(0),
+                epoch: Epoch(1),
+                start: Position(0),
+                layout: Layout::new(4, 8).expect("valid"),
+            }],
+        }
+    }
+
+    /// A watch that detects within 1,000 ms and ticks every 100.
+    struct Desk {
+        watch: Watch,
+        now: u64,
+        looks: u64,
+    }
+
+    impl Desk {
+        fn new() -> Self {
+            let watch = Watch::new(1000 * MS, 100 * MS, 0);
+            let (now, looks) = (0, 0);
+            let mut desk = Self { watch, now, looks };
+            assert!(desk.watch.tick(0), "looks at its start");
+            desk
+        }
+
+        /// Lets time pass over a chain that ends with `last`; when the reign was called over, if it was.
+        fn over(&mut self, ms: u64, last: &ControlEntry) -> Option<u64> {
+            for _ in 0..ms / 100 {
+                self.now += 100;
+                if self.watch.tick(self.now * MS) {
+                    self.looks += 1;
+                    if self.watch.seen(last) {
+                        return Some(self.now);
+                    }
+                }
+            }
+            None
+        }
+    }
+
+    #[test]
+    fn a_reign_without_a_sign_is_over_after_the_time_of_detection() {
+        let mut desk = Desk::new();
+        let last = entry(5, 3, false);
+        assert!(!desk.watch.seen(&last));
+        assert_eq!(desk.over(5000, &last), Some(1000));
+        assert!(desk.looks <= 5, "looks={}", desk.looks);
+    }
+
+    #[test]
+    fn answers_of_a_reign_that_stands_or_seals_are_signs_and_cost_no_look() {
+        for status in [Status::Ok, Status::Sealing, Status::Busy] {
+            let mut desk = Desk::new();
+            let last = entry(5, 3, false);
+            assert!(!desk.watch.seen(&last));
+            for _ in 0..100 {
+                desk.watch.heard(Epoch(3), status);
+                assert_eq!(desk.over(200, &last), None);
+            }
+            assert_eq!(desk.looks, 0, "{status:?}");
+            assert_eq!(desk.over(5000, &last), Some(desk.now));
+        }
+    }
+
+    #[test]
+    fn answers_of_standbys_and_of_former_reigns_are_no_signs() {
+        for (epoch, status) in [
+            (0, Status::NotReigning),
+            (3, Status::NotReigning),
+            (2, Status::Ok),
+        ] {
+            let mut desk = Desk::new();
+            let last = entry(5, 3, false);
+            assert!(!desk.watch.seen(&last));
+            let mut over = None;
+            for _ in 0..20 {
+                desk.watch.heard(Epoch(epoch), status);
+                over = over.or(desk.over(100, &last));
+            }
+            assert_eq!(over, Some(1000), "{status:?}");
+        }
+    }
+
+    #[test]
+    fn a_chain_that_goes_on_is_a_sign() {
+        let mut desk = Desk::new();
+        assert!(!desk.watch.seen(&entry(5, 3, false)));
+        assert_eq!(desk.over(900, &entry(5, 3, false)), None);
+        assert_eq!(desk.over(900, &entry(6, 3, false)), None);
+        assert_eq!(desk.over(900, &entry(7, 4, false)), None);
+        // Who answers for the reign before is of no account.
+        desk.watch.heard(Epoch(3), Status::Ok);
+        assert!(desk.over(1000, &entry(7, 4, false)).is_some());
+    }
+
+    #[test]
+    fn an_end_in_good_order_is_not_waited_for() {
+        let mut desk = Desk::new();
+        assert!(!desk.watch.seen(&entry(5, 3, false)));
+        assert_eq!(desk.over(2000, &entry(6, 3, true)), Some(300));
+        assert!(Desk::new().watch.seen(&entry(0, 0, true)), "a new log");
+    }
+
+    /// Nobody was asked while this process stood still.
+    #[test]
+    fn time_that_was_slept_through_is_not_silence() {
+        let mut desk = Desk::new();
+        let last = entry(5, 3, false);
+        assert!(!desk.watch.seen(&last));
+        assert_eq!(desk.over(500, &last), None);
+        desk.now += 60_000;
+        assert_eq!(desk.over(200, &last), None);
+        assert!(desk.over(1000, &last).is_some());
+    }
+
+    #[test]
+    fn who_was_slower_watches_the_one_that_was_faster() {
+        let mut desk = Desk::new();
+        assert!(!desk.watch.seen(&entry(5, 3, false)));
+        assert_eq!(desk.over(5000, &entry(5, 3, false)), Some(1000));
+        desk.watch.lost();
+        assert_eq!(desk.over(900, &entry(6, 4, false)), None);
+        assert!(desk.over(1000, &entry(6, 4, false)).is_some());
+    }
+}
