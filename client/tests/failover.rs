@@ -71,7 +71,7 @@ impl Two {
     }
 }
 
-async fn appended(log: &Log, at: u64) -> (Vec<u64>, Duration) {
+async fn appended(log: &Log, at: usize) -> (Vec<u64>, Duration) {
     let began = Instant::now();
     let acked = append(log, records(at..at + 3)).await;
     let positions = acked.iter().map(|acked| acked.0.0).collect();
@@ -156,7 +156,6 @@ async fn r5_the_linearizable_tail_is_that_of_the_newest_reign() {
     let log = two.open().await;
     assert_eq!(appended(&log, 0).await.0, [0, 1, 2]);
     two.second_reigns(Position(8)).await;
-    assert_eq!(appended(&two.open().await, 3).await.0, [3, 4, 5]);
     let began = Instant::now();
     let tail = log.tail(Tail::Linearizable).await.expect("told");
     assert_eq!(tail, Position(8));
