@@ -64,6 +64,12 @@ fn s4_a_standby_begins_at_the_old_reservation_when_there_is_no_sign() {
     assert_eq!(stop(sequencer), Ended::Stopped { clean: true });
 }
 
+/// Lets pass in what a standby that was wrong would have taken over.
+#[allow(clippy::disallowed_methods, reason = "real time is what is tested")]
+fn stand() {
+    thread::sleep(4 * DETECT);
+}
+
 #[test]
 fn a_standby_leaves_a_reign_alone_that_answers_and_follows_on_one_that_ends() {
     for merge in [true, false] {
@@ -74,7 +80,7 @@ fn a_standby_leaves_a_reign_alone_that_answers_and_follows_on_one_that_ends() {
         let second = begin(&chain, own, Vec::new());
         eventually("standing by", || second.status().is_standby());
         assert!(second.status().health().is_ok());
-        thread::sleep(4 * DETECT);
+        stand();
         assert!(second.status().is_standby() && chain.newest().epoch == Epoch(1));
         Client::new(first.address(), 1).grant(1, 42);
         assert_eq!(stop(first), Ended::Stopped { clean: true });
@@ -94,7 +100,7 @@ fn a_standby_leaves_a_reign_alone_that_waits_for_seals() {
     let first = begin(&chain, config(Backend::Poll), vec![address]);
     eventually("the reign", || chain.newest().epoch == Epoch(2));
     let second = standby(&chain, &[first.address()]);
-    thread::sleep(4 * DETECT);
+    stand();
     let reply = Client::new(first.address(), 1).grant(1, 1);
     assert_eq!(status(&reply), Status::Sealing);
     assert!(second.status().is_standby() && chain.newest().epoch == Epoch(2));
