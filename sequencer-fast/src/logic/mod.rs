@@ -17,6 +17,7 @@ mod memory;
 mod packets;
 mod reign;
 mod reservation;
+mod sealed;
 mod shard;
 mod take;
 
@@ -28,4 +29,5 @@ pub use limit::Rate;
 pub use packets::{Outbox, Packet, Packets, Peer};
 pub use reign::{Reign, Tails};
 pub use reservation::Window;
+pub use sealed::Sealing;
 pub use shard::{Limits, Shard};
