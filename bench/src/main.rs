@@ -36,6 +36,8 @@ enum Point {
     Rounds(points::rounds::Args),
     /// Lets a client die between token and write, and another write too late
     Hole(points::hole::Args),
+    /// Kills a sequencer that has reserved much: what the hole costs in the store, and how soon it is read over
+    Junk(points::junk::Args),
     /// Sends bad input of every kind to every program
     Input(points::input::Args),
     /// Runs a log on an S3 server whose answers are late, lost or wrong
@@ -112,6 +114,7 @@ async fn run(point: Point) -> Result<bool> {
     let report = match point {
         Point::Rounds(args) => points::rounds::run(args).await?,
         Point::Hole(args) => points::hole::run(args).await?,
+        Point::Junk(args) => points::junk::run(args).await?,
         Point::Input(args) => points::input::run(args).await?,
         Point::Faults(args) => points::faults::run(args).await?,
         Point::Tokens(args) => points::tokens::run(args, false).await?,
