@@ -12,6 +12,7 @@ mod metrics;
 mod net;
 mod shared;
 mod store;
+mod stripes;
 mod writer;
 
 pub use writer::{Options, StripeWriter, WriterError};

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// Stripes that are taken over at the same time.
+pub const TAKE_OVERS: usize = 32;
+
 /// Objects of one stripe whose puts may be under way at the same time.
 pub const FLIGHTS_A_STRIPE: usize = 4;
 

@@ -1,20 +1,20 @@
 //! What all parts of the daemon share.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use catalog::Log;
+use catalog::{CatalogError, Log};
 use tokio::sync::{Mutex, Semaphore, oneshot};
 use wire::control::ControlEntry;
 use wire::frame::{Place, Seal};
-use wire::{Epoch, SegmentId, StripeId, WriterId};
+use wire::{Epoch, LogId, WriterId};
 
 use crate::limits::{PRESSED, PUSHES};
 use crate::metrics::Metrics;
 use crate::net::Memory;
-use crate::store::{self, Event, Places, StripeHandle};
+use crate::store::{self, Closed, Event, Places, StripeHandle};
+use crate::stripes::{Served, Stripes};
 
 /// Least time between two looks at the control chain that appends of unknown epochs may cause.
 const LEARN_INTERVAL: Duration = Duration::from_millis(100);
@@ -22,8 +22,6 @@ const LEARN_INTERVAL: Duration = Duration::from_millis(100);
 /// Shared by connections, reporter and stripes.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    /// The log that is served.
-    pub(crate) log: Log,
     /// This process.
     pub(crate) writer: WriterId,
     /// Room for records that are not durable yet.
@@ -33,7 +31,7 @@ pub(crate) struct Shared {
     /// Counters.
     pub(crate) metrics: Arc<Metrics>,
     places: Arc<Places>,
-    stripes: HashMap<(SegmentId, StripeId), StripeHandle>,
+    stripes: Stripes,
     epoch: AtomicU64,
     /// In ms.
     pressed_at: AtomicU64,
@@ -41,33 +39,41 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// The shared part of a daemon that owns `stripes`, as of a control entry.
+    /// The shared part of a daemon that serves `stripes`.
     #[must_use]
     pub(crate) fn new(
-        log: Log,
         writer: WriterId,
-        entry: &ControlEntry,
-        stripes: Vec<StripeHandle>,
+        stripes: Stripes,
         memory: Memory,
         places: Arc<Places>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let key = |handle: &StripeHandle| (handle.chain.id().segment, handle.chain.id().stripe);
-        Self {
-            log,
+        let epoch = stripes.served().entry().epoch;
+        let shared = Self {
             writer,
             memory,
             pushes: Arc::new(Semaphore::new(PUSHES)),
             metrics,
             places,
-            stripes: stripes
-                .into_iter()
-                .map(|handle| (key(&handle), handle))
-                .collect(),
-            epoch: AtomicU64::new(entry.epoch.0),
+            stripes,
+            epoch: AtomicU64::new(epoch.0),
             pressed_at: AtomicU64::new(0),
             looked_at: Mutex::new(Duration::ZERO),
-        }
+        };
+        shared.share_memory();
+        shared
+    }
+
+    /// The log that is served.
+    #[must_use]
+    pub(crate) fn log(&self) -> &Log {
+        self.stripes.log()
+    }
+
+    /// Its identity.
+    #[must_use]
+    pub(crate) fn log_id(&self) -> LogId {
+        self.log().id()
     }
 
     /// The newest epoch that this process has heard of.
@@ -78,13 +84,25 @@ impl Shared {
 
     /// The stripe of a place, if it is owned here.
     #[must_use]
-    pub(crate) fn stripe(&self, place: Place) -> Option<&StripeHandle> {
-        self.stripes.get(&(place.segment, place.stripe))
+    pub(crate) fn stripe(&self, place: Place) -> Option<Arc<StripeHandle>> {
+        self.stripes.served().stripe(place).cloned()
     }
 
-    /// All stripes that are owned here.
-    pub(crate) fn stripes(&self) -> impl Iterator<Item = &StripeHandle> {
-        self.stripes.values()
+    /// All stripes that are owned here, as of now.
+    #[must_use]
+    pub(crate) fn served(&self) -> Arc<Served> {
+        self.stripes.served()
+    }
+
+    /// The stripe of a place, if its segment is complete.
+    #[must_use]
+    pub(crate) fn closed(&self, place: Place) -> Option<Closed> {
+        self.stripes.closed(place)
+    }
+
+    /// Has all stripes make durable what they hold, and end.
+    pub(crate) async fn stop(&self) {
+        self.stripes.stop().await;
     }
 
     /// Puts that are under way.
@@ -116,8 +134,12 @@ impl Shared {
             return self.epoch();
         }
         *looked_at = now;
-        match self.log.last().await {
-            Ok(entry) => drop(self.begin(&entry).await),
+        let begun = match self.log().last().await {
+            Ok(entry) => self.begin(&entry).await.map(drop),
+            Err(error) => Err(error),
+        };
+        match begun {
+            Ok(()) => {}
             Err(error) => tracing::warn!(%error, "cannot read the control chain"),
         }
         self.epoch()
@@ -129,7 +151,7 @@ impl Shared {
     /// A text for the sequencer: the control chain does not have this reign, or a stripe is owned by
     /// another process.
     pub(crate) async fn seal(&self, seal: Seal) -> Result<(), String> {
-        let entry = self.log.last().await.map_err(|error| error.to_string())?;
+        let entry = self.log().last().await.map_err(|error| error.to_string())?;
         let (epoch, start) = (entry.epoch, entry.epoch_start);
         if epoch < seal.epoch || (epoch == seal.epoch && start != seal.position) {
             return Err(format!(
@@ -137,7 +159,8 @@ impl Shared {
                 seal.epoch, seal.position
             ));
         }
-        for done in self.begin(&entry).await {
+        let sealing = self.begin(&entry).await;
+        for done in sealing.map_err(|error| error.to_string())? {
             done.await
                 .map_err(|_| "a stripe is owned by another process".to_owned())?;
         }
@@ -145,14 +168,27 @@ impl Shared {
         Ok(())
     }
 
-    /// Tells all stripes of a reign. Appends that come after this call meet stripes that know of it.
-    async fn begin(&self, entry: &ControlEntry) -> Vec<oneshot::Receiver<()>> {
-        let mut sealed = Vec::with_capacity(self.stripes.len());
-        for handle in self.stripes.values() {
+    /// Takes the stripes of a segment that a reign has opened, and tells all stripes of the reign. Appends that come
+    /// after this call meet stripes that know of it.
+    async fn begin(
+        &self,
+        entry: &ControlEntry,
+    ) -> Result<Vec<oneshot::Receiver<()>>, CatalogError> {
+        self.stripes.follow(entry).await?;
+        self.share_memory();
+        let served = self.served();
+        let mut sealed = Vec::new();
+        for handle in served.all() {
             let (done, receiver) = oneshot::channel();
+            let id = handle.chain.id().segment;
+            let Some(segment) = entry.segments.iter().find(|segment| segment.id == id) else {
+                // Of a newer entry: it knows of this reign.
+                continue;
+            };
             let event = Event::Seal {
                 epoch: entry.epoch,
-                position: entry.epoch_start,
+                position: entry.sealed_to(segment),
+                end: entry.segment_end(segment),
                 done: Some(done),
             };
             // A task that has ended drops the event, and the receiver tells.
@@ -160,6 +196,10 @@ impl Shared {
             sealed.push(receiver);
         }
         self.epoch.fetch_max(entry.epoch.0, Ordering::AcqRel);
-        sealed
+        Ok(sealed)
+    }
+
+    fn share_memory(&self) {
+        self.memory.share_among(self.served().newest().count());
     }
 }

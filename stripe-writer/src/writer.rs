@@ -7,26 +7,22 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use catalog::{CatalogError, Log, Store};
-use futures::{StreamExt, TryStreamExt, stream};
 use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::AbortHandle;
 use ulid::Ulid;
-use wire::control::ControlEntry;
 use wire::limits::OBJECT_TARGET_BYTES;
 use wire::mac::Key;
-use wire::{ClientId, Segment, StripeId, WriterId};
+use wire::{ClientId, WriterId};
 
-use crate::limits::{LOOKUPS, RECENT_BYTES, RECENT_PART};
+use crate::limits::{LOOKUPS, RECENT_BYTES, RECENT_PART, REPORT_HEARTBEAT};
 use crate::logic::action::Config;
 use crate::metrics::Metrics;
 use crate::net::{Memory, Reporter, Server};
 use crate::shared::Shared;
-use crate::store::{Event, Places, Start, StoreThreads, StripeHandle, Workers, take_over};
-
-/// Stripes that are taken over at the same time.
-const TAKE_OVERS: usize = 8;
+use crate::store::{Places, StoreThreads, StripeHandle, Workers};
+use crate::stripes::{Stripes, Taker};
 
 /// Longest time to make durable what is held at a stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -38,7 +34,7 @@ pub struct Options {
     pub listen: SocketAddr,
     /// UDP address of the sequencer.
     pub sequencer: SocketAddr,
-    /// First and last stripe to own; those that the layout does not have are left out.
+    /// First and last stripe to own, of those that the layout of a segment has.
     pub stripes: RangeInclusive<u16>,
     /// An open object closes this long after its first record at the latest.
     pub linger: Duration,
@@ -71,16 +67,6 @@ pub enum WriterError {
     /// The system gives no threads.
     #[error("cannot start threads: {0}")]
     Threads(std::io::Error),
-    /// The settings give this process no stripe of the log.
-    #[error("no stripe to own: stripes={first}-{last} layout={layout}")]
-    NoStripe {
-        /// First stripe of the settings.
-        first: u16,
-        /// Last stripe of the settings.
-        last: u16,
-        /// Number of stripes of the log.
-        layout: u32,
-    },
 }
 
 /// A running stripe-writer.
@@ -88,7 +74,6 @@ pub enum WriterError {
 pub struct StripeWriter {
     shared: Arc<Shared>,
     address: SocketAddr,
-    stripes: Vec<JoinHandle<()>>,
     server: AbortHandle,
     reporter: AbortHandle,
     _threads: StoreThreads,
@@ -132,27 +117,32 @@ impl StripeWriter {
             metrics: Arc::clone(&metrics),
         };
         let writer = WriterId::from(Ulid::generate());
-        let taking = Taking {
-            log: &log,
-            entry: &entry,
-            segment: *entry.last_segment().map_err(CatalogError::from)?,
-            writer,
-            options,
-            workers: &workers,
-        };
-        let taken = taking.all().await?;
-        let (handles, stripes): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
-        tracing::info!(log = %log.id(), %writer, stripes = handles.len(), epoch = %entry.epoch, %address, "serving");
-        let memory = Memory::new(options.memory_bytes, handles.len());
-        let shared = Arc::new(Shared::new(
+        let (id, epoch, places) = (log.id(), entry.epoch, Arc::clone(&workers.places));
+        let taker = Taker {
             log,
             writer,
-            &entry,
-            handles,
-            memory,
-            workers.places,
-            metrics,
-        ));
+            owned: options.stripes.clone(),
+            config: Config {
+                linger: options.linger,
+                target_bytes: OBJECT_TARGET_BYTES,
+                max_commit_age: options.max_commit_age,
+            },
+            recent_bytes: RECENT_BYTES.min(options.memory_bytes / RECENT_PART),
+            workers,
+        };
+        let stripes = Stripes::take(taker, entry).await?;
+        let owned = stripes.served().newest().count();
+        if owned == 0 {
+            let (first, last) = (options.stripes.start(), options.stripes.end());
+            tracing::warn!(
+                first,
+                last,
+                "the newest segment has none of the stripes of the settings"
+            );
+        }
+        tracing::info!(log = %id, %writer, stripes = owned, %epoch, %address, "serving");
+        let memory = Memory::new(options.memory_bytes, owned);
+        let shared = Arc::new(Shared::new(writer, stripes, memory, places, metrics));
         let client = client_id(writer);
         let reporter = Reporter::new(Arc::clone(&shared), options, client, ripe);
         let reporter = reporter.await.map_err(listen)?;
@@ -161,7 +151,6 @@ impl StripeWriter {
         Ok(Self {
             shared,
             address,
-            stripes,
             server,
             reporter,
             _threads: threads,
@@ -177,29 +166,22 @@ impl StripeWriter {
     /// Says why it does not do its work, for health checks.
     pub fn health(&self) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
         let shared = Arc::clone(&self.shared);
-        move || {
-            let fenced = |handle: &&StripeHandle| handle.fenced.load(Ordering::Acquire);
-            match shared.stripes().filter(fenced).count() {
-                0 => Ok(()),
-                fenced => Err(format!("stripes that another process owns now: {fenced}")),
-            }
+        move || match shared.served().all().filter(|s| is_lost(s)).count() {
+            0 => Ok(()),
+            fenced => Err(format!("stripes that another process owns now: {fenced}")),
         }
     }
 
     /// Resolves when another process owns every stripe.
     pub async fn all_fenced(&self) {
-        for handle in self.shared.stripes() {
-            let mut frontier = handle.frontier.clone();
-            while !handle.fenced.load(Ordering::Acquire) {
-                let tick = tokio::time::sleep(crate::limits::REPORT_HEARTBEAT);
-                tokio::select! {
-                    moved = frontier.changed() => if moved.is_err() {
-                        // Its task has ended: nobody serves the stripe here.
-                        break;
-                    },
-                    () = tick => {}
-                }
+        loop {
+            let served = self.shared.served();
+            // Where a segment is complete there is nothing to lose.
+            let mut owned = served.all().filter(|stripe| !stripe.is_complete());
+            if owned.next().is_some_and(is_lost) && owned.all(is_lost) {
+                return;
             }
+            tokio::time::sleep(REPORT_HEARTBEAT).await;
         }
     }
 
@@ -207,15 +189,8 @@ impl StripeWriter {
     pub async fn stop(self) {
         self.server.abort();
         self.reporter.abort();
-        for handle in self.shared.stripes() {
-            let _ = handle.events.send(Event::Stop).await;
-        }
-        let all = async {
-            for stripe in self.stripes {
-                let _ = stripe.await;
-            }
-        };
-        if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
+        let all = tokio::time::timeout(STOP_TIMEOUT, self.shared.stop());
+        if all.await.is_err() {
             tracing::warn!(
                 "the store is too slow to wait for: what is held was never acknowledged"
             );
@@ -223,55 +198,9 @@ impl StripeWriter {
     }
 }
 
-/// The start of a daemon: what it takes its stripes with.
-struct Taking<'a> {
-    log: &'a Log,
-    entry: &'a ControlEntry,
-    segment: Segment,
-    writer: WriterId,
-    options: &'a Options,
-    workers: &'a Workers,
-}
-
-impl Taking<'_> {
-    async fn all(&self) -> Result<Vec<(StripeHandle, JoinHandle<()>)>, WriterError> {
-        let (layout, owned) = (self.segment.layout, &self.options.stripes);
-        let stripes: Vec<_> = layout.all().filter(|s| owned.contains(&s.0)).collect();
-        if stripes.is_empty() {
-            return Err(WriterError::NoStripe {
-                first: *owned.start(),
-                last: *owned.end(),
-                layout: layout.stripes(),
-            });
-        }
-        let recent = RECENT_BYTES.min(self.options.memory_bytes / RECENT_PART);
-        let recent_bytes = recent / stripes.len();
-        let taken = stream::iter(stripes)
-            .map(|stripe| self.one(stripe, recent_bytes))
-            .buffer_unordered(TAKE_OVERS);
-        taken.try_collect().await
-    }
-
-    async fn one(
-        &self,
-        stripe: StripeId,
-        recent_bytes: usize,
-    ) -> Result<(StripeHandle, JoinHandle<()>), WriterError> {
-        let chain = self.log.chain(&self.segment, stripe);
-        let (layout, sealed) = (self.segment.layout, self.entry.epoch_start);
-        let start = Start {
-            taken: take_over(&chain, self.entry.epoch, self.writer).await?,
-            chain,
-            seal_to: layout.slot_at_or_after(stripe, sealed),
-            config: Config {
-                linger: self.options.linger,
-                target_bytes: OBJECT_TARGET_BYTES,
-                max_commit_age: self.options.max_commit_age,
-            },
-            recent_bytes,
-        };
-        Ok(StripeHandle::start(start, self.workers.clone()))
-    }
+/// Whether a stripe is served here no more: another process owns it, or its task has ended.
+fn is_lost(stripe: &Arc<StripeHandle>) -> bool {
+    stripe.fenced.load(Ordering::Acquire) || stripe.events.is_closed()
 }
 
 /// The low half of the process's identity is random enough to tell reporters apart.

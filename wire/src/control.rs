@@ -20,6 +20,9 @@ pub const HEAD_MAGIC: u64 = u64::from_le_bytes(*b"STRIPEHD");
 /// The only version of both formats.
 pub const CONTROL_VERSION: u32 = 1;
 
+/// Segments that may have positions which are not decided: see [`ControlEntry::open_segments`].
+const OPEN_SEGMENTS: usize = 2;
+
 /// The state of a log at one number of its control chain.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 #[rkyv(derive(Debug))]
@@ -65,6 +68,23 @@ impl ControlEntry {
     pub fn segment_end(&self, segment: &Segment) -> Option<Position> {
         let later = self.segments.iter().find(|s| s.start > segment.start);
         later.map(|s| s.start)
+    }
+
+    /// The segments that may have positions which are not decided yet: the newest, where records are appended,
+    /// and the one before it, which is complete once a reign has granted in the newest. A segment is opened by a
+    /// reign that grants, and that reign has sealed everything before the segment it grants in (H-4, H-5).
+    #[must_use]
+    pub fn open_segments(&self) -> &[Segment] {
+        let first = self.segments.len().saturating_sub(OPEN_SEGMENTS);
+        self.segments.get(first..).unwrap_or(&[])
+    }
+
+    /// First position of a segment that the reign of this entry may grant: everything below is sealed (H-3). In a
+    /// segment that has ended that is its end.
+    #[must_use]
+    pub fn sealed_to(&self, segment: &Segment) -> Position {
+        let end = self.segment_end(segment);
+        end.map_or(self.epoch_start, |end| end.min(self.epoch_start))
     }
 
     /// Encodes the entry.
@@ -221,4 +241,47 @@ fn open_envelope(magic: u64, bytes: &[u8]) -> Result<&[u8], WireError> {
         });
     }
     Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Layout, SegmentId};
+
+    fn entry(starts: &[u64], epoch_start: u64) -> ControlEntry {
+        let layout = Layout::new(2, 1).expect("valid");
+        let segments = (1..).zip(starts).map(|(id, start)| Segment {
+            id: SegmentId(id),
+            epoch: Epoch(u64::from(id)),
+            start: Position(*start),
+            layout,
+        });
+        ControlEntry {
+            log: LogId([1; 16]),
+            number: 7,
+            epoch: Epoch(9),
+            owner: WriterId([2; 16]),
+            epoch_start: Position(epoch_start),
+            reservation: Position(1000),
+            clean: false,
+            trim: Position(0),
+            segments: segments.collect(),
+        }
+    }
+
+    #[test]
+    fn h5_the_last_two_segments_may_be_incomplete() {
+        for (starts, open) in [(vec![0], vec![1]), (vec![0, 5, 9], vec![2, 3])] {
+            let entry = entry(&starts, 9);
+            let ids: Vec<_> = entry.open_segments().iter().map(|s| s.id.0).collect();
+            assert_eq!(ids, open);
+        }
+    }
+
+    #[test]
+    fn h5_a_segment_is_sealed_to_where_the_reign_starts_or_to_its_end() {
+        let entry = entry(&[0, 5, 9], 20);
+        let sealed = entry.segments.iter().map(|s| entry.sealed_to(s).0);
+        assert_eq!(sealed.collect::<Vec<_>>(), [5, 9, 20]);
+    }
 }

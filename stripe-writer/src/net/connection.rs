@@ -26,7 +26,7 @@ use crate::limits::{
     TASKS_A_CONNECTION,
 };
 use crate::shared::Shared;
-use crate::store::{self, Event};
+use crate::store::{self, Event, StripeHandle};
 
 /// Bytes read from the socket at once, beside bodies: what is left of a larger body is read to where it
 /// stays, so that at most so much of it is copied.
@@ -137,9 +137,9 @@ impl Connection {
     async fn hello<R: AsyncRead + Unpin>(&self, socket: &mut R) -> Result<(), ConnectionError> {
         let refused = |why: &str| Err(ConnectionError::Refused(why.to_owned()));
         match read_head(socket).await? {
-            Some((_, Frame::Hello(hello))) if hello.log == self.shared.log.id() => {}
+            Some((_, Frame::Hello(hello))) if hello.log == self.shared.log_id() => {}
             Some((_, Frame::Hello(hello))) => {
-                let (got, expected) = (hello.log, self.shared.log.id());
+                let (got, expected) = (hello.log, self.shared.log_id());
                 return Err(WireError::Log { got, expected }.into());
             }
             Some(_) => return refused("the first frame has to be a hello"),
@@ -189,9 +189,9 @@ impl Connection {
     ) -> Result<(), ConnectionError> {
         let body = RunBody::checked(append.count, append.crc, body)?;
         let run = Run::records(append.place.first, append.identity, body);
-        let handle = self.shared.stripe(append.place);
+        let handle = self.handle(&append).await;
         // All of it is counted, also what is over the share.
-        let charged = handle.is_none_or(|h| {
+        let charged = handle.as_ref().is_none_or(|h| {
             self.shared.memory.charge(&mut room, &h.taken) || h.pressure.wants(run.first, run.end())
         });
         let token = Token::new(
@@ -203,7 +203,10 @@ impl Connection {
         );
         let refuse = |status| token.answer(run.first, run.end(), status);
         let Some(handle) = handle else {
-            refuse(AckStatus::NotOwner);
+            match self.shared.closed(append.place) {
+                Some(closed) => closed.answer(&run, token),
+                None => refuse(AckStatus::NotOwner),
+            }
             return Ok(());
         };
         if !charged {
@@ -228,9 +231,23 @@ impl Connection {
             events.send(Event::Append { run, epoch, token }).await
             && let Event::Append { run, token, .. } = event
         {
-            token.answer(run.first, run.end(), AckStatus::NotOwner);
+            // It has ended: its segment is complete, or this process stops.
+            match self.shared.closed(append.place) {
+                Some(closed) => closed.answer(&run, token),
+                None => token.answer(run.first, run.end(), AckStatus::NotOwner),
+            }
         }
         Ok(())
+    }
+
+    /// The stripe of an append. One that is not known may be of a segment that a newer reign has opened.
+    async fn handle(&self, append: &Append) -> Option<Arc<StripeHandle>> {
+        let handle = self.shared.stripe(append.place);
+        if handle.is_none() && append.epoch > self.shared.epoch() {
+            self.shared.learn(append.epoch).await;
+            return self.shared.stripe(append.place);
+        }
+        handle
     }
 
     async fn ask(&mut self, ask: Ask, follow: bool) {
@@ -240,8 +257,12 @@ impl Connection {
         if self.asks.len() >= ASKS_A_CONNECTION {
             return self.send(end(EndReason::Lagged)).await;
         }
-        let Some(handle) = self.shared.stripe(ask.place).cloned() else {
-            return self.send(end(EndReason::NotOwner)).await;
+        let Some(handle) = self.shared.stripe(ask.place) else {
+            let reason = match self.shared.closed(ask.place) {
+                Some(_) => EndReason::Lagged,
+                None => EndReason::NotOwner,
+            };
+            return self.send(end(reason)).await;
         };
         let task = tail::serve(handle, ask, follow, self.out.clone(), self.pushes.clone());
         let task = self.tasks.spawn(task);
@@ -274,7 +295,7 @@ impl Connection {
 
     fn frontiers(&self) -> Outgoing {
         let mut body = BytesMut::new();
-        for handle in self.shared.stripes() {
+        for handle in self.shared.served().all() {
             let id = handle.chain.id();
             let place = Place {
                 segment: id.segment,

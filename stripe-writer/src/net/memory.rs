@@ -15,8 +15,9 @@ use crate::limits::{MEMORY_UNIT, STRIPES_THAT_FILL_MEMORY};
 #[derive(Debug)]
 pub(crate) struct Memory {
     room: Arc<Semaphore>,
+    units: usize,
     /// Units that one stripe may take.
-    share: usize,
+    share: AtomicUsize,
     starved: AtomicUsize,
 }
 
@@ -35,9 +36,16 @@ impl Memory {
         let units = bytes / MEMORY_UNIT;
         Self {
             room: Arc::new(Semaphore::new(units)),
-            share: units / stripes.clamp(1, STRIPES_THAT_FILL_MEMORY),
+            units,
+            share: AtomicUsize::new(share(units, stripes)),
             starved: AtomicUsize::new(0),
         }
+    }
+
+    /// The daemon has another number of stripes now.
+    pub(crate) fn share_among(&self, stripes: usize) {
+        self.share
+            .store(share(self.units, stripes), Ordering::Release);
     }
 
     /// Waits for room for a body; who came first gets it first.
@@ -80,8 +88,12 @@ impl Memory {
     pub(crate) fn charge(&self, room: &mut Room, stripe: &Arc<AtomicUsize>) -> bool {
         let taken = stripe.fetch_add(room.units, Ordering::AcqRel);
         room.stripe = Some(Arc::clone(stripe));
-        taken < self.share
+        taken < self.share.load(Ordering::Acquire)
     }
+}
+
+fn share(units: usize, stripes: usize) -> usize {
+    units / stripes.clamp(1, STRIPES_THAT_FILL_MEMORY)
 }
 
 impl Drop for Room {

@@ -11,7 +11,7 @@ use wire::datagram::{
     self, Datagram, Header, Kind, MAX_DATAGRAM_BYTES, MAX_ENTRIES, Reply, Report, Status,
 };
 use wire::mac::{Key, Signer};
-use wire::{ClientId, Position, RequestId};
+use wire::{ClientId, Position, RequestId, SegmentId};
 
 use crate::limits::{REPORT_HEARTBEAT, REPORT_INTERVAL, SILENCE_TOLD};
 use crate::logic::hole::HoleClock;
@@ -27,7 +27,7 @@ pub(crate) struct Reporter {
     client: ClientId,
     clock: HoleClock,
     ripe: watch::Sender<Position>,
-    reported: Vec<Position>,
+    reported: Vec<(SegmentId, Position)>,
     reported_at: Duration,
     request: u64,
     signer: Option<Signer>,
@@ -102,11 +102,13 @@ impl Reporter {
             *known = ripe.max(*known);
             grew
         });
-        let frontiers: Vec<_> = self
-            .shared
-            .stripes()
-            .map(|s| s.frontier_position())
-            .collect();
+        // Of what came before the newest segment the sequencer knows that it is sealed (H-4).
+        let served = self.shared.served();
+        let frontiers = served.newest().map(|stripe| {
+            let segment = stripe.chain.id().segment;
+            (segment, stripe.frontier_position())
+        });
+        let frontiers: Vec<_> = frontiers.collect();
         let rested = now.saturating_sub(self.reported_at) >= REPORT_HEARTBEAT;
         if rested || frontiers != self.reported {
             self.report().await;
@@ -117,7 +119,7 @@ impl Reporter {
 
     async fn report(&mut self) {
         let mut reports = Vec::new();
-        for handle in self.shared.stripes() {
+        for handle in self.shared.served().newest() {
             let id = handle.chain.id();
             self.request += 1;
             let request = RequestId(self.request);
@@ -128,7 +130,7 @@ impl Reporter {
         for entries in reports.chunks(MAX_ENTRIES) {
             let header = Header::request(
                 Kind::Report,
-                self.shared.log.id(),
+                self.shared.log_id(),
                 self.client,
                 entries.len(),
             );
@@ -176,7 +178,7 @@ impl Reporter {
         if !self.authentic(bytes) {
             return;
         }
-        let Ok(datagram) = Datagram::parse(bytes, self.shared.log.id()) else {
+        let Ok(datagram) = Datagram::parse(bytes, self.shared.log_id()) else {
             return;
         };
         let header = datagram.header;

@@ -1,6 +1,7 @@
 //! Object storage and clocks: what the stripes' state machines are driven by.
 
 mod clock;
+mod closed;
 mod history;
 mod places;
 mod pressure;
@@ -11,6 +12,7 @@ mod task;
 mod threads;
 
 pub(crate) use clock::now;
+pub(crate) use closed::Closed;
 pub(crate) use places::Places;
 pub(crate) use takeover::take_over;
 pub(crate) use task::{Event, Start, StripeHandle, Workers};
