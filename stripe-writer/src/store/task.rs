@@ -137,7 +137,6 @@ struct Task {
 
 impl StripeHandle {
     /// A stripe, and its task, which is to be spawned.
-    #[must_use]
     pub(crate) fn start(
         start: Start,
         workers: Workers,
