@@ -23,4 +23,5 @@ pub use store::check::CheckReport;
 pub use store::faults;
 pub use store::find::{Located, Sought};
 pub use store::log::Log;
+pub use store::requests::{Asked, Requests};
 pub use store::{Create, Listed, Store};

@@ -189,7 +189,7 @@ struct Envelope {
     reserved: u32,
 }
 
-fn envelope(magic: u64, body: &[u8]) -> Result<Bytes, WireError> {
+pub(crate) fn envelope(magic: u64, body: &[u8]) -> Result<Bytes, WireError> {
     let body_len = u32::try_from(body.len())
         .ok()
         .filter(|len| *len as usize + Envelope::SIZE <= MAX_CONTROL_BYTES)
@@ -211,7 +211,7 @@ fn envelope(magic: u64, body: &[u8]) -> Result<Bytes, WireError> {
     Ok(out.freeze())
 }
 
-fn open_envelope(magic: u64, bytes: &[u8]) -> Result<&[u8], WireError> {
+pub(crate) fn open_envelope(magic: u64, bytes: &[u8]) -> Result<&[u8], WireError> {
     let envelope = Envelope::read(bytes)?;
     if envelope.magic != magic {
         let got = envelope.magic;

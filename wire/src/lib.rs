@@ -3,7 +3,7 @@
 //! Datagrams between clients, stripe-writers and the sequencer ([`datagram`], answered in
 //! [`datagram::place`], authenticated with [`mac`]), frames between
 //! clients and stripe-writers ([`frame`]), stripe objects ([`object`]), control-chain entries
-//! ([`control`]) and the names of objects ([`name`]). There is no I/O here, no async and no unsafe
+//! ([`control`]), requests for another layout ([`request`]) and the names of objects ([`name`]). There is no I/O here, no async and no unsafe
 //! code; whatever comes from outside is checked before it becomes a typed value, and a check that
 //! fails is a [`WireError`] that says which one.
 
@@ -23,6 +23,7 @@ pub mod mac;
 pub mod name;
 pub mod object;
 mod parts;
+pub mod request;
 mod run;
 pub mod snapshot;
 

@@ -39,6 +39,9 @@ pub const MAX_SEGMENTS: usize = 1 << 12;
 /// Most objects that one snapshot of a chain names.
 pub const MAX_SNAPSHOT_OBJECTS: usize = 1 << 12;
 
+/// Longest text of a note on a request for another layout, in bytes.
+pub const MAX_NOTE_TEXT: usize = 1024;
+
 /// Largest control-chain entry, in bytes.
 pub const MAX_CONTROL_BYTES: usize = 1 << 18;
 

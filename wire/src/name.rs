@@ -5,6 +5,7 @@
 //! <log id>/control/<number>                        control chain, 20 decimal digits
 //! <log id>/stripes/<segment>/<stripe>/<position>   stripe chains, 8, 4 and 16 hexadecimal digits
 //! <log id>/snapshots/<segment>/<stripe>/<place>    snapshots of stripe chains, 8, 4 and 16 hexadecimal digits
+//! <log id>/requests/<segment>/<number>             requests for another layout, 8 and 8 hexadecimal digits
 //! check/<ulid>/...                                 scratch names of the store check
 //! ```
 //!
@@ -56,6 +57,12 @@ pub fn snapshots_prefix(log: LogId, segment: SegmentId, stripe: StripeId) -> Str
 pub fn snapshot(log: LogId, segment: SegmentId, stripe: StripeId, start: Position) -> String {
     let place = u64::MAX - start.0;
     format!("{}/{place:016x}", snapshots_prefix(log, segment, stripe))
+}
+
+/// Name of a note on requests for another layout behind a segment.
+#[must_use]
+pub fn request(log: LogId, segment: SegmentId, number: u32) -> String {
+    format!("{log}/requests/{:08x}/{number:08x}", segment.0)
 }
 
 /// Number of the control entry with this name.

@@ -20,8 +20,9 @@ use wire::datagram::{
 };
 use wire::frame::{Frame, Frontier, PREFIX_BYTES, Prefix};
 use wire::object::Object;
+use wire::request::{Note, Says};
 use wire::snapshot::Snapshot;
-use wire::{Epoch, Fixed, Lane, OwnerNumber, Position, RequestId, SegmentId, Slot, StripeId, name};
+use wire::{Epoch, Fixed, Lane, Layout, OwnerNumber, Position, RequestId, SegmentId, Slot, StripeId, name};
 
 /// The golden bytes of `name`, after a comparison with what is written now.
 fn golden(name: &str, bytes: &[u8]) -> Vec<u8> {
@@ -183,6 +184,28 @@ fn s4_control_entry_and_log_head() {
 }
 
 #[test]
+fn notes_on_requests() {
+    let layout = Layout::new(64, 1024).expect("valid");
+    let refused = Says::Refused("no writer: stripe=9".to_owned());
+    let all = [
+        ("asked", Says::Asked(layout)),
+        ("accepted", Says::Accepted),
+        ("refused", refused),
+        ("withdrawn", Says::Withdrawn),
+    ];
+    for (number, (name, says)) in (5..).zip(all) {
+        let note = Note {
+            log: LOG,
+            segment: SegmentId(3),
+            number,
+            says,
+        };
+        let bytes = golden(&format!("note_{name}"), &note.encode().expect("valid"));
+        assert_eq!(Note::decode(&bytes), Ok(note));
+    }
+}
+
+#[test]
 fn c2_names() {
     let names = [
         name::HEAD.to_owned(),
@@ -193,6 +216,7 @@ fn c2_names() {
         name::object(LOG, SegmentId(3), StripeId(31), Position(0x00ab_cdef)),
         name::snapshots_prefix(LOG, SegmentId(3), StripeId(31)),
         name::snapshot(LOG, SegmentId(3), StripeId(31), Position(0x00ab_cdef)),
+        name::request(LOG, SegmentId(3), 0x1a),
     ];
     golden_text("names.txt", &format!("{}\n", names.join("\n")));
 }

@@ -8,6 +8,7 @@ pub mod faults;
 pub(crate) mod find;
 mod local;
 pub(crate) mod log;
+MODREQ
 mod open;
 
 use std::ops::Range;
