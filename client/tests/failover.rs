@@ -71,7 +71,7 @@ impl Two {
     }
 }
 
-async fn appended(log: &Log, at: u64) -> (Vec<u64>, Duration) {
+async fn appended(log: &Log, at: usize) -> (Vec<u64>, Duration) {
     let began = Instant::now();
     let acked = append(log, records(at..at + 3)).await;
     let positions = acked.iter().map(|acked| acked.0.0).collect();
