@@ -14,6 +14,12 @@ points() {
     point kill-9 "daemons killed at random moments under load: nothing lost, nothing doubled" \
         "$bench rounds --rounds 20" \
         "$bench rounds"
+    point failover "the sequencer killed under load: its standby takes over within a second of finding out" \
+        "$bench failover --short" \
+        "$bench failover"
+    point failover-stall "a sequencer that stood still is woken after a takeover and grants nothing" \
+        "$bench failover-stall --short" \
+        "$bench failover-stall"
     point hole "readers pass the hole of a dead client, and a late write is junk" \
         "$bench hole"
     point store-faults "a store that fails, is late, loses answers and says 'exists' of its own writes" \

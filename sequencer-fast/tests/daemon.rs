@@ -208,6 +208,67 @@ fn a_fenced_sequencer_ends_with_exit_code_3() {
     assert_eq!(ended.and_then(|status| status.code()), Some(3));
 }
 
+/// A standby that finds a reign which nobody ends begins its own, and ends with exit code 3 as any other when it is
+/// fenced.
+#[test]
+fn a_standby_says_so_takes_over_and_ends_with_exit_code_3_when_fenced() {
+    let runtime = Runtime::new().expect("runtime");
+    let (place, log) = log(&runtime);
+    let (address, store) = (free_port(), url(place.path()));
+    let last = runtime.block_on(log.last()).expect("reads");
+    let dead = logic::begin(&last, WriterId([9; 16]), 500);
+    runtime.block_on(log.append(&dead)).expect("begun");
+    let admin = {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("free port");
+        listener.local_addr().expect("bound")
+    };
+    // Of two addresses of the membership one is its own, and at the other is nobody. Nobody seals, either: it has
+    // begun and waits for that.
+    let (others, text) = (format!("{address},{}", free_port()), admin.to_string());
+    let members = format!("membership.sequencer={others}");
+    let arguments = [
+        "--standby",
+        "--store",
+        &store,
+        "--listen",
+        &address,
+        "--admin",
+        &text,
+        "--set",
+        &members,
+        "--detect-ms",
+        "2000",
+        "--reign-ttl-ms",
+        "300",
+    ];
+    let mut daemon = Daemon(
+        sequencer(&arguments)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("runs"),
+    );
+    eventually("standing by", || {
+        TcpStream::connect(admin).is_ok() && get(admin, "/healthz").contains("standby")
+    });
+    assert!(get(admin, "/healthz").starts_with("HTTP/1.1 200"));
+    let shows = |line: &str| get(admin, "/metrics").lines().any(|found| found == line);
+    assert!(shows("sequencer_standby 1") && shows("sequencer_takeovers_total 0"));
+    assert_eq!(ask(&address, &log, 1, 1).status(), Ok(Status::NotReigning));
+    eventually("the takeover", || shows("sequencer_takeovers_total 1"));
+    assert!(shows("sequencer_standby 0") && shows("sequencer_epoch 2"));
+    assert_eq!(ask(&address, &log, 2, 1).status(), Ok(Status::Sealing));
+    let last = runtime.block_on(log.last()).expect("reads");
+    assert_eq!(last.epoch_start, Position(500));
+    let other = logic::begin(&last, WriterId([8; 16]), 10);
+    runtime.block_on(log.append(&other)).expect("taken over");
+    let mut ended = None;
+    eventually("the end", || {
+        ended = daemon.0.try_wait().expect("may be asked");
+        ended.is_some()
+    });
+    assert_eq!(ended.and_then(|status| status.code()), Some(3));
+}
+
 #[test]
 fn metrics_and_health_are_served() {
     let runtime = Runtime::new().expect("runtime");
@@ -234,6 +295,8 @@ fn metrics_and_health_are_served() {
         "sequencer_issued_tail 10",
         "sequencer_epoch 1",
         "sequencer_granting 1",
+        "sequencer_standby 0",
+        "sequencer_takeovers_total 0",
     ] {
         assert!(
             metrics.lines().any(|found| found == line),
