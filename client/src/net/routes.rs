@@ -72,7 +72,7 @@ mod tests {
             stripes: n * 10..=n * 10 + 9,
         });
         Routes::new(Membership {
-            sequencer: address(99),
+            sequencers: vec![address(99)],
             writers: writers.collect(),
         })
     }
