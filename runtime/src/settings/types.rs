@@ -1,6 +1,7 @@
 //! Settings as programs use them.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// Where the processes of the log are.
     pub membership: Membership,
+    /// Where the processes of the log find each other instead, if that is given: `membership` is not used then.
+    pub etcd: Option<EtcdSettings>,
     /// File with the key of the log, if it has one; see [`Settings::key`].
     pub key_file: Option<PathBuf>,
     /// The sequencer.
@@ -30,6 +33,17 @@ pub struct Settings {
     pub writer: WriterSettings,
     /// Clients.
     pub client: ClientSettings,
+}
+
+/// A cluster of etcd that has the membership of logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EtcdSettings {
+    /// URLs of its nodes, at least one.
+    pub endpoints: Vec<String>,
+    /// Start of all keys; the identity of the log follows it.
+    pub prefix: String,
+    /// Time after which a process that has died disappears.
+    pub lease: Duration,
 }
 
 /// What a new log is like.
@@ -48,6 +62,8 @@ pub struct WriterSettings {
     pub listen: SocketAddr,
     /// Its address in the membership, if that is given; see [`Settings::own_writer`].
     pub member: Option<SocketAddr>,
+    /// First and last stripe that it is to own, with etcd.
+    pub stripes: RangeInclusive<u16>,
     /// Longest wait of a record for others before its object closes.
     pub linger: Duration,
     /// Age at which a hole becomes junk.
@@ -172,6 +188,7 @@ impl Settings {
                 sequencers: reader.addresses("membership.sequencer")?,
                 writers: reader.writers("membership.writers")?,
             },
+            etcd: EtcdSettings::read(&reader)?,
             key_file: reader.optional_file("membership.key_file")?,
             sequencer: SequencerSettings::read(&reader)?,
             writer: WriterSettings::read(&reader)?,
@@ -180,11 +197,31 @@ impl Settings {
     }
 }
 
+impl EtcdSettings {
+    fn read(reader: &Reader) -> Result<Option<Self>, SettingsError> {
+        let etcd = Self {
+            endpoints: reader.endpoints("membership.etcd")?,
+            prefix: reader.prefix("membership.etcd_prefix")?,
+            lease: reader.millis("membership.lease_ms")?,
+        };
+        if etcd.endpoints.is_empty() {
+            return Ok(None);
+        }
+        if cfg!(not(feature = "etcd")) {
+            let allowed = "nothing: this program was built without etcd; \
+                           cargo build --release --features etcd makes one that has it";
+            return Err(reader.refuse("membership.etcd", allowed.to_owned()));
+        }
+        Ok(Some(etcd))
+    }
+}
+
 impl WriterSettings {
     fn read(reader: &Reader) -> Result<Self, SettingsError> {
         Ok(Self {
             listen: reader.address("writer.listen")?,
             member: reader.optional_address("writer.member")?,
+            stripes: reader.stripes("writer.stripes")?,
             linger: reader.millis("writer.linger_ms")?,
             hole_timeout: reader.millis("writer.hole_timeout_ms")?,
             puts_in_flight: reader.size("writer.puts_in_flight")?,

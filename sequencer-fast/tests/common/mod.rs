@@ -172,7 +172,13 @@ pub(crate) fn start_with(chain: &Chain, config: Config, writers: Vec<SocketAddr>
 /// Starts a sequencer over a chain.
 pub(crate) fn begin(chain: &Chain, config: Config, writers: Vec<SocketAddr>) -> Sequencer {
     let control = chain.clone();
-    let open = move || async move { Ok(Opened { control, writers }) };
+    let open = move || async move {
+        Ok(Opened {
+            control,
+            writers,
+            changes: None,
+        })
+    };
     Sequencer::start(config, open).expect("starts")
 }
 
