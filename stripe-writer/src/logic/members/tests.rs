@@ -317,7 +317,9 @@ fn c6_a_member_that_leaves_the_list_counts_as_long_as_it_answers() {
     assert_eq!(members.relist(&listed(1..=1)), []);
     assert_eq!(tick(&mut members, TICKS * 4, &[1, 2]), []);
     // One of them is dead, too, and another has come.
-    assert_eq!(tick(&mut members, TICKS * 2, &[2]).len(), 15);
+    let left = tick(&mut members, TICKS * 2, &[2]);
+    assert!((3..=12).contains(&left.len()), "half, about: {left:?}");
+    assert!(left.iter().all(|key| claims(0..15).contains_key(key)));
     let changes = members.relist(&[&writers[..1], &listed(9..=9)].concat());
     assert_eq!(changes, [(1, None), (1, Some(listed(9..=9)[0].address))]);
     // It is in the list again, where there is no place for it any more.
