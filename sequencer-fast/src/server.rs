@@ -264,7 +264,13 @@ impl Threads {
         let standing = Standing::start(&self.sockets, &last, counters, &limits, merges)?;
         self.status.stands_by(true);
         tracing::info!(others = others.count(), detect = ?standby.detect, "standing by");
-        let begun = succeed(control, &mut others, owner, window, standby.detect).await;
+        // [S-5] A list that changes may lack the one that reigns; so long it does not reign without a renewal.
+        let unheard = match opened.changes {
+            Some(_) => self.config.reign_ttl,
+            None => standby.detect,
+        };
+        let detect = (standby.detect, unheard);
+        let begun = succeed(control, &mut others, owner, window, detect).await;
         standing.end();
         if begun.is_ok() {
             self.status.took_over();

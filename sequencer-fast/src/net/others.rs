@@ -5,7 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::task::Poll;
 
-use catalog::{Membership, SEQUENCERS};
+use catalog::{Membership, with_asked};
 use runtime::members::changed;
 use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
@@ -24,6 +24,8 @@ pub(crate) struct Others {
     changes: Option<watch::Receiver<Membership>>,
     /// Who asks, where the list may have it.
     own: Option<SocketAddr>,
+    /// Who answered last that it reigns: it stays among those that are asked, whatever the list says.
+    reigns: Option<SocketAddr>,
     log: LogId,
     client: ClientId,
     signer: Option<Signer>,
@@ -46,6 +48,7 @@ impl Others {
             sockets: sockets.collect::<io::Result<_>>()?,
             changes: None,
             own: None,
+            reigns: None,
             log,
             client: ClientId(client),
             signer: key.map(Key::signer),
@@ -68,9 +71,10 @@ impl Others {
     }
 
     fn relist(&mut self, addresses: &[SocketAddr]) {
-        let others = addresses.iter().filter(|other| Some(**other) != self.own);
+        let (mut others, _) = with_asked(addresses, self.reigns);
+        others.retain(|other| Some(*other) != self.own);
         let mut sockets = Vec::new();
-        for address in others.take(SEQUENCERS).copied() {
+        for address in others {
             let known = |socket: &UdpSocket| socket.peer_addr().ok() == Some(address);
             match self.sockets.iter().position(known) {
                 Some(at) => sockets.push(self.sockets.swap_remove(at)),
@@ -113,20 +117,23 @@ impl Others {
                     // An error tells that a port is closed. It is taken out of the way of what is behind it.
                     while let Poll::Ready(received) = socket.poll_recv(context, &mut room) {
                         if received.is_ok() {
-                            return Poll::Ready(room.filled().len());
+                            return Poll::Ready((room.filled().len(), socket.peer_addr().ok()));
                         }
                     }
                 }
                 Poll::Pending
             });
-            let len = tokio::select! {
-                len = received => len,
+            let (len, from) = tokio::select! {
+                received = received => received,
                 membership = changed(&mut self.changes) => {
                     self.relist(&membership.sequencers);
                     continue;
                 }
             };
             if let Some(answer) = self.read(buffer.get(..len).unwrap_or_default()) {
+                if answer.1 != Status::NotReigning {
+                    self.reigns = from;
+                }
                 return answer;
             }
         }
