@@ -48,12 +48,12 @@ impl Shared {
         self.opened.elapsed()
     }
 
-    /// Waits until no connection has more frames than it can send soon.
+    /// Waits until there are stripe-writers, and no connection has more frames than it can send soon.
     pub(crate) async fn has_room(&self) {
         loop {
             let mut told = std::pin::pin!(self.room.notified());
             told.as_mut().enable();
-            if !self.writers.any_is_full() {
+            if self.routes.has_any() && !self.writers.any_is_full() {
                 return;
             }
             told.await;

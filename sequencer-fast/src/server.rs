@@ -264,7 +264,7 @@ impl Threads {
         let standing = Standing::start(&self.sockets, &last, counters, &limits, merges)?;
         self.status.stands_by(true);
         tracing::info!(others = others.count(), detect = ?standby.detect, "standing by");
-        // [S-5] A list that changes may lack the one that reigns; so long it does not reign without a renewal.
+        // A list that changes may lack the one that reigns, until that one registers again.
         let unheard = match opened.changes {
             Some(_) => self.config.reign_ttl,
             None => standby.detect,

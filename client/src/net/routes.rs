@@ -44,6 +44,11 @@ impl Routes {
             .any(|one| one == address)
     }
 
+    /// Whether the membership has a writer at all.
+    pub(crate) fn has_any(&self) -> bool {
+        !self.state().membership.writers.is_empty()
+    }
+
     /// Whether the membership has another writer than this.
     pub(crate) fn has_other(&self, address: SocketAddr) -> bool {
         self.state()

@@ -4,8 +4,7 @@
 //! that has begun and waits for seals, in a reign that is not older than the newest that is known; and a control
 //! chain that has gone on since the last look. Where there is none for the time of detection, and the newest entry
 //! was looked at after that, its reign is taken to be over. Where the list of the others may be wrong, silence counts
-//! only of a sequencer that was heard in its reign: of any other, a reign is over when its chain stands still for as
-//! long as one lasts that is not renewed (S-5). A mistake costs the reign that stood a takeover, and
+//! so soon only of a sequencer that was heard in its reign; any other is given the time to come into the list. A mistake costs the reign that stood a takeover, and
 //! never a position: the create of the next entry decides (S-3), and the new reign starts at the old
 //! reservation (S-4).
 
@@ -53,8 +52,8 @@ impl Watch {
         }
     }
 
-    /// Who reigns may be missing from the list of those that are asked: one that was never heard is silent for so long
-    /// before its reign is over.
+    /// Who reigns may be missing from the list of those that are asked, until it registers again: one that was never
+    /// heard is silent for so long before its reign is taken to be over.
     #[must_use]
     pub fn with_unheard(mut self, unheard_ns: u64) -> Self {
         self.unheard_ns = unheard_ns.max(self.detect_ns);
