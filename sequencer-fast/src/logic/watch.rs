@@ -4,9 +4,9 @@
 //! that has begun and waits for seals, in a reign that is not older than the newest that is known; and a control
 //! chain that has gone on since the last look. Where there is none for the time of detection, and the newest entry
 //! was looked at after that, its reign is taken to be over. Where the list of the others may be wrong, silence counts
-//! so soon only of a sequencer that was heard in its reign; any other is given the time to come into the list. A mistake costs the reign that stood a takeover, and
-//! never a position: the create of the next entry decides (S-3), and the new reign starts at the old
-//! reservation (S-4).
+//! so soon only of a sequencer that was heard in its reign; any other is given the time to come into the list. A
+//! mistake costs the reign that stood a takeover, and never a position: the create of the next entry decides (S-3),
+//! and the new reign starts at the old reservation (S-4).
 
 use wire::Epoch;
 use wire::control::ControlEntry;
