@@ -3,12 +3,12 @@
 mod support;
 
 use std::sync::MutexGuard;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use stripelog::{Log, Tail};
 use support::sequencer::State;
 use support::*;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use wire::frame::AckStatus;
 use wire::{Epoch, Position};
 

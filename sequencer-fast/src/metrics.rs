@@ -142,33 +142,10 @@ const COUNTS: [Count; 12] = [
     }),
 ];
 
-impl Collector for Shown {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let shards = || self.0.shards.iter().enumerate();
-        for (name, help, get) in COUNTS {
-            let name = format!("sequencer_{name}");
-            let mut metric = encoder.encode_descriptor(&name, help, None, MetricType::Counter)?;
-            for (number, shard) in shards() {
-                let label = [("shard", number.to_string())];
-                let count = ConstCounter::new(get(shard).get());
-                count.encode(metric.encode_family(&label)?)?;
-            }
-        }
-        let help = "Datagrams dropped unanswered";
-        let mut metric =
-            encoder.encode_descriptor("sequencer_dropped", help, None, MetricType::Counter)?;
-        for (number, shard) in shards() {
-            for (reason, count) in shard.dropped.iter() {
-                let labels = [("shard", number.to_string()), ("reason", reason.to_owned())];
-                ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
-            }
-        }
-        let takeovers = self.0.takeovers.load(Ordering::Relaxed);
-        let help = "Reigns begun as a standby";
-        let metric =
-            encoder.encode_descriptor("sequencer_takeovers", help, None, MetricType::Counter)?;
-        ConstCounter::new(takeovers).encode(metric)?;
-        let waiting: u64 = shards().map(|(_, shard)| shard.held.get()).sum();
+impl Shown {
+    /// Name, help and value of each gauge.
+    fn gauges(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let waiting: u64 = self.0.shards.iter().map(|shard| shard.held.get()).sum();
         let mut gauges = vec![
             ("held_now", "Replies that wait for the reservation", waiting),
             (
@@ -213,7 +190,37 @@ impl Collector for Shown {
                 )
             }));
         }
-        for (name, help, value) in gauges {
+        gauges
+    }
+}
+
+impl Collector for Shown {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let shards = || self.0.shards.iter().enumerate();
+        for (name, help, get) in COUNTS {
+            let name = format!("sequencer_{name}");
+            let mut metric = encoder.encode_descriptor(&name, help, None, MetricType::Counter)?;
+            for (number, shard) in shards() {
+                let label = [("shard", number.to_string())];
+                let count = ConstCounter::new(get(shard).get());
+                count.encode(metric.encode_family(&label)?)?;
+            }
+        }
+        let help = "Datagrams dropped unanswered";
+        let mut metric =
+            encoder.encode_descriptor("sequencer_dropped", help, None, MetricType::Counter)?;
+        for (number, shard) in shards() {
+            for (reason, count) in shard.dropped.iter() {
+                let labels = [("shard", number.to_string()), ("reason", reason.to_owned())];
+                ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        let takeovers = self.0.takeovers.load(Ordering::Relaxed);
+        let help = "Reigns begun as a standby";
+        let metric =
+            encoder.encode_descriptor("sequencer_takeovers", help, None, MetricType::Counter)?;
+        ConstCounter::new(takeovers).encode(metric)?;
+        for (name, help, value) in self.gauges() {
             let name = format!("sequencer_{name}");
             let metric = encoder.encode_descriptor(&name, help, None, MetricType::Gauge)?;
             ConstGauge::new(value).encode(metric)?;

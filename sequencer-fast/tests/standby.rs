@@ -75,6 +75,7 @@ fn s4_a_standby_begins_at_the_old_reservation_when_there_is_no_sign() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "waits for real threads")]
 fn a_standby_leaves_a_reign_alone_that_answers_and_follows_on_one_that_ends() {
     for merge in [true, false] {
         let chain = Chain::new();
@@ -97,6 +98,7 @@ fn a_standby_leaves_a_reign_alone_that_answers_and_follows_on_one_that_ends() {
 
 /// What is about to grant is not disturbed, or two standbys would take the log from each other for ever.
 #[test]
+#[allow(clippy::disallowed_methods, reason = "waits for real threads")]
 fn a_standby_leaves_a_reign_alone_that_waits_for_seals() {
     let chain = left_behind();
     let writer = TcpListener::bind("127.0.0.1:0").expect("free port");

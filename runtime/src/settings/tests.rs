@@ -135,7 +135,7 @@ fn etcd_is_named_by_its_nodes() {
     ];
     assert_eq!(etcd.endpoints, urls);
     assert_eq!(etcd.prefix, "/stripelog");
-    assert_eq!(etcd.lease, Duration::from_secs(3));
+    assert_eq!(etcd.lease, std::time::Duration::from_secs(3));
     let none = Settings::from_pairs(&[]).expect("valid");
     assert_eq!(none.etcd, None);
 }
