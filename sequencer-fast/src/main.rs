@@ -8,7 +8,9 @@ use catalog::{CatalogError, Log, Membership, Store};
 use clap::Parser;
 use prometheus_client::registry::Registry;
 use runtime::members::{self, Following, MembersError, Registered, Role};
-use runtime::settings::{self, CommonArgs, EtcdSettings, SequencerSettings, Settings};
+use runtime::settings::{
+    self, CommonArgs, EtcdSettings, SequencerSettings, Settings, SettingsError,
+};
 use runtime::{admin, exit, logging, stop};
 use sequencer_fast::logic::Rate;
 use sequencer_fast::{Backend, Config, Ended, Opened, Sequencer, Standby, Wait};
@@ -115,6 +117,9 @@ fn run(args: &Args) -> Result<Ended, Failure> {
 /// Serves until a signal comes or the sequencer ends by itself.
 async fn serve(settings: Settings) -> Result<Ended, Failure> {
     let signal = stop::signal()?;
+    if settings.etcd.is_some() {
+        settings.registered_sequencer()?;
+    }
     let key = settings.key()?;
     let config = config(&settings, key);
     let admin_address = settings.sequencer.admin;
@@ -190,9 +195,9 @@ async fn open(
     let store = Store::open(&settings.store)?;
     let control = Log::open(store.clone()).await?;
     store.check().await?;
-    if let Some(etcd) = settings.etcd {
-        let member = settings.sequencer.member;
-        let address = member.unwrap_or(settings.sequencer.listen);
+    if let Some(etcd) = settings.etcd.clone() {
+        let refused = |error: SettingsError| CatalogError::Invalid(error.to_string());
+        let address = settings.registered_sequencer().map_err(refused)?;
         let changes = registration.find(etcd, control.id(), address, &on).await?;
         let writers = changes.borrow().addresses().collect();
         return Ok(Opened {

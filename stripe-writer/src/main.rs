@@ -126,13 +126,7 @@ impl Member {
                 followed: None,
             });
         };
-        let own = Writer {
-            address: settings.writer.member.unwrap_or(settings.writer.listen),
-            stripes: settings.writer.stripes.clone(),
-        };
-        if settings.writer.takeover.is_zero() {
-            return Err("writer.takeover_ms=0 cannot be used with membership.etcd: nobody would own what a dead stripe-writer leaves".into());
-        }
+        let own = settings.registered_writer()?;
         let log = Log::open(store.clone()).await?.id();
         let following = members::follow(etcd, log, None).await?;
         let mut membership = following.now();

@@ -49,16 +49,6 @@ pub enum MembersError {
         /// The nodes that were asked.
         endpoints: String,
     },
-    /// Nobody else could reach an address.
-    #[error(
-        "no address to be registered in etcd: set {setting} to one at which others reach this process: address={address}"
-    )]
-    Unspecified {
-        /// The address of the settings.
-        address: SocketAddr,
-        /// The setting that is missing.
-        setting: &'static str,
-    },
     /// The program ends.
     #[error("this process ends")]
     Ended,
@@ -147,11 +137,11 @@ pub async fn follow(
     }
 }
 
-/// Registers a process at an address, as long as it lives.
+/// Registers a process at an address, as long as it lives. That etcd does not answer is no error: it is tried again and
+/// again.
 ///
 /// # Errors
-/// [`MembersError::Unspecified`] if nobody could reach the address. That etcd does not answer is none: it is tried again
-/// and again.
+/// [`MembersError::NotBuilt`] in a build without etcd.
 #[cfg(feature = "etcd")]
 pub fn register(
     settings: &EtcdSettings,
@@ -159,13 +149,6 @@ pub fn register(
     address: SocketAddr,
     role: &Role,
 ) -> Result<Registered, MembersError> {
-    if address.ip().is_unspecified() || address.port() == 0 {
-        let setting = match role {
-            Role::Sequencer => "sequencer.member",
-            Role::Writer(_) => "writer.member",
-        };
-        return Err(MembersError::Unspecified { address, setting });
-    }
     let registrar = etcd::Registrar::new(settings, log, address, role);
     let (leave, left) = oneshot::channel();
     let task = Task(tokio::spawn(registrar.run(left)));

@@ -141,6 +141,43 @@ fn etcd_is_named_by_its_nodes() {
 }
 
 #[test]
+fn what_is_registered_in_etcd_can_be_reached() {
+    let settings = |pairs: &[(&str, &str)]| Settings::from_pairs(pairs).expect("valid");
+    let any = [
+        ("sequencer.listen", "0.0.0.0:7400"),
+        ("writer.listen", "[::]:7500"),
+    ];
+    let text = settings(&any).registered_sequencer().expect_err("any");
+    let refused = "bad setting sequencer.member=0.0.0.0:7400 (with membership.etcd); allowed: the address at which others reach this process";
+    assert_eq!(text.to_string(), refused);
+    let text = settings(&any).registered_writer().expect_err("any");
+    assert!(
+        text.to_string()
+            .starts_with("bad setting writer.member=[::]:7500 (")
+    );
+    let named = [
+        any[0],
+        any[1],
+        ("sequencer.member", "10.0.0.1:7400"),
+        ("writer.member", "10.0.0.2:7500"),
+        ("writer.stripes", "0-7"),
+    ];
+    let named = settings(&named);
+    assert_eq!(
+        named.registered_sequencer().expect("named"),
+        std::net::SocketAddr::from(([10, 0, 0, 1], 7400))
+    );
+    let writer = named.registered_writer().expect("named");
+    assert_eq!((writer.address.port(), writer.stripes), (7500, 0..=7));
+    let alone = settings(&[("writer.takeover_ms", "0")]).registered_writer();
+    let text = alone.expect_err("takes nothing over").to_string();
+    assert!(
+        text.starts_with("bad setting writer.takeover_ms=0 (with membership.etcd)"),
+        "{text}"
+    );
+}
+
+#[test]
 #[cfg(not(feature = "etcd"))]
 fn a_build_without_etcd_refuses_its_nodes_and_says_how_to_make_another() {
     let text = error(&[("membership.etcd", "10.0.0.1:2379")]);

@@ -168,6 +168,36 @@ impl Settings {
         })
     }
 
+    /// This stripe-writer as it is registered in etcd.
+    ///
+    /// # Errors
+    /// [`SettingsError::Value`] if nobody could reach its address, or it would take nothing over.
+    pub fn registered_writer(&self) -> Result<Writer, SettingsError> {
+        if self.writer.takeover.is_zero() {
+            return Err(SettingsError::Value {
+                key: "writer.takeover_ms".to_owned(),
+                value: "0".to_owned(),
+                from: WITH_ETCD.to_owned(),
+                allowed: "more than 0: somebody has to own what a dead stripe-writer leaves"
+                    .to_owned(),
+            });
+        }
+        let address = self.writer.member.unwrap_or(self.writer.listen);
+        Ok(Writer {
+            address: reachable("writer.member", address)?,
+            stripes: self.writer.stripes.clone(),
+        })
+    }
+
+    /// The address under which this sequencer is registered in etcd.
+    ///
+    /// # Errors
+    /// [`SettingsError::Value`] if nobody could reach it.
+    pub fn registered_sequencer(&self) -> Result<SocketAddr, SettingsError> {
+        let address = self.sequencer.member.unwrap_or(self.sequencer.listen);
+        reachable("sequencer.member", address)
+    }
+
     /// The key of the log, read from its file, if there is one.
     ///
     /// # Errors
@@ -195,6 +225,21 @@ impl Settings {
             client: ClientSettings::read(&reader)?,
         })
     }
+}
+
+/// Where a setting is refused because of etcd.
+const WITH_ETCD: &str = "with membership.etcd";
+
+fn reachable(key: &str, address: SocketAddr) -> Result<SocketAddr, SettingsError> {
+    if !address.ip().is_unspecified() {
+        return Ok(address);
+    }
+    Err(SettingsError::Value {
+        key: key.to_owned(),
+        value: address.to_string(),
+        from: WITH_ETCD.to_owned(),
+        allowed: "the address at which others reach this process".to_owned(),
+    })
 }
 
 impl EtcdSettings {
