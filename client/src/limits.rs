@@ -62,6 +62,13 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// anew. It is longer than a put to a slow store takes.
 pub const SILENCE_MAX: Duration = Duration::from_secs(30);
 
+/// Time for which a writer that owes an answer may send nothing before it is asked whether it is there, where another
+/// could have taken its stripes over.
+pub const PROBE_AFTER: Duration = Duration::from_secs(2);
+
+/// Time for it to say so.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Bytes of small frames that are joined to one write.
 pub const WRITE_BYTES: usize = 256 << 10;
 

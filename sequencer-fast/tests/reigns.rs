@@ -4,6 +4,7 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread;
@@ -14,11 +15,11 @@ use common::desk::{Inbox, Peer, limits, request, status};
 use common::{Chain, Client, LOG, begin, config, eventually, grant, start, start_with, stop};
 use proptest::prelude::*;
 use sequencer_fast::logic::{self, Reign, Shard, ShardCounters};
-use sequencer_fast::{Backend, Ended, SequencerError};
+use sequencer_fast::{Backend, Ended, Sequencer, SequencerError};
 use wire::control::ControlEntry;
 use wire::datagram::{Kind, Status};
-use wire::frame::{Frame, PREFIX_BYTES, Prefix, Seal, Welcome};
-use wire::{Epoch, Position, WriterId};
+use wire::frame::{Frame, PREFIX_BYTES, Prefix, Seal, SealedStripe, Welcome};
+use wire::{Epoch, Fixed, Position, SegmentId, StripeId, WriterId};
 
 /// A sequencer without threads: its last entry and its shard, over a chain that is shared.
 struct Life {
@@ -165,7 +166,7 @@ fn s4_a_reign_starts_at_the_old_reservation_or_at_the_exact_tail() {
 #[test]
 fn s4_positions_of_a_crashed_reign_are_not_granted_again() {
     let chain = Chain::new();
-    let writer = Writer::start(Seals::Well);
+    let writer = Writer::start(Seals::Well, 0..4);
     // Entries as a sequencer leaves them that is killed.
     let mut before = 0;
     for epoch in 1..5 {
@@ -300,6 +301,8 @@ enum Seals {
     Well,
     /// First with the seal of an older epoch, then not at all, then well.
     Late,
+    /// First it owns no stripe, and then it has taken them over.
+    Heir,
 }
 
 /// A stripe-writer that only seals, as often as it is asked.
@@ -309,7 +312,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn start(seals: Seals) -> Self {
+    fn start(seals: Seals, stripes: Range<u16>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("free port");
         let address = listener.local_addr().expect("bound");
         let asked = Arc::new(AtomicU64::new(0));
@@ -330,10 +333,13 @@ impl Writer {
                 match (seals, attempt) {
                     (Seals::Late, 0) => {
                         let epoch = Epoch(seal.epoch.0 - 1);
-                        send(&mut stream, Frame::Sealed(Seal { epoch, ..seal }));
+                        send_sealed(&mut stream, Seal { epoch, ..seal }, stripes.clone());
                     }
                     (Seals::Late, 1..4) => {}
-                    _ => send(&mut stream, Frame::Sealed(seal)),
+                    (Seals::Heir, 0..3) => {
+                        send_sealed(&mut stream, seal, stripes.start..stripes.start)
+                    }
+                    _ => send_sealed(&mut stream, seal, stripes.clone()),
                 }
             }
         });
@@ -346,6 +352,18 @@ fn send(stream: &mut TcpStream, frame: Frame) {
     stream.write_all(&bytes).expect("sent");
 }
 
+fn send_sealed(stream: &mut TcpStream, seal: Seal, stripes: Range<u16>) {
+    let name = |stripe| SealedStripe {
+        segment: SegmentId(0),
+        stripe: StripeId(stripe),
+    };
+    let body: Vec<u8> = stripes.flat_map(|stripe| name(stripe).to_vec()).collect();
+    let head = Frame::Sealed(seal).encode(body.len()).expect("fits");
+    stream
+        .write_all(&[&head[..], &body].concat())
+        .expect("sent");
+}
+
 fn receive(stream: &mut TcpStream) -> Frame {
     let mut prefix = [0; PREFIX_BYTES];
     stream.read_exact(&mut prefix).expect("a prefix");
@@ -355,16 +373,18 @@ fn receive(stream: &mut TcpStream) -> Frame {
     Frame::decode(&prefix, &head).expect("valid")
 }
 
-#[test]
-fn h4_nothing_is_granted_before_every_writer_has_sealed() {
+/// A chain whose next reign starts at 777 and has every stripe to seal.
+fn crashed() -> Chain {
     let chain = Chain::new();
     stop(start(&chain, config(Backend::Poll)));
     let mut last = chain.newest();
     (last.number, last.clean, last.reservation) = (last.number + 1, false, Position(777));
     chain.entries().push(last);
-    let (prompt, late) = (Writer::start(Seals::Well), Writer::start(Seals::Late));
-    let writers = vec![prompt.address, late.address];
-    let sequencer = begin(&chain, config(Backend::Poll), writers);
+    chain
+}
+
+/// Asks a sequencer for tokens until it grants; until then it has to refuse. `late` has been asked so often by then.
+fn refuses_until(sequencer: &Sequencer, late: &Writer, seals: u64) {
     eventually("the reign", || sequencer.status().reign().is_some());
     let client = Client::new(sequencer.address(), 1);
     let mut refused = 0;
@@ -375,11 +395,40 @@ fn h4_nothing_is_granted_before_every_writer_has_sealed() {
             refused += 1;
             return false;
         }
-        assert!(asked >= 3, "granted after {asked} seals");
+        assert!(asked >= seals, "granted after {asked} seals");
         assert_eq!(reply.first, Position(777));
         true
     });
     assert!(refused > 0);
+}
+
+#[test]
+fn h4_nothing_is_granted_before_every_stripe_is_sealed() {
+    let chain = crashed();
+    let (prompt, late) = (
+        Writer::start(Seals::Well, 0..3),
+        Writer::start(Seals::Late, 3..4),
+    );
+    let writers = vec![prompt.address, late.address];
+    let sequencer = begin(&chain, config(Backend::Poll), writers);
+    refuses_until(&sequencer, &late, 3);
+    stop(sequencer);
+}
+
+/// The owner of two stripes is dead. Nothing is granted while nobody has them, and then it is not waited for.
+#[test]
+fn h4_a_dead_owner_is_no_obstacle_once_another_has_its_stripes() {
+    let chain = crashed();
+    let nobody = TcpListener::bind("127.0.0.1:0").expect("free port");
+    let dead = nobody.local_addr().expect("bound");
+    drop(nobody);
+    let (prompt, heir) = (
+        Writer::start(Seals::Well, 0..2),
+        Writer::start(Seals::Heir, 2..4),
+    );
+    let writers = vec![dead, prompt.address, heir.address];
+    let sequencer = begin(&chain, config(Backend::Poll), writers);
+    refuses_until(&sequencer, &heir, 4);
     stop(sequencer);
 }
 

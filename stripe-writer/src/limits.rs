@@ -8,6 +8,9 @@ pub const FLIGHTS_A_STRIPE: usize = 4;
 /// Stripes that may have all their puts late at the same time without taking places from others.
 pub const LATE_STRIPES: usize = 4;
 
+/// Stripes that are taken over at the same time.
+pub const TAKE_OVERS: usize = 8;
+
 /// Connections that wait for the same held run; a client has one and reconnects now and then.
 pub const WAITERS_A_RUN: usize = 8;
 

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use catalog::Store;
 use clap::Parser;
 use prometheus_client::registry::Registry;
-use runtime::settings::{CommonArgs, Settings};
-use stripe_writer::{Options, StripeWriter};
+use runtime::settings::{CommonArgs, Settings, SettingsError};
+use stripe_writer::{Options, StripeWriter, Takeover};
 
 /// Exit code of a process whose stripes are all owned by another one now.
 const FENCED: u8 = 3;
@@ -67,6 +67,7 @@ async fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         memory_bytes: settings.writer.memory_bytes,
         max_commit_age: settings.writer.max_commit_age,
         key: settings.key()?,
+        takeover: takeover(&settings)?,
     };
     let writer = StripeWriter::start(Store::open(&settings.store)?, &options, &registry).await?;
     let _admin = match settings.writer.admin {
@@ -88,4 +89,16 @@ async fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
             Ok(ExitCode::from(FENCED))
         }
     }
+}
+
+/// Whom to watch; nobody where this is the only one, or where that is turned off.
+fn takeover(settings: &Settings) -> Result<Option<Takeover>, SettingsError> {
+    let (writers, own) = (&settings.membership.writers, settings.own_writer()?);
+    let own = writers.iter().position(|writer| writer == own);
+    let watches = |_: &usize| writers.len() > 1 && !settings.writer.takeover.is_zero();
+    Ok(own.filter(watches).map(|own| Takeover {
+        writers: writers.clone(),
+        own,
+        timeout: settings.writer.takeover,
+    }))
 }

@@ -1,19 +1,20 @@
 //! What all parts of the daemon share.
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use catalog::Log;
 use tokio::sync::{Mutex, Semaphore, oneshot};
+use tokio::task::JoinHandle;
 use wire::control::ControlEntry;
-use wire::frame::{Place, Seal};
-use wire::{Epoch, SegmentId, StripeId, WriterId};
+use wire::frame::{Place, Seal, SealedStripe};
+use wire::{Epoch, Position, WriterId};
 
 use crate::limits::{PRESSED, PUSHES};
 use crate::metrics::Metrics;
 use crate::net::Memory;
+use crate::owned::Owned;
 use crate::store::{self, Event, Places, StripeHandle};
 
 /// Least time between two looks at the control chain that appends of unknown epochs may cause.
@@ -32,39 +33,38 @@ pub(crate) struct Shared {
     pub(crate) pushes: Arc<Semaphore>,
     /// Counters.
     pub(crate) metrics: Arc<Metrics>,
+    /// The stripes that are owned here.
+    pub(crate) owned: Owned,
     places: Arc<Places>,
-    stripes: HashMap<(SegmentId, StripeId), StripeHandle>,
     epoch: AtomicU64,
+    /// The newest reign that stripes were told of, and where it starts.
+    reign: std::sync::Mutex<(Epoch, Position)>,
     /// In ms.
     pressed_at: AtomicU64,
     looked_at: Mutex<Duration>,
 }
 
 impl Shared {
-    /// The shared part of a daemon that owns `stripes`, as of a control entry.
+    /// The shared part of a daemon that owns nothing yet, as of a control entry.
     #[must_use]
     pub(crate) fn new(
         log: Log,
         writer: WriterId,
         entry: &ControlEntry,
-        stripes: Vec<StripeHandle>,
         memory: Memory,
         places: Arc<Places>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let key = |handle: &StripeHandle| (handle.chain.id().segment, handle.chain.id().stripe);
         Self {
             log,
             writer,
             memory,
             pushes: Arc::new(Semaphore::new(PUSHES)),
             metrics,
+            owned: Owned::default(),
             places,
-            stripes: stripes
-                .into_iter()
-                .map(|handle| (key(&handle), handle))
-                .collect(),
             epoch: AtomicU64::new(entry.epoch.0),
+            reign: std::sync::Mutex::new((entry.epoch, entry.epoch_start)),
             pressed_at: AtomicU64::new(0),
             looked_at: Mutex::new(Duration::ZERO),
         }
@@ -78,13 +78,28 @@ impl Shared {
 
     /// The stripe of a place, if it is owned here.
     #[must_use]
-    pub(crate) fn stripe(&self, place: Place) -> Option<&StripeHandle> {
-        self.stripes.get(&(place.segment, place.stripe))
+    pub(crate) fn stripe(&self, place: Place) -> Option<Arc<StripeHandle>> {
+        self.owned.get((place.segment, place.stripe))
     }
 
-    /// All stripes that are owned here.
-    pub(crate) fn stripes(&self) -> impl Iterator<Item = &StripeHandle> {
-        self.stripes.values()
+    /// Serves a stripe from now on that was taken over under a control entry of this epoch.
+    pub(crate) async fn serve(
+        &self,
+        handle: Arc<StripeHandle>,
+        task: JoinHandle<()>,
+        epoch: Epoch,
+    ) {
+        self.owned.serve(Arc::clone(&handle), task);
+        // [H-3] A reign that began meanwhile was told to all stripes but this one.
+        let (newest, start) = *self.reign();
+        if newest > epoch {
+            let _ = handle.events.send(seal_event(newest, start, None)).await;
+        }
+        self.metrics.stripes(self.owned.serving().len());
+    }
+
+    fn reign(&self) -> std::sync::MutexGuard<'_, (Epoch, Position)> {
+        self.reign.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts that are under way.
@@ -123,12 +138,12 @@ impl Shared {
         self.epoch()
     }
 
-    /// Seals all stripes for a reign (H-3): done when every position below its start is decided.
+    /// Seals all stripes for a reign (H-3): done when every position below its start is decided. Gives the stripes of
+    /// which that is true: all that are owned here, and are still when it is.
     ///
     /// # Errors
-    /// A text for the sequencer: the control chain does not have this reign, or a stripe is owned by
-    /// another process.
-    pub(crate) async fn seal(&self, seal: Seal) -> Result<(), String> {
+    /// A text for the sequencer: the control chain does not have this reign.
+    pub(crate) async fn seal(&self, seal: Seal) -> Result<Vec<SealedStripe>, String> {
         let entry = self.log.last().await.map_err(|error| error.to_string())?;
         let (epoch, start) = (entry.epoch, entry.epoch_start);
         if epoch < seal.epoch || (epoch == seal.epoch && start != seal.position) {
@@ -137,29 +152,48 @@ impl Shared {
                 seal.epoch, seal.position
             ));
         }
-        for done in self.begin(&entry).await {
-            done.await
-                .map_err(|_| "a stripe is owned by another process".to_owned())?;
+        let mut sealed = Vec::new();
+        for (stripe, done) in self.begin(&entry).await {
+            // [H-4] Not a word about a stripe that another process has taken over meanwhile.
+            if done.await.is_ok() {
+                sealed.push(stripe);
+            }
         }
-        tracing::info!(%epoch, position = %start, "sealed");
-        Ok(())
+        tracing::info!(%epoch, position = %start, stripes = sealed.len(), "sealed");
+        Ok(sealed)
     }
 
     /// Tells all stripes of a reign. Appends that come after this call meet stripes that know of it.
-    async fn begin(&self, entry: &ControlEntry) -> Vec<oneshot::Receiver<()>> {
-        let mut sealed = Vec::with_capacity(self.stripes.len());
-        for handle in self.stripes.values() {
-            let (done, receiver) = oneshot::channel();
-            let event = Event::Seal {
-                epoch: entry.epoch,
-                position: entry.epoch_start,
-                done: Some(done),
-            };
-            // A task that has ended drops the event, and the receiver tells.
-            let _ = handle.events.send(event).await;
-            sealed.push(receiver);
+    async fn begin(&self, entry: &ControlEntry) -> Vec<(SealedStripe, oneshot::Receiver<()>)> {
+        let (epoch, start) = (entry.epoch, entry.epoch_start);
+        {
+            let mut reign = self.reign();
+            *reign = (*reign).max((epoch, start));
         }
-        self.epoch.fetch_max(entry.epoch.0, Ordering::AcqRel);
+        let mut sealed = Vec::new();
+        for handle in self.owned.serving() {
+            let (done, receiver) = oneshot::channel();
+            // A task that has ended drops the event, and the receiver tells.
+            let _ = handle
+                .events
+                .send(seal_event(epoch, start, Some(done)))
+                .await;
+            let id = handle.chain.id();
+            let stripe = SealedStripe {
+                segment: id.segment,
+                stripe: id.stripe,
+            };
+            sealed.push((stripe, receiver));
+        }
+        self.epoch.fetch_max(epoch.0, Ordering::AcqRel);
         sealed
+    }
+}
+
+fn seal_event(epoch: Epoch, position: Position, done: Option<oneshot::Sender<()>>) -> Event {
+    Event::Seal {
+        epoch,
+        position,
+        done,
     }
 }

@@ -1,5 +1,6 @@
 //! The daemon as a whole: takes its stripes, serves, stops.
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
@@ -11,22 +12,19 @@ use futures::{StreamExt, TryStreamExt, stream};
 use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::JoinSet;
 use ulid::Ulid;
 use wire::control::ControlEntry;
-use wire::limits::OBJECT_TARGET_BYTES;
 use wire::mac::Key;
 use wire::{ClientId, Segment, StripeId, WriterId};
 
-use crate::limits::{LOOKUPS, RECENT_BYTES, RECENT_PART, STORE_PATIENCE};
-use crate::logic::action::Config;
+use crate::keeper::{Board, Keeper, Takeover};
+use crate::limits::{LOOKUPS, RECENT_BYTES, RECENT_PART, STORE_PATIENCE, TAKE_OVERS};
 use crate::metrics::Metrics;
-use crate::net::{Memory, Reporter, Server};
+use crate::net::{Memory, Peer, Reporter, Server};
 use crate::shared::Shared;
-use crate::store::{Event, Places, Start, StoreThreads, StripeHandle, Workers, now, take_over};
-
-/// Stripes that are taken over at the same time.
-const TAKE_OVERS: usize = 8;
+use crate::store::{Event, Places, StoreThreads, StripeHandle, Workers, now};
+use crate::taking::Taker;
 
 /// Longest time to make durable what is held at a stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -52,6 +50,24 @@ pub struct Options {
     pub max_commit_age: Duration,
     /// Key of the log, if it has one: reports are signed, answers are checked.
     pub key: Option<Key>,
+    /// The peers to watch and to take stripes over from. Without it all of `stripes` are taken at the start,
+    /// and nothing afterwards.
+    pub takeover: Option<Takeover>,
+}
+
+impl Options {
+    fn own_stripes(&self, segment: &Segment) -> Result<Vec<StripeId>, WriterError> {
+        let (layout, owned) = (segment.layout, &self.stripes);
+        let stripes: Vec<_> = layout.all().filter(|s| owned.contains(&s.0)).collect();
+        if stripes.is_empty() {
+            return Err(WriterError::NoStripe {
+                first: *owned.start(),
+                last: *owned.end(),
+                layout: layout.stripes(),
+            });
+        }
+        Ok(stripes)
+    }
 }
 
 /// Why a stripe-writer does not start.
@@ -87,15 +103,16 @@ pub enum WriterError {
 #[derive(Debug)]
 pub struct StripeWriter {
     shared: Arc<Shared>,
+    /// Where it watches its peers.
+    board: Option<Arc<Board>>,
     address: SocketAddr,
-    stripes: Vec<JoinHandle<()>>,
-    server: AbortHandle,
-    reporter: AbortHandle,
+    tasks: JoinSet<()>,
     _threads: StoreThreads,
 }
 
 impl StripeWriter {
-    /// Checks the store, takes over the stripes, and serves.
+    /// Checks the store, takes over the stripes, and serves. With peers to watch it serves at once, and takes what
+    /// nobody owns as soon as it knows.
     ///
     /// # Errors
     /// What keeps it from starting; nothing is served then.
@@ -131,39 +148,43 @@ impl StripeWriter {
             hole_timeout: options.hole_timeout,
             metrics: Arc::clone(&metrics),
         };
-        let writer = WriterId::from(Ulid::generate());
-        let taking = Taking {
-            log: &log,
-            entry: &entry,
-            segment: *entry.last_segment().map_err(CatalogError::from)?,
-            writer,
-            options,
-            workers: &workers,
+        let segment = *entry.last_segment().map_err(CatalogError::from)?;
+        let own = options.own_stripes(&segment)?;
+        // With peers to take over from, this process may come to own every stripe.
+        let most = match options.takeover {
+            Some(_) => segment.layout.all().count(),
+            None => own.len(),
         };
-        let taken = taking.all().await?;
-        let (handles, stripes): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
-        tracing::info!(log = %log.id(), %writer, stripes = handles.len(), epoch = %entry.epoch, %address, "serving");
-        let memory = Memory::new(options.memory_bytes, handles.len());
+        let writer = WriterId::from(Ulid::generate());
         let shared = Arc::new(Shared::new(
             log,
             writer,
             &entry,
-            handles,
-            memory,
-            workers.places,
+            Memory::new(options.memory_bytes, most),
+            Arc::clone(&workers.places),
             metrics,
         ));
-        let client = client_id(writer);
-        let reporter = Reporter::new(Arc::clone(&shared), options, client, ripe);
-        let reporter = reporter.await.map_err(listen)?;
-        let reporter = tokio::spawn(reporter.run()).abort_handle();
-        let server = tokio::spawn(server.run(Arc::clone(&shared))).abort_handle();
+        let taker = Taker {
+            shared: Arc::clone(&shared),
+            workers,
+            linger: options.linger,
+            max_commit_age: options.max_commit_age,
+            recent_bytes: RECENT_BYTES.min(options.memory_bytes / RECENT_PART) / most,
+        };
+        let (mut tasks, mut board) = (JoinSet::new(), None);
+        match &options.takeover {
+            Some(takeover) => board = Some(keep(takeover, taker, segment, &mut tasks)),
+            None => take_all(&taker, &entry, &segment, own).await?,
+        }
+        tracing::info!(log = %shared.log.id(), %writer, epoch = %entry.epoch, %address, "serving");
+        let reporter = Reporter::new(Arc::clone(&shared), options, client_id(writer), ripe);
+        tasks.spawn(reporter.await.map_err(listen)?.run());
+        tasks.spawn(server.run(Arc::clone(&shared)));
         Ok(Self {
             shared,
+            board,
             address,
-            stripes,
-            server,
-            reporter,
+            tasks,
             _threads: threads,
         })
     }
@@ -176,20 +197,28 @@ impl StripeWriter {
 
     /// Says why it does not do its work, for health checks.
     pub fn health(&self) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
-        let shared = Arc::clone(&self.shared);
+        let (shared, board) = (Arc::clone(&self.shared), self.board.clone());
         move || {
-            let fenced = |handle: &&StripeHandle| handle.fenced.load(Ordering::Acquire);
-            let trouble = shared.metrics.store.trouble(now(), STORE_PATIENCE);
-            match shared.stripes().filter(fenced).count() {
-                0 => trouble.map_or(Ok(()), Err),
-                fenced => Err(format!("stripes that another process owns now: {fenced}")),
+            if let Some(board) = &board {
+                board.health()?;
+            } else {
+                let fenced = |handle: &&Arc<StripeHandle>| handle.fenced.load(Ordering::Acquire);
+                let fenced = shared.owned.serving().iter().filter(fenced).count();
+                if fenced > 0 {
+                    return Err(format!("stripes that another process owns now: {fenced}"));
+                }
             }
+            let trouble = shared.metrics.store.trouble(now(), STORE_PATIENCE);
+            trouble.map_or(Ok(()), Err)
         }
     }
 
-    /// Resolves when another process owns every stripe.
+    /// Resolves when another process owns every stripe, for good: never where this one watches its peers.
     pub async fn all_fenced(&self) {
-        for handle in self.shared.stripes() {
+        if self.board.is_some() {
+            return pending().await;
+        }
+        for handle in self.shared.owned.serving() {
             let mut frontier = handle.frontier.clone();
             while !handle.fenced.load(Ordering::Acquire) {
                 let tick = tokio::time::sleep(crate::limits::REPORT_HEARTBEAT);
@@ -205,14 +234,14 @@ impl StripeWriter {
     }
 
     /// Takes in nothing more, makes durable what is held without a hole before it, and ends.
-    pub async fn stop(self) {
-        self.server.abort();
-        self.reporter.abort();
-        for handle in self.shared.stripes() {
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
+        let stripes = self.shared.owned.take_all();
+        for (handle, _) in &stripes {
             let _ = handle.events.send(Event::Stop).await;
         }
         let all = async {
-            for stripe in self.stripes {
+            for (_, stripe) in stripes {
                 let _ = stripe.await;
             }
         };
@@ -224,55 +253,43 @@ impl StripeWriter {
     }
 }
 
-/// The start of a daemon: what it takes its stripes with.
-struct Taking<'a> {
-    log: &'a Log,
-    entry: &'a ControlEntry,
-    segment: Segment,
-    writer: WriterId,
-    options: &'a Options,
-    workers: &'a Workers,
+/// Takes these stripes over, and is done when it has them all.
+async fn take_all(
+    taker: &Taker,
+    entry: &ControlEntry,
+    segment: &Segment,
+    stripes: Vec<StripeId>,
+) -> Result<(), CatalogError> {
+    let taken = stream::iter(stripes)
+        .map(|stripe| taker.take(entry, segment, stripe))
+        .buffer_unordered(TAKE_OVERS);
+    taken.try_collect().await
 }
 
-impl Taking<'_> {
-    async fn all(&self) -> Result<Vec<(StripeHandle, JoinHandle<()>)>, WriterError> {
-        let (layout, owned) = (self.segment.layout, &self.options.stripes);
-        let stripes: Vec<_> = layout.all().filter(|s| owned.contains(&s.0)).collect();
-        if stripes.is_empty() {
-            return Err(WriterError::NoStripe {
-                first: *owned.start(),
-                last: *owned.end(),
-                layout: layout.stripes(),
-            });
+/// Starts to watch the peers, and to take what nobody owns.
+fn keep(
+    takeover: &Takeover,
+    taker: Taker,
+    segment: Segment,
+    tasks: &mut JoinSet<()>,
+) -> Arc<Board> {
+    let board = Arc::new(Board::new(takeover));
+    let shared = &taker.shared;
+    for (member, writer) in takeover.writers.iter().enumerate() {
+        if member == takeover.own {
+            continue;
         }
-        let recent = RECENT_BYTES.min(self.options.memory_bytes / RECENT_PART);
-        let recent_bytes = recent / stripes.len();
-        let taken = stream::iter(stripes)
-            .map(|stripe| self.one(stripe, recent_bytes))
-            .buffer_unordered(TAKE_OVERS);
-        taken.try_collect().await
-    }
-
-    async fn one(
-        &self,
-        stripe: StripeId,
-        recent_bytes: usize,
-    ) -> Result<(StripeHandle, JoinHandle<()>), WriterError> {
-        let chain = self.log.chain(&self.segment, stripe);
-        let (layout, sealed) = (self.segment.layout, self.entry.epoch_start);
-        let start = Start {
-            taken: take_over(&chain, self.entry.epoch, self.writer).await?,
-            chain,
-            seal_to: layout.slot_at_or_after(stripe, sealed),
-            config: Config {
-                linger: self.options.linger,
-                target_bytes: OBJECT_TARGET_BYTES,
-                max_commit_age: self.options.max_commit_age,
-            },
-            recent_bytes,
+        let peer = Peer {
+            member,
+            address: writer.address,
+            log: shared.log.id(),
+            client: client_id(shared.writer),
+            timeout: takeover.timeout,
         };
-        Ok(StripeHandle::start(start, self.workers.clone()))
+        tasks.spawn(peer.watch(Arc::clone(&board)));
     }
+    tasks.spawn(Keeper::new(taker, segment, Arc::clone(&board)).run());
+    board
 }
 
 /// The low half of the process's identity is random enough to tell reporters apart.

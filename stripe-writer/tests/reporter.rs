@@ -67,6 +67,7 @@ async fn start(registry: &Mutex<Registry>) -> (StripeWriter, [Sequencer; 2]) {
         memory_bytes: 64 << 20,
         max_commit_age: Duration::from_secs(60),
         key: None,
+        takeover: None,
     };
     let writer = StripeWriter::start(store, &options, registry).await;
     (writer.expect("starts"), sequencers)

@@ -12,13 +12,13 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use common::{
-    AUTHOR, CLIENT, HEAD, LOG, PLACE, chain, control_entry, frames, joined, object, runs,
+    AUTHOR, CLIENT, HEAD, LOG, PLACE, SEALED, chain, control_entry, frames, joined, object, runs,
 };
 use wire::control::{ControlEntry, LogHead};
 use wire::datagram::{
     Datagram, Grant, Header, Kind, MAX_DATAGRAM_BYTES, Reply, Report, Status, write,
 };
-use wire::frame::{Frame, Frontier, PREFIX_BYTES, Prefix};
+use wire::frame::{Frame, Frontier, PREFIX_BYTES, Prefix, SealedStripe};
 use wire::object::Object;
 use wire::snapshot::Snapshot;
 use wire::{Epoch, Fixed, Lane, OwnerNumber, Position, RequestId, SegmentId, Slot, StripeId, name};
@@ -135,6 +135,10 @@ fn every_kind_of_frame() {
         assert_eq!(Frame::decode(&prefix, head), Ok(frame), "{kind}");
         assert_eq!(read, &body, "{kind}");
         assert_eq!(prefix.body_len, body.len(), "{kind}");
+        if let Frame::Sealed(_) = frame {
+            let stripes = read.chunks(SealedStripe::SIZE).map(SealedStripe::read);
+            assert!(stripes.eq(SEALED.map(Ok)));
+        }
         if let Frame::Push(push) = frame {
             let run = push.run(Bytes::copy_from_slice(read)).expect("valid");
             assert_eq!((run.first, run.count), (PLACE.first, 2));

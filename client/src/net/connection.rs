@@ -13,7 +13,9 @@ use tokio::time::{sleep, timeout};
 use wire::frame::{Ack, AckStatus, Frame};
 
 use crate::call::{Call, Piece};
-use crate::limits::{BACKOFF, PUT_OFF, SILENCE_MAX, UNSENT_BYTES, WRITE_BYTES};
+use crate::limits::{
+    BACKOFF, PROBE_AFTER, PROBE_TIMEOUT, PUT_OFF, SILENCE_MAX, UNSENT_BYTES, WRITE_BYTES,
+};
 use crate::logic::backoff::Backoff;
 use crate::logic::flight::{Answer, AppendFrame, Entry, Flight};
 use crate::net::frames::{self, Lost};
@@ -99,13 +101,19 @@ impl Outgoing {
             };
             if let Err(lost) = lost {
                 self.lost(shared, &lost);
+                // Who takes a connection and says nothing is not about to come back.
+                if matches!(lost, Lost::Silent) {
+                    failures = FAILURES;
+                }
             }
+            let mut pause = pauses.pause(jitter());
             // It may be dead, and another has its stripes by now. If none has, they come back.
             if failures >= FAILURES && shared.writers.len() > 1 {
                 let frames = self.flight().take_all();
                 self.send_away(shared, frames, shared.elapsed());
+                pause = pause.min(LOOK_AGAIN);
             }
-            sleep(pauses.pause(jitter())).await;
+            sleep(pause).await;
         }
     }
 
@@ -158,21 +166,51 @@ impl Outgoing {
         answered: &mut bool,
     ) -> Result<(), Lost> {
         loop {
-            let frame = frames::read(&mut from);
-            tokio::pin!(frame);
-            let (frame, _) = loop {
-                match timeout(SILENCE_MAX, &mut frame).await {
-                    Ok(frame) => break frame?,
-                    Err(_) if self.flight().is_owed() => return Err(Lost::Silent),
-                    Err(_) => {}
-                }
-            };
+            let (frame, _) = self.awaited(shared, frames::read(&mut from)).await?;
             let Frame::Ack(ack) = frame else {
                 return Err(Lost::Unexpected);
             };
             *answered = true;
             self.accept(shared, &ack)?;
         }
+    }
+
+    /// Waits for a frame as long as the writer owes none, or seems to be alive.
+    async fn awaited<T>(
+        &self,
+        shared: &Shared,
+        frame: impl Future<Output = Result<T, Lost>>,
+    ) -> Result<T, Lost> {
+        tokio::pin!(frame);
+        let mut silence = Duration::ZERO;
+        loop {
+            if let Ok(frame) = timeout(PROBE_AFTER, &mut frame).await {
+                return frame;
+            }
+            if !self.flight().is_owed() {
+                silence = Duration::ZERO;
+                continue;
+            }
+            silence += PROBE_AFTER;
+            if silence >= SILENCE_MAX {
+                return Err(Lost::Silent);
+            }
+            // A slow store is no reason to leave a writer for another; that it is gone is, if there is one.
+            if shared.writers.len() > 1 {
+                tokio::select! {
+                    frame = &mut frame => return frame,
+                    gone = self.is_gone(shared) => if gone {
+                        return Err(Lost::Silent);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether nobody answers a new connection to the writer.
+    async fn is_gone(&self, shared: &Shared) -> bool {
+        let asked = frames::connect(self.address, shared.id(), shared.client);
+        !matches!(timeout(PROBE_TIMEOUT, asked).await, Ok(Ok(_)))
     }
 
     fn accept(&self, shared: &Shared, ack: &Ack) -> Result<(), Lost> {
@@ -299,6 +337,9 @@ fn fail(answer: &Answer<Arc<Call>>, reason: &str) {
 const FULL: &str = "it has more than the store takes at once";
 const UNHEARD: &str =
     "the sequencer does not answer it, so that it fills no holes: their keys may differ";
+
+/// Longest pause between two looks whether a writer is there whose stripes are looked for elsewhere.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Connections that fail one after the other before a writer's stripes are looked for elsewhere: a second or
 /// two, in which a process that was started anew comes back.

@@ -256,6 +256,13 @@ pub static KEYS: &[Key] = &[
         "ms",
         "a create that took longer is verified again before it is acknowledged",
     ),
+    count(
+        "writer.takeover_ms",
+        (0, HOUR_MS),
+        "1000",
+        "ms",
+        "stripe-writers of a membership watch one another; the stripes of one that has not answered for so long are taken over by the others; the same value everywhere; 0: never",
+    ),
     other(
         "writer.admin",
         Kind::OptionalAddress,

@@ -58,6 +58,8 @@ pub struct WriterSettings {
     pub memory_bytes: usize,
     /// Age at which a create is verified again before it is acknowledged (C-7).
     pub max_commit_age: Duration,
+    /// Silence after which the stripes of a peer are taken over; zero: they never are.
+    pub takeover: Duration,
     /// TCP address for metrics and health.
     pub admin: Option<SocketAddr>,
 }
@@ -188,6 +190,7 @@ impl WriterSettings {
             puts_in_flight: reader.size("writer.puts_in_flight")?,
             memory_bytes: reader.mebibytes("writer.memory_mib")?,
             max_commit_age: reader.millis("writer.max_commit_age_ms")?,
+            takeover: reader.millis("writer.takeover_ms")?,
             admin: reader.optional_address("writer.admin")?,
         })
     }

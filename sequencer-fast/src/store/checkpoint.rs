@@ -10,7 +10,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use catalog::{CatalogError, ErrorKind};
 use tokio::time::{MissedTickBehavior, interval};
 use wire::control::ControlEntry;
-use wire::frame::Seal;
 use wire::{ClientId, Position};
 
 use super::begin::{self, Begun};
@@ -18,7 +17,7 @@ use super::control::Control;
 use super::seal::seal_all;
 use crate::clock;
 use crate::demand::Demand;
-use crate::logic::{self, Counter, Reign, Window};
+use crate::logic::{self, Counter, Reign, Sealing, Window};
 use crate::net::sleeper::Sleeper;
 
 /// Appended entries between two collections.
@@ -80,13 +79,10 @@ impl<C: Control> Checkpoint<C> {
     /// # Errors
     /// If the reign is over, or the store fails in a way that trying again does not cure.
     pub(crate) async fn open(&mut self, writers: &[SocketAddr]) -> Result<(), CatalogError> {
-        if !logic::nothing_to_seal(&self.entry) {
+        let mut sealing = Sealing::new(&self.entry);
+        if !sealing.is_complete() {
             let (log, client) = (self.entry.log, ClientId(self.entry.number));
-            let seal = Seal {
-                epoch: self.entry.epoch,
-                position: self.entry.epoch_start,
-            };
-            let sealing = seal_all(writers, log, client, seal);
+            let sealing = seal_all(writers, log, client, &mut sealing);
             tokio::pin!(sealing);
             let mut renewals = interval(self.reign_ttl / RENEWALS_PER_TTL);
             renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);

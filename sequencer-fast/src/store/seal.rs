@@ -1,6 +1,7 @@
 //! Sealing: before a reign grants, every stripe refuses older epochs and is complete up to where the
 //! reign starts (H-3, H-4).
 
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,16 +11,20 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use wire::frame::{Frame, Hello, PREFIX_BYTES, Prefix, Seal};
-use wire::{ClientId, LogId, WireError};
+use wire::frame::{Frame, Hello, PREFIX_BYTES, Prefix, Seal, SealedStripe};
+use wire::{ClientId, Fixed, LogId, WireError};
 
 use super::begin::Backoff;
+use crate::logic::Sealing;
 
 /// Longest wait for a connection, and for each frame but the last.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest wait for a seal, which makes durable what the writer holds. Afterwards it is asked again.
 const SEAL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Pause before a writer is asked again that has answered while stripes are missing: it may own them by then.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Failures of one writer between two log lines.
 const LOG_EVERY: u32 = 10;
@@ -38,27 +43,81 @@ enum SealError {
     Unexpected(Frame),
 }
 
-/// Has all writers seal, however long it takes.
-pub(crate) async fn seal_all(writers: &[SocketAddr], log: LogId, client: ClientId, seal: Seal) {
-    let mut tasks = JoinSet::new();
+/// Asks the writers until every stripe is sealed, however long it takes and whoever owns it by then.
+pub(crate) async fn seal_all(
+    writers: &[SocketAddr],
+    log: LogId,
+    client: ClientId,
+    sealing: &mut Sealing,
+) {
+    let seal = sealing.seal();
+    let mut asking = JoinSet::new();
     for writer in writers {
-        tasks.spawn(seal_one(*writer, log, client, seal));
+        asking.spawn(Asked::new(*writer).again(log, client, seal));
     }
-    // [H-4] A task that breaks off has sealed nothing: its panic goes on here, and nothing is granted.
-    tasks.join_all().await;
+    // [H-4] There is no way around a stripe of which nobody says that it is sealed.
+    while !sealing.is_complete() {
+        let Some(asked) = asking.join_next().await else {
+            // Nobody to ask: nothing is ever sealed.
+            return pending().await;
+        };
+        let mut asked = match asked {
+            Ok(asked) => asked,
+            // A task that breaks off has sealed nothing: its panic goes on here, and nothing is granted.
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => continue,
+        };
+        asked.note(sealing);
+        asking.spawn(asked.again(log, client, seal));
+    }
+    tracing::info!(epoch = %seal.epoch, position = %seal.position, "every stripe is sealed");
 }
 
-async fn seal_one(writer: SocketAddr, log: LogId, client: ClientId, seal: Seal) {
-    let mut pause = Backoff::default();
-    // [H-4] There is no way around a writer that does not answer.
-    while let Err(error) = attempt(writer, log, client, seal).await {
-        let attempts = pause.attempts();
-        if attempts % LOG_EVERY == 1 {
-            tracing::warn!(%error, %writer, attempts, "stripe-writer has not sealed: trying again");
+/// A writer, and what became of the last question.
+struct Asked {
+    writer: SocketAddr,
+    failures: Backoff,
+    /// Before it is asked again.
+    pause: Duration,
+    answer: Result<Vec<SealedStripe>, SealError>,
+}
+
+impl Asked {
+    fn new(writer: SocketAddr) -> Self {
+        Self {
+            writer,
+            failures: Backoff::default(),
+            pause: Duration::ZERO,
+            answer: Ok(Vec::new()),
         }
-        pause.wait().await;
     }
-    tracing::info!(%writer, epoch = %seal.epoch, position = %seal.position, "stripe-writer has sealed");
+
+    async fn again(mut self, log: LogId, client: ClientId, seal: Seal) -> Self {
+        tokio::time::sleep(self.pause).await;
+        self.answer = attempt(self.writer, log, client, seal).await;
+        self
+    }
+
+    fn note(&mut self, sealing: &mut Sealing) {
+        let writer = self.writer;
+        match &self.answer {
+            Ok(stripes) => {
+                sealing.sealed(sealing.seal(), stripes);
+                self.failures = Backoff::default();
+                self.pause = ASK_AGAIN;
+                let (sealed, missing) = (stripes.len(), sealing.missing());
+                tracing::debug!(%writer, sealed, missing, "stripe-writer has sealed what it owns");
+            }
+            Err(error) => {
+                let attempts = self.failures.attempts();
+                if attempts % LOG_EVERY == 1 {
+                    let (missing, stripe) = (sealing.missing(), sealing.first_missing());
+                    tracing::warn!(%error, %writer, attempts, missing, ?stripe, "stripe-writer has not sealed: trying again");
+                }
+                self.pause = self.failures.next_pause();
+            }
+        }
+    }
 }
 
 async fn attempt(
@@ -66,25 +125,28 @@ async fn attempt(
     log: LogId,
     client: ClientId,
     seal: Seal,
-) -> Result<(), SealError> {
+) -> Result<Vec<SealedStripe>, SealError> {
     let mut stream = timeout(ANSWER_TIMEOUT, TcpStream::connect(writer)).await??;
     stream.set_nodelay(true)?;
     let hello = Frame::Hello(Hello { log, client });
     stream.write_all(&hello.encode(0)?).await?;
     match timeout(ANSWER_TIMEOUT, receive(&mut stream)).await?? {
-        Frame::Welcome(_) => {}
-        frame => return Err(SealError::Unexpected(frame)),
+        (Frame::Welcome(_), _) => {}
+        (frame, _) => return Err(SealError::Unexpected(frame)),
     }
     stream.write_all(&Frame::Seal(seal).encode(0)?).await?;
     match timeout(SEAL_TIMEOUT, receive(&mut stream)).await?? {
         // [H-3] Of this seal, and nothing less.
-        Frame::Sealed(sealed) if sealed == seal => Ok(()),
-        frame => Err(SealError::Unexpected(frame)),
+        (Frame::Sealed(sealed), body) if sealed == seal => {
+            let stripes = body.chunks(SealedStripe::SIZE).map(SealedStripe::read);
+            Ok(stripes.collect::<Result<_, _>>()?)
+        }
+        (frame, _) => Err(SealError::Unexpected(frame)),
     }
 }
 
-/// Reads one frame; a refusal is an error with its text.
-async fn receive(stream: &mut TcpStream) -> Result<Frame, SealError> {
+/// Reads one frame and its body; a refusal is an error with its text.
+async fn receive(stream: &mut TcpStream) -> Result<(Frame, Vec<u8>), SealError> {
     let mut prefix = [0; PREFIX_BYTES];
     stream.read_exact(&mut prefix).await?;
     let prefix = Prefix::decode(&prefix)?;
@@ -99,6 +161,6 @@ async fn receive(stream: &mut TcpStream) -> Result<Frame, SealError> {
             let text = String::from_utf8_lossy(&body).into_owned();
             Err(SealError::Refused(text))
         }
-        frame => Ok(frame),
+        frame => Ok((frame, body)),
     }
 }

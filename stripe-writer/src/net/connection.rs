@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
@@ -12,10 +11,10 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use wire::frame::{
-    AckStatus, Append, Ask, End, EndReason, Frame, Frontier, Frontiers, PREFIX_BYTES, Place,
-    Prefix, Refusal, Seal, Welcome,
+    AckStatus, Append, Ask, End, EndReason, Frame, Frontiers, PREFIX_BYTES, Prefix, Refusal, Seal,
+    Welcome,
 };
-use wire::{Fixed, OwnerNumber, Run, RunBody, WireError};
+use wire::{Fixed, Run, RunBody, WireError};
 
 use super::memory::Room;
 use super::outgoing::{self, Outgoing, Token};
@@ -37,7 +36,7 @@ const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Why a connection ends.
 #[derive(Debug, Error)]
-enum ConnectionError {
+pub(super) enum ConnectionError {
     #[error("broken frame: {0}")]
     Wire(#[from] WireError),
     #[error("connection failed: {0}")]
@@ -191,7 +190,7 @@ impl Connection {
         let run = Run::records(append.place.first, append.identity, body);
         let handle = self.shared.stripe(append.place);
         // All of it is counted, also what is over the share.
-        let charged = handle.is_none_or(|h| {
+        let charged = handle.as_ref().is_none_or(|h| {
             self.shared.memory.charge(&mut room, &h.taken) || h.pressure.wants(run.first, run.end())
         });
         let token = Token::new(
@@ -240,7 +239,7 @@ impl Connection {
         if self.asks.len() >= ASKS_A_CONNECTION {
             return self.send(end(EndReason::Lagged)).await;
         }
-        let Some(handle) = self.shared.stripe(ask.place).cloned() else {
+        let Some(handle) = self.shared.stripe(ask.place) else {
             return self.send(end(EndReason::NotOwner)).await;
         };
         let task = tail::serve(handle, ask, follow, self.out.clone(), self.pushes.clone());
@@ -260,7 +259,10 @@ impl Connection {
         let (shared, out) = (Arc::clone(&self.shared), self.out.clone());
         self.tasks.spawn(async move {
             let answer = match shared.seal(seal).await {
-                Ok(()) => Frame::Sealed(seal).into(),
+                Ok(stripes) => {
+                    let body: Vec<u8> = stripes.iter().flat_map(Fixed::to_vec).collect();
+                    Outgoing::new(Frame::Sealed(seal), body.into())
+                }
                 Err(error) => {
                     tracing::warn!(%error, epoch = %seal.epoch, "cannot seal");
                     let frame = Frame::Refusal(Refusal { retry: 1 });
@@ -273,23 +275,10 @@ impl Connection {
     }
 
     fn frontiers(&self) -> Outgoing {
-        let mut body = BytesMut::new();
-        for handle in self.shared.stripes() {
-            let id = handle.chain.id();
-            let place = Place {
-                segment: id.segment,
-                stripe: id.stripe,
-                first: *handle.frontier.borrow(),
-            };
-            let frontier = Frontier {
-                place,
-                owner: OwnerNumber(handle.owner.load(Ordering::Relaxed)),
-                held_bytes: handle.held_bytes.load(Ordering::Relaxed),
-            };
-            body.extend_from_slice(&frontier.to_vec());
-        }
+        let claims = self.shared.owned.claims();
+        let body: Vec<u8> = claims.iter().flat_map(Fixed::to_vec).collect();
         let epoch = self.shared.epoch();
-        Outgoing::new(Frame::Frontiers(Frontiers { epoch }), body.freeze())
+        Outgoing::new(Frame::Frontiers(Frontiers { epoch }), body.into())
     }
 
     async fn send(&self, outgoing: Outgoing) {
@@ -299,7 +288,7 @@ impl Connection {
 }
 
 /// Reads prefix and head of the next frame; `None` at the end of the connection between two frames.
-async fn read_head<R>(socket: &mut R) -> Result<Option<(Prefix, Frame)>, ConnectionError>
+pub(super) async fn read_head<R>(socket: &mut R) -> Result<Option<(Prefix, Frame)>, ConnectionError>
 where
     R: AsyncRead + Unpin,
 {
@@ -317,7 +306,11 @@ where
     Ok(Some((prefix, frame)))
 }
 
-async fn read_body<R: AsyncRead + Unpin>(socket: &mut R, len: usize) -> std::io::Result<Bytes> {
+/// Reads a body.
+pub(super) async fn read_body<R: AsyncRead + Unpin>(
+    socket: &mut R,
+    len: usize,
+) -> std::io::Result<Bytes> {
     let mut body = BytesMut::with_capacity(len);
     let mut rest = socket.take(u64::try_from(len).unwrap_or(u64::MAX));
     while body.len() < len {

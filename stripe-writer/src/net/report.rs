@@ -13,10 +13,10 @@ use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use wire::datagram::{
-    self, Datagram, Header, Kind, MAX_DATAGRAM_BYTES, MAX_ENTRIES, Reply, Report, Status,
+    self, Datagram, Grant, Header, Kind, MAX_DATAGRAM_BYTES, MAX_ENTRIES, Reply, Report, Status,
 };
 use wire::mac::{Key, Signer};
-use wire::{ClientId, Epoch, Position, RequestId};
+use wire::{ClientId, Epoch, Fixed, Lane, Position, RequestId};
 
 use crate::limits::{REPORT_HEARTBEAT, REPORT_INTERVAL, REPORT_PATIENCE, SILENCE_TOLD};
 use crate::logic::hole::HoleClock;
@@ -116,7 +116,9 @@ impl Reporter {
         });
         let frontiers: Vec<_> = self
             .shared
-            .stripes()
+            .owned
+            .serving()
+            .iter()
             .map(|s| s.frontier_position())
             .collect();
         if self
@@ -138,33 +140,38 @@ impl Reporter {
     /// Reports to the sequencer that reigns, or to all.
     async fn report(&mut self, all: bool) {
         let mut reports = Vec::new();
-        for handle in self.shared.stripes() {
+        for handle in self.shared.owned.serving() {
             let id = handle.chain.id();
             self.request += 1;
             let request = RequestId(self.request);
             let frontier = handle.frontier_position();
             reports.push(Report::new(request, id.segment, id.stripe, frontier));
         }
-        let mut buffer = [0; MAX_DATAGRAM_BYTES];
+        if reports.is_empty() {
+            // [H-1] Who owns nothing is to know which holes are old when it takes a stripe over.
+            self.request += 1;
+            let question = Grant::new(Lane(0), RequestId(self.request), 0);
+            self.send(Kind::Tail, &[question], all).await;
+        }
         for entries in reports.chunks(MAX_ENTRIES) {
-            let header = Header::request(
-                Kind::Report,
-                self.shared.log.id(),
-                self.client,
-                entries.len(),
-            );
-            if let Ok(len) = datagram::write(header, entries, &mut buffer)
-                && let Some(datagram) = buffer.get_mut(..len)
-            {
-                if let Some(signer) = &mut self.signer {
-                    signer.sign(datagram);
-                }
-                let places = self.sockets.iter().enumerate();
-                let current = self.reigning.current();
-                for (_, socket) in places.filter(|(at, _)| all || *at == current) {
-                    // A report that is lost is followed by another.
-                    let _ = socket.send(datagram).await;
-                }
+            self.send(Kind::Report, entries, all).await;
+        }
+    }
+
+    async fn send<T: Fixed>(&mut self, kind: Kind, entries: &[T], all: bool) {
+        let mut buffer = [0; MAX_DATAGRAM_BYTES];
+        let header = Header::request(kind, self.shared.log.id(), self.client, entries.len());
+        if let Ok(len) = datagram::write(header, entries, &mut buffer)
+            && let Some(datagram) = buffer.get_mut(..len)
+        {
+            if let Some(signer) = &mut self.signer {
+                signer.sign(datagram);
+            }
+            let places = self.sockets.iter().enumerate();
+            let current = self.reigning.current();
+            for (_, socket) in places.filter(|(at, _)| all || *at == current) {
+                // A report that is lost is followed by another.
+                let _ = socket.send(datagram).await;
             }
         }
     }
@@ -205,7 +212,8 @@ impl Reporter {
             return;
         };
         let header = datagram.header;
-        if !header.is_reply() || datagram.kind != Kind::Report || header.client != self.client {
+        let asked = matches!(datagram.kind, Kind::Report | Kind::Tail);
+        if !header.is_reply() || !asked || header.client != self.client {
             return;
         }
         let now = store::now();

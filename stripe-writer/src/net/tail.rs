@@ -34,7 +34,7 @@ impl Pushes {
 /// Sends the runs of a stripe from `ask.place.first` on, up to `ask.until`; a reader that is slower than
 /// memory forgets is sent to the store. With `follow` it waits for runs that are not durable yet.
 pub(super) async fn serve(
-    handle: StripeHandle,
+    handle: Arc<StripeHandle>,
     ask: Ask,
     follow: bool,
     out: mpsc::Sender<Outgoing>,

@@ -52,6 +52,8 @@ pub(crate) enum Event {
     },
     /// Makes everything that is held durable at once, then ends the task.
     Stop,
+    /// Another process owns the stripe: ends the task.
+    Fence,
 }
 
 /// What the tasks of all stripes share.
@@ -187,7 +189,7 @@ impl Task {
     async fn run(mut self, mut inbox: mpsc::Receiver<Event>) {
         let mut ripe = self.workers.ripe.clone();
         let mut ripens = true;
-        while !(self.stopping && self.is_idle()) {
+        while !(self.stopping && (self.stripe.is_fenced() || self.is_idle())) {
             let now = clock::now();
             // Asked each time: it has to see when the stripe works.
             let holds = self.holds(now);
@@ -220,6 +222,19 @@ impl Task {
             }
             self.act();
         }
+        self.leave(inbox).await;
+    }
+
+    /// Sends whoever still waits for this owner to the next one.
+    async fn leave(mut self, mut inbox: mpsc::Receiver<Event>) {
+        self.stripe.fence();
+        self.act();
+        inbox.close();
+        while let Some(event) = inbox.recv().await {
+            if let Event::Append { run, token, .. } = event {
+                self.answer(&token, run.first, run.end(), AckStatus::NotOwner);
+            }
+        }
     }
 
     fn is_idle(&self) -> bool {
@@ -241,6 +256,10 @@ impl Task {
             Event::Stop => {
                 self.stopping = true;
                 self.stripe.flush();
+            }
+            Event::Fence => {
+                self.stopping = true;
+                self.stripe.fence();
             }
         }
     }

@@ -1,0 +1,222 @@
+//! Keeps the stripes of the log owned: takes those of dead peers over, drops those that a peer has taken, and gives
+//! back those whose home has returned. What is done when is decided in `logic/members.rs`.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use catalog::{CatalogError, Writer};
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{MissedTickBehavior, interval};
+use wire::{OwnerNumber, Segment};
+
+use crate::limits::TAKE_OVERS;
+use crate::logic::members::{Key, Members};
+use crate::metrics::Move;
+use crate::store::{self, Event};
+use crate::taking::Taker;
+
+/// The membership of a stripe-writer that watches its peers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Takeover {
+    /// All stripe-writers, in the order of the settings.
+    pub writers: Vec<Writer>,
+    /// Which of them this process is.
+    pub own: usize,
+    /// One that has not answered for so long is dead: its stripes are taken over.
+    pub timeout: Duration,
+}
+
+/// What the peers say, where all that watch them write it down.
+#[derive(Debug)]
+pub(crate) struct Board {
+    members: Mutex<Members>,
+    news: Notify,
+    /// Stripes that could not be taken over, and why.
+    failing: Mutex<BTreeMap<Key, String>>,
+}
+
+impl Board {
+    pub(crate) fn new(takeover: &Takeover) -> Self {
+        let members = Members::new(&takeover.writers, takeover.own, takeover.timeout);
+        Self {
+            members: Mutex::new(members),
+            news: Notify::new(),
+            failing: Mutex::default(),
+        }
+    }
+
+    /// A peer answers with what it owns.
+    pub(crate) fn heard(&self, member: usize, claims: BTreeMap<Key, OwnerNumber>) {
+        if self.members().heard(member, claims) {
+            self.news.notify_one();
+        }
+    }
+
+    /// A peer cannot be reached.
+    pub(crate) fn unreachable(&self, member: usize) {
+        if self.members().unreachable(member) {
+            self.news.notify_one();
+        }
+    }
+
+    /// Says which stripes cannot be taken over, for health checks.
+    pub(crate) fn health(&self) -> Result<(), String> {
+        let failing = lock(&self.failing);
+        match failing.first_key_value() {
+            None => Ok(()),
+            Some(((_, stripe), error)) => {
+                let count = failing.len();
+                Err(format!(
+                    "stripes that cannot be taken over: {count}, stripe {stripe}: {error}"
+                ))
+            }
+        }
+    }
+
+    fn members(&self) -> MutexGuard<'_, Members> {
+        lock(&self.members)
+    }
+}
+
+/// The task that keeps the stripes.
+pub(crate) struct Keeper {
+    taker: Taker,
+    segment: Segment,
+    board: Arc<Board>,
+    takes: JoinSet<(Key, Result<(), CatalogError>)>,
+    taking: BTreeMap<Key, AbortHandle>,
+}
+
+impl Keeper {
+    pub(crate) fn new(taker: Taker, segment: Segment, board: Arc<Board>) -> Self {
+        Self {
+            taker,
+            segment,
+            board,
+            takes: JoinSet::new(),
+            taking: BTreeMap::new(),
+        }
+    }
+
+    /// Keeps them for ever.
+    pub(crate) async fn run(mut self) {
+        let mut ticks = interval(self.board.members().tick());
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let board = Arc::clone(&self.board);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = board.news.notified() => {}
+                Some(taken) = self.takes.join_next(), if !self.takes.is_empty() => {
+                    // One that was called off says nothing.
+                    if let Ok((key, outcome)) = taken {
+                        self.taken(key, outcome);
+                    }
+                }
+            }
+            self.look().await;
+        }
+    }
+
+    /// Looks at who owns what, and acts.
+    async fn look(&mut self) {
+        let shared = Arc::clone(&self.taker.shared);
+        for key in shared.owned.sweep() {
+            shared.metrics.moved(Move::Lost);
+            self.board.members().fenced(key);
+        }
+        let all: Vec<Key> = self
+            .segment
+            .layout
+            .all()
+            .map(|stripe| (self.segment.id, stripe))
+            .collect();
+        let mine = shared.owned.numbers();
+        let (decisions, silent) = {
+            let mut members = self.board.members();
+            let decisions = members.decide(store::now(), &all, &mine);
+            (decisions, members.silent())
+        };
+        for key in decisions.lost {
+            self.lose(key).await;
+        }
+        for key in decisions.take {
+            // The rest follows when one of these has ended.
+            if self.takes.len() < TAKE_OVERS {
+                self.take(key);
+            }
+        }
+        if let Some(key) = decisions.give_back {
+            self.give_back(key).await;
+        }
+        lock(&self.board.failing).retain(|key, _| all.contains(key) && !mine.contains_key(key));
+        shared.metrics.peers_silent(silent);
+        shared.metrics.stripes(shared.owned.serving().len());
+    }
+
+    fn take(&mut self, key: Key) {
+        tracing::info!(segment = %key.0, stripe = %key.1, "taking a stripe over");
+        self.taker.shared.owned.taking(key);
+        let (taker, segment) = (self.taker.clone(), self.segment);
+        let task = self.takes.spawn(async move {
+            let take = async {
+                let entry = taker.shared.log.last().await?;
+                taker.take(&entry, &segment, key.1).await
+            };
+            (key, take.await)
+        });
+        self.taking.insert(key, task);
+    }
+
+    fn taken(&mut self, key: Key, outcome: Result<(), CatalogError>) {
+        self.taking.remove(&key);
+        let (shared, own) = (&self.taker.shared, self.board.members().is_home(key.1));
+        match outcome {
+            Ok(()) => {
+                lock(&self.board.failing).remove(&key);
+                let how = if own { Move::Taken } else { Move::TakenOver };
+                shared.metrics.moved(how);
+            }
+            Err(error) => {
+                shared.owned.give_up(key);
+                self.board.members().failed(key);
+                let text = error.to_string();
+                let before = lock(&self.board.failing).insert(key, text.clone());
+                // It is tried again and again: what is new is told.
+                if before.as_ref() != Some(&text) {
+                    tracing::warn!(%error, stripe = %key.1, "cannot take a stripe over: trying again");
+                }
+            }
+        }
+    }
+
+    /// A peer owns a stripe under a higher number.
+    async fn lose(&mut self, key: Key) {
+        let shared = &self.taker.shared;
+        if let Some(task) = self.taking.remove(&key) {
+            task.abort();
+            shared.owned.give_up(key);
+        }
+        if let Some(handle) = shared.owned.drop_now(key) {
+            tracing::info!(segment = %key.0, stripe = %key.1, "another process owns the stripe now");
+            shared.metrics.moved(Move::Lost);
+            // A task that has ended needs no word.
+            let _ = handle.events.send(Event::Fence).await;
+        }
+    }
+
+    async fn give_back(&mut self, key: Key) {
+        let shared = &self.taker.shared;
+        if let Some(handle) = shared.owned.leave(key) {
+            tracing::info!(segment = %key.0, stripe = %key.1, "giving a stripe back");
+            shared.metrics.moved(Move::GivenBack);
+            let _ = handle.events.send(Event::Stop).await;
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,346 @@
+//! Which stripes this stripe-writer is to take, to drop and to give back, by what its peers say.
+//!
+//! What is decided here is who *tries* to own a stripe. It makes nothing safe and nothing unsafe: who owns a stripe is
+//! decided by its chain (C-1, C-5, C-6), also where two members see each other dead.
+//!
+//! Time is counted in ticks of the caller, each at most [`TICKS`] as long as it should be: a process that stood still
+//! does not take its own silence for that of its peers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use catalog::Writer;
+use wire::{OwnerNumber, SegmentId, StripeId};
+
+/// A stripe of a segment.
+pub type Key = (SegmentId, StripeId);
+
+/// Ticks of one time-out.
+pub const TICKS: u32 = 4;
+
+/// A tick counts at most so many times its length.
+const LONGEST_TICK: u32 = 2;
+
+/// Time-outs for which the stripes of a member are left to it that was never heard: members of a log that starts do
+/// not start at the same moment.
+const GRACE: u32 = 5;
+
+/// Time-outs for which a member waits for each one before it in the order of a stripe that is alive and does not take it.
+const PATIENCE: u32 = 4;
+
+/// Time-outs for which a member has to answer before its stripes are given back to it.
+const STEADY: u32 = 5;
+
+/// Times that a pause doubles, at most.
+const DOUBLINGS: u32 = 6;
+
+/// Time-outs after which what went wrong with a stripe is forgotten.
+const FORGET: u32 = 64;
+
+/// What is to be done now.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Decisions {
+    /// Stripes to take over (C-6).
+    pub take: Vec<Key>,
+    /// Stripes that a peer owns under a higher number: they are not this member's any more.
+    pub lost: Vec<Key>,
+    /// A stripe whose home is back, to be made durable and left to it.
+    pub give_back: Option<Key>,
+}
+
+/// The stripe-writers of a membership, as one of them sees the others.
+#[derive(Debug)]
+pub struct Members {
+    own: usize,
+    timeout: Duration,
+    watched: Vec<Watched>,
+    stripes: BTreeMap<Key, History>,
+    /// Since the start.
+    running: Duration,
+    ticked_at: Option<Duration>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    writer: Writer,
+    contact: Contact,
+    /// Since the tick that followed its last answer.
+    silence: Duration,
+    /// Whether it has answered since the last tick.
+    fresh: bool,
+    /// For which it has answered.
+    steady: Duration,
+    claims: BTreeMap<Key, OwnerNumber>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Contact {
+    /// Not tried to the end.
+    Unknown,
+    /// Nobody is there, or nobody who answers.
+    Refused,
+    /// It has answered.
+    Heard,
+}
+
+#[derive(Debug, Default)]
+struct History {
+    /// For which no member that is alive has owned it.
+    unclaimed: Duration,
+    /// For which this member has.
+    held: Duration,
+    /// For which a peer has.
+    away: Duration,
+    /// Not to be taken for so long.
+    pause: Duration,
+    losses: u32,
+    returns: u32,
+}
+
+impl Members {
+    /// The members in the order of the settings, of which this is the one numbered `own`. One that has not answered for
+    /// `timeout` is dead.
+    #[must_use]
+    pub fn new(writers: &[Writer], own: usize, timeout: Duration) -> Self {
+        let watched = |writer: &Writer| Watched {
+            writer: writer.clone(),
+            contact: Contact::Unknown,
+            silence: Duration::ZERO,
+            fresh: false,
+            steady: Duration::ZERO,
+            claims: BTreeMap::new(),
+        };
+        Self {
+            own,
+            timeout,
+            watched: writers.iter().map(watched).collect(),
+            stripes: BTreeMap::new(),
+            running: Duration::ZERO,
+            ticked_at: None,
+        }
+    }
+
+    /// Time between two ticks.
+    #[must_use]
+    pub fn tick(&self) -> Duration {
+        self.timeout / TICKS
+    }
+
+    /// A member answers: it owns these stripes, or takes them over, which the number 0 says. True if that is news.
+    pub fn heard(&mut self, member: usize, claims: BTreeMap<Key, OwnerNumber>) -> bool {
+        let timeout = self.timeout;
+        let Some(watched) = self.watched.get_mut(member) else {
+            return false;
+        };
+        let news = !watched.is_alive(timeout) || watched.claims != claims;
+        if !watched.is_alive(timeout) {
+            watched.steady = Duration::ZERO;
+        }
+        watched.contact = Contact::Heard;
+        (watched.silence, watched.fresh) = (Duration::ZERO, true);
+        watched.claims = claims;
+        news
+    }
+
+    /// A member cannot be reached. True if that is news.
+    pub fn unreachable(&mut self, member: usize) -> bool {
+        let Some(watched) = self.watched.get_mut(member) else {
+            return false;
+        };
+        watched.steady = Duration::ZERO;
+        let news = watched.contact == Contact::Unknown;
+        if news {
+            watched.contact = Contact::Refused;
+        }
+        news
+    }
+
+    /// Members beside this one that do not answer.
+    #[must_use]
+    pub fn silent(&self) -> usize {
+        let others = self.watched.iter().enumerate();
+        others
+            .filter(|(at, watched)| *at != self.own && !watched.is_alive(self.timeout))
+            .count()
+    }
+
+    /// Whether the settings give a stripe to this member.
+    #[must_use]
+    pub fn is_home(&self, stripe: StripeId) -> bool {
+        self.home(stripe) == Some(self.own)
+    }
+
+    /// The store says that another process owns a stripe that this member had. It is left alone for a while that
+    /// becomes longer each time: two members that cannot hear each other do not take it from each other all the time.
+    pub fn fenced(&mut self, key: Key) {
+        let timeout = self.timeout;
+        let history = self.stripes.entry(key).or_default();
+        history.losses = history.losses.saturating_add(1);
+        history.pause = doubled(timeout, history.losses);
+    }
+
+    /// A stripe could not be taken over.
+    pub fn failed(&mut self, key: Key) {
+        self.stripes.entry(key).or_default().pause = self.timeout;
+    }
+
+    /// What is to be done at `now` about the stripes `all`, of which `mine` are owned here, or being taken over, which
+    /// the number 0 says.
+    pub fn decide(
+        &mut self,
+        now: Duration,
+        all: &[Key],
+        mine: &BTreeMap<Key, OwnerNumber>,
+    ) -> Decisions {
+        let passed = self.pass(now);
+        let mut stripes = std::mem::take(&mut self.stripes);
+        let mut decisions = Decisions::default();
+        for key in all {
+            let history = stripes.entry(*key).or_default();
+            history.pause = history.pause.saturating_sub(passed);
+            match (mine.get(key), self.claim(key)) {
+                (Some(own), Some(claim)) if claim > *own => decisions.lost.push(*key),
+                (Some(_), _) => {
+                    history.hold(passed, self.timeout);
+                    if decisions.give_back.is_none() && self.may_give_back(*key, history) {
+                        history.returns = history.returns.saturating_add(1);
+                        decisions.give_back = Some(*key);
+                    }
+                }
+                (None, Some(_)) => history.is_away(passed, self.timeout),
+                (None, None) => {
+                    history.unclaimed += passed;
+                    (history.held, history.away) = (Duration::ZERO, Duration::ZERO);
+                    if self.may_take(key.1, history) {
+                        decisions.take.push(*key);
+                    }
+                }
+            }
+        }
+        self.stripes = stripes;
+        decisions
+    }
+
+    /// Counts the time since the last tick, and gives it.
+    fn pass(&mut self, now: Duration) -> Duration {
+        let since = self.ticked_at.replace(now).unwrap_or(now);
+        let passed = now.saturating_sub(since).min(self.tick() * LONGEST_TICK);
+        self.running += passed;
+        for watched in &mut self.watched {
+            if !std::mem::take(&mut watched.fresh) {
+                watched.silence += passed;
+            }
+            watched.steady = match watched.is_alive(self.timeout) {
+                true => watched.steady + passed,
+                false => Duration::ZERO,
+            };
+        }
+        passed
+    }
+
+    /// The highest number under which a peer that is alive claims a stripe.
+    fn claim(&self, key: &Key) -> Option<OwnerNumber> {
+        let alive = self.watched.iter().enumerate();
+        let alive = alive.filter(|(at, peer)| *at != self.own && peer.is_alive(self.timeout));
+        alive
+            .filter_map(|(_, peer)| peer.claims.get(key))
+            .copied()
+            .max()
+    }
+
+    fn may_take(&self, stripe: StripeId, history: &History) -> bool {
+        if history.pause > Duration::ZERO || !self.knows_all() {
+            return false;
+        }
+        let order = self.order(stripe);
+        let home = self.home(stripe).and_then(|home| self.watched.get(home));
+        let never_heard = home.is_some_and(|home| home.contact != Contact::Heard);
+        if !self.is_home(stripe) && never_heard && self.running < self.timeout * GRACE {
+            return false;
+        }
+        let Some(before) = order.iter().position(|member| *member == self.own) else {
+            return false;
+        };
+        let before = u32::try_from(before).unwrap_or(u32::MAX);
+        history.unclaimed >= (self.timeout * PATIENCE).saturating_mul(before)
+    }
+
+    /// Whether of each peer it is known by now whether it is there.
+    fn knows_all(&self) -> bool {
+        let mut others = self.watched.iter().enumerate();
+        self.running >= self.timeout
+            || others.all(|(at, peer)| at == self.own || peer.contact != Contact::Unknown)
+    }
+
+    /// The members that are alive in the order in which they are to take a stripe: its home, and then each stripe has an
+    /// order of its own, so that what one leaves behind spreads over the others.
+    fn order(&self, stripe: StripeId) -> Vec<usize> {
+        let home = self.home(stripe);
+        let members = self.watched.iter().enumerate();
+        let alive = members.filter(|(at, peer)| *at == self.own || peer.is_alive(self.timeout));
+        let mut order: Vec<_> = alive
+            .map(|(at, peer)| (Some(at) != home, weight(&peer.writer, stripe), at))
+            .collect();
+        order.sort_unstable();
+        order.into_iter().map(|(_, _, at)| at).collect()
+    }
+
+    fn home(&self, stripe: StripeId) -> Option<usize> {
+        let mut writers = self.watched.iter();
+        writers.position(|watched| watched.writer.stripes.contains(&stripe.0))
+    }
+
+    fn may_give_back(&self, (_, stripe): Key, history: &History) -> bool {
+        let home = self.home(stripe).filter(|home| *home != self.own);
+        let Some(home) = home.and_then(|home| self.watched.get(home)) else {
+            return false;
+        };
+        let steady = self.timeout * STEADY;
+        home.is_alive(self.timeout)
+            && home.steady >= steady
+            && history.held >= doubled(steady, history.returns)
+    }
+}
+
+impl Watched {
+    fn is_alive(&self, timeout: Duration) -> bool {
+        self.contact == Contact::Heard && self.silence < timeout
+    }
+}
+
+impl History {
+    fn hold(&mut self, passed: Duration, timeout: Duration) {
+        self.held += passed;
+        (self.unclaimed, self.away) = (Duration::ZERO, Duration::ZERO);
+        if self.held >= timeout * FORGET {
+            self.losses = 0;
+        }
+    }
+
+    fn is_away(&mut self, passed: Duration, timeout: Duration) {
+        self.away += passed;
+        (self.unclaimed, self.held) = (Duration::ZERO, Duration::ZERO);
+        if self.away >= timeout * FORGET {
+            self.returns = 0;
+        }
+    }
+}
+
+fn doubled(pause: Duration, times: u32) -> Duration {
+    pause * (1 << times.min(DOUBLINGS))
+}
+
+/// Where a member stands in the order of a stripe: the same in every process that has the same settings.
+fn weight(writer: &Writer, stripe: StripeId) -> u64 {
+    let text = format!("{} {}", writer.address, stripe.0);
+    // FNV-1a, and the mixing at the end of splitmix64.
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}
+
+#[cfg(test)]
+mod tests;

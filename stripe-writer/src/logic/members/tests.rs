@@ -1,0 +1,275 @@
+use std::net::SocketAddr;
+
+use super::*;
+
+const TIMEOUT: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(250);
+const STRIPES: u16 = 30;
+
+/// Members with ten stripes each, and what is true of them.
+struct Group {
+    writers: Vec<Writer>,
+    processes: Vec<Option<Members>>,
+    owners: Vec<BTreeMap<Key, OwnerNumber>>,
+    /// Who does not hear whom.
+    deaf: Vec<(usize, usize)>,
+    number: u64,
+    now: Duration,
+}
+
+fn key(stripe: u16) -> Key {
+    (SegmentId(1), StripeId(stripe))
+}
+
+fn all() -> Vec<Key> {
+    (0..STRIPES).map(key).collect()
+}
+
+impl Group {
+    /// Three members that have started together and own what the settings say.
+    fn started() -> Self {
+        let mut group = Self::stopped();
+        for member in 0..3 {
+            group.start(member);
+        }
+        group.run(TIMEOUT);
+        for member in 0..3 {
+            assert_eq!(group.stripes(member), home(member));
+        }
+        group
+    }
+
+    fn stopped() -> Self {
+        let writer = |n: u16| Writer {
+            address: SocketAddr::from(([10, 0, 0, 1], 7500 + n)),
+            stripes: n * 10..=n * 10 + 9,
+        };
+        Self {
+            writers: (0..3).map(writer).collect(),
+            processes: vec![None, None, None],
+            owners: vec![BTreeMap::new(); 3],
+            deaf: Vec::new(),
+            number: 1,
+            now: Duration::from_secs(1000),
+        }
+    }
+
+    fn start(&mut self, member: usize) {
+        self.processes[member] = Some(Members::new(&self.writers, member, TIMEOUT));
+    }
+
+    fn kill(&mut self, member: usize) {
+        self.processes[member] = None;
+        self.owners[member].clear();
+    }
+
+    fn stripes(&self, member: usize) -> Vec<u16> {
+        self.owners[member]
+            .keys()
+            .map(|(_, stripe)| stripe.0)
+            .collect()
+    }
+
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now += TICK;
+            self.step();
+        }
+    }
+
+    /// All hear one another and do what is decided, one member after the other. Takes succeed at once.
+    fn step(&mut self) {
+        for member in 0..3 {
+            let Some(mut members) = self.processes[member].take() else {
+                continue;
+            };
+            for peer in (0..3).filter(|peer| *peer != member) {
+                let dead = self.processes[peer].is_none();
+                match dead || self.deaf.contains(&(member, peer)) {
+                    true => members.unreachable(peer),
+                    false => members.heard(peer, self.owners[peer].clone()),
+                };
+            }
+            let decisions = members.decide(self.now, &all(), &self.owners[member].clone());
+            for key in decisions.take {
+                self.number += 1;
+                self.owners[member].insert(key, OwnerNumber(self.number));
+                // The store tells whoever had it, at the next put.
+                for other in (0..3).filter(|other| *other != member) {
+                    if self.owners[other].remove(&key).is_some()
+                        && let Some(former) = &mut self.processes[other]
+                    {
+                        former.fenced(key);
+                    }
+                }
+            }
+            for key in decisions.lost.iter().chain(&decisions.give_back) {
+                self.owners[member].remove(key);
+            }
+            self.processes[member] = Some(members);
+        }
+    }
+}
+
+fn home(member: usize) -> Vec<u16> {
+    let member = u16::try_from(member).expect("small");
+    (member * 10..member * 10 + 10).collect()
+}
+
+impl Group {
+    fn is_whole(&self) -> bool {
+        let mut owned: Vec<_> = (0..3).flat_map(|member| self.stripes(member)).collect();
+        owned.sort_unstable();
+        owned == (0..STRIPES).collect::<Vec<_>>()
+    }
+}
+
+#[test]
+fn c6_members_that_start_one_after_the_other_take_what_is_theirs() {
+    let mut group = Group::stopped();
+    for member in 0..3 {
+        group.start(member);
+        group.run(TIMEOUT);
+        assert_eq!(group.stripes(member), home(member));
+    }
+    group.run(TIMEOUT * 20);
+    assert_eq!(group.stripes(0), home(0));
+}
+
+#[test]
+fn c6_the_stripes_of_a_dead_member_spread_over_the_others() {
+    let mut group = Group::started();
+    group.kill(1);
+    group.run(TIMEOUT - TICK);
+    assert!(!group.is_whole(), "it may be back in a moment");
+    group.run(TICK * 2);
+    assert!(group.is_whole());
+    let (first, third) = (group.stripes(0), group.stripes(2));
+    assert!(first.len() > 11 && third.len() > 11, "{first:?} {third:?}");
+    assert!(
+        home(0).iter().all(|stripe| first.contains(stripe)),
+        "no other moves"
+    );
+    assert!(
+        home(2).iter().all(|stripe| third.contains(stripe)),
+        "no other moves"
+    );
+}
+
+#[test]
+fn c6_a_member_that_was_never_there_is_waited_for_longer() {
+    let mut group = Group::stopped();
+    group.start(0);
+    group.start(2);
+    group.run(TIMEOUT * (GRACE - 1));
+    assert_eq!((group.stripes(0), group.stripes(2)), (home(0), home(2)));
+    group.run(TIMEOUT * 2);
+    assert!(group.is_whole());
+}
+
+#[test]
+fn c6_a_member_that_returns_takes_nothing_from_a_living_owner_and_gets_its_stripes_back_one_by_one()
+{
+    let mut group = Group::started();
+    group.kill(1);
+    group.run(TIMEOUT * 2);
+    assert!(group.is_whole());
+    let number = group.number;
+    group.start(1);
+    group.run(TIMEOUT * (STEADY - 1));
+    assert_eq!((group.stripes(1), group.number), (Vec::new(), number));
+    let mut most = 0;
+    for _ in 0..40 {
+        let before = group.stripes(1).len();
+        group.run(TICK);
+        most = most.max(group.stripes(1).len() - before);
+    }
+    assert_eq!(group.stripes(1), home(1));
+    assert!(
+        most <= 2,
+        "each of the two gives back one at a time: {most}"
+    );
+    assert_eq!((group.stripes(0), group.stripes(2)), (home(0), home(2)));
+}
+
+#[test]
+fn c6_a_process_that_stood_still_takes_nothing_because_of_it() {
+    let mut group = Group::started();
+    group.now += TIMEOUT * 100;
+    group.run(TICK);
+    for member in 0..3 {
+        assert_eq!(group.stripes(member), home(member));
+    }
+    // Alone for one tick that lasted long: nothing is heard in it.
+    let mut members = group.processes[0].take().expect("runs");
+    let decisions = members.decide(group.now + TIMEOUT * 100, &all(), &group.owners[0].clone());
+    assert_eq!(decisions, Decisions::default());
+}
+
+#[test]
+fn c6_a_stripe_that_a_peer_owns_under_a_higher_number_is_dropped() {
+    let mut group = Group::started();
+    let mut members = group.processes[0].take().expect("runs");
+    let mut claims = group.owners[1].clone();
+    let own = group.owners[0][&key(3)];
+    claims.insert(key(3), own);
+    members.heard(1, claims.clone());
+    let decide = |members: &mut Members, group: &Group| {
+        members.decide(group.now, &all(), &group.owners[0].clone())
+    };
+    assert_eq!(decide(&mut members, &group).lost, []);
+    claims.insert(key(3), OwnerNumber(own.0 + 1));
+    members.heard(1, claims);
+    assert_eq!(decide(&mut members, &group).lost, [key(3)]);
+}
+
+/// Two that do not hear each other take stripes from each other more and more seldom, and the third keeps its own.
+#[test]
+fn c6_members_that_do_not_hear_each_other_come_to_rest() {
+    let mut group = Group::started();
+    group.deaf = vec![(0, 1), (1, 0)];
+    group.run(TIMEOUT * 10);
+    let early = group.number;
+    group.run(TIMEOUT * 200);
+    let mut before = group.number;
+    assert!(before > early);
+    group.run(TIMEOUT * 200);
+    let per_stripe = (group.number - before) / u64::from(STRIPES);
+    assert!(
+        per_stripe <= 8,
+        "{per_stripe} moves of each stripe in 200 time-outs"
+    );
+    before = group.number;
+    group.deaf.clear();
+    group.run(TIMEOUT * 500);
+    assert!(group.is_whole());
+    let moves = group.number - before;
+    assert!(moves <= 3 * u64::from(STRIPES), "{moves}");
+    assert_eq!(group.stripes(2), home(2));
+}
+
+/// The first in the order is alive and cannot take the stripe: the next one does not wait for ever.
+#[test]
+fn c6_a_stripe_that_its_first_does_not_take_comes_to_the_next() {
+    let mut group = Group::started();
+    let mut members = group.processes[0].take().expect("runs");
+    let mut now = group.now;
+    let mut taken = Vec::new();
+    for _ in 0..TICKS * PATIENCE * 2 {
+        now += TICK;
+        // The second member answers and owns nothing.
+        members.heard(1, BTreeMap::new());
+        members.heard(2, group.owners[2].clone());
+        taken = members.decide(now, &all(), &group.owners[0].clone()).take;
+        if !taken.is_empty() {
+            break;
+        }
+    }
+    let waited = now - group.now;
+    assert!(waited >= TIMEOUT * PATIENCE, "{waited:?}");
+    assert!(!taken.is_empty());
+    members.failed(taken[0]);
+    let again = members.decide(now + TICK, &all(), &group.owners[0].clone());
+    assert!(!again.take.contains(&taken[0]), "not at once");
+}

@@ -1,0 +1,178 @@
+//! The stripes that this process owns, and those that are on their way to it or away from it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use tokio::task::JoinHandle;
+use wire::frame::{Frontier, Place};
+use wire::{OwnerNumber, Slot};
+
+use crate::logic::members::Key;
+use crate::store::StripeHandle;
+
+/// All of them, by segment and stripe.
+#[derive(Debug, Default)]
+pub(crate) struct Owned {
+    table: RwLock<HashMap<Key, Held>>,
+}
+
+#[derive(Debug)]
+enum Held {
+    /// It is being taken over.
+    Taking,
+    /// It is served.
+    Serving(Arc<StripeHandle>, JoinHandle<()>),
+    /// What it holds is made durable, and then it is left to its next owner.
+    Leaving(Arc<StripeHandle>, JoinHandle<()>),
+}
+
+impl Owned {
+    /// A stripe that is served here.
+    #[must_use]
+    pub(crate) fn get(&self, key: Key) -> Option<Arc<StripeHandle>> {
+        match self.read().get(&key) {
+            Some(Held::Serving(handle, _)) => Some(Arc::clone(handle)),
+            _ => None,
+        }
+    }
+
+    /// All stripes that are served here.
+    #[must_use]
+    pub(crate) fn serving(&self) -> Vec<Arc<StripeHandle>> {
+        let table = self.read();
+        let serving = table.values().filter_map(|held| match held {
+            Held::Serving(handle, _) => Some(Arc::clone(handle)),
+            _ => None,
+        });
+        serving.collect()
+    }
+
+    /// What is owned here, or taken over, by the owner numbers that it is told under; those that another process is
+    /// known to own are not.
+    #[must_use]
+    pub(crate) fn numbers(&self) -> BTreeMap<Key, OwnerNumber> {
+        let table = self.read();
+        let number = |(key, held): (&Key, &Held)| Some((*key, held.claim()?));
+        table.iter().filter_map(number).collect()
+    }
+
+    /// The same with what is known of each stripe.
+    #[must_use]
+    pub(crate) fn claims(&self) -> Vec<Frontier> {
+        let table = self.read();
+        let claim = |(key, held): (&Key, &Held)| {
+            let owner = held.claim()?;
+            let handle = held.handle();
+            let place = Place {
+                segment: key.0,
+                stripe: key.1,
+                first: handle.map_or(Slot(0), |handle| *handle.frontier.borrow()),
+            };
+            let bytes = |handle: &Arc<StripeHandle>| handle.held_bytes.load(Ordering::Relaxed);
+            Some(Frontier {
+                place,
+                owner,
+                held_bytes: handle.map_or(0, bytes),
+            })
+        };
+        table.iter().filter_map(claim).collect()
+    }
+
+    /// A stripe is about to be taken over.
+    pub(crate) fn taking(&self, key: Key) {
+        self.write().entry(key).or_insert(Held::Taking);
+    }
+
+    /// It is not, after all.
+    pub(crate) fn give_up(&self, key: Key) {
+        let mut table = self.write();
+        if matches!(table.get(&key), Some(Held::Taking)) {
+            table.remove(&key);
+        }
+    }
+
+    /// A stripe was taken over and is served from now on.
+    pub(crate) fn serve(&self, handle: Arc<StripeHandle>, task: JoinHandle<()>) {
+        let id = handle.chain.id();
+        let key = (id.segment, id.stripe);
+        self.write().insert(key, Held::Serving(handle, task));
+    }
+
+    /// A stripe is to be left to its next owner: it takes in nothing more. Told to others as owned until its task has
+    /// ended.
+    pub(crate) fn leave(&self, key: Key) -> Option<Arc<StripeHandle>> {
+        let mut table = self.write();
+        match table.remove(&key)? {
+            Held::Serving(handle, task) => {
+                table.insert(key, Held::Leaving(Arc::clone(&handle), task));
+                Some(handle)
+            }
+            other => {
+                table.insert(key, other);
+                None
+            }
+        }
+    }
+
+    /// A stripe is another process's. Gives who has to be told here, if it was served.
+    pub(crate) fn drop_now(&self, key: Key) -> Option<Arc<StripeHandle>> {
+        match self.write().remove(&key)? {
+            Held::Serving(handle, _) | Held::Leaving(handle, _) => Some(handle),
+            Held::Taking => None,
+        }
+    }
+
+    /// Forgets stripes whose tasks have ended, and those that another process owns; gives the latter.
+    pub(crate) fn sweep(&self) -> Vec<Key> {
+        let mut fenced = Vec::new();
+        self.write().retain(|key, held| match held {
+            Held::Taking => true,
+            Held::Leaving(_, task) => !task.is_finished(),
+            Held::Serving(handle, task) => {
+                let lost = handle.fenced.load(Ordering::Acquire) || task.is_finished();
+                if lost {
+                    fenced.push(*key);
+                }
+                !lost
+            }
+        });
+        fenced
+    }
+
+    /// Takes all of them out: their handles and tasks.
+    pub(crate) fn take_all(&self) -> Vec<(Arc<StripeHandle>, JoinHandle<()>)> {
+        let all = std::mem::take(&mut *self.write());
+        let begun = all.into_values().filter_map(|held| match held {
+            Held::Serving(handle, task) | Held::Leaving(handle, task) => Some((handle, task)),
+            Held::Taking => None,
+        });
+        begun.collect()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<Key, Held>> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<Key, Held>> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn handle(&self) -> Option<&Arc<StripeHandle>> {
+        match self {
+            Self::Taking => None,
+            Self::Serving(handle, _) | Self::Leaving(handle, _) => Some(handle),
+        }
+    }
+
+    /// The number under which this process claims the stripe.
+    fn claim(&self) -> Option<OwnerNumber> {
+        let Some(handle) = self.handle() else {
+            return Some(OwnerNumber(0));
+        };
+        let fenced = handle.fenced.load(Ordering::Acquire);
+        (!fenced).then(|| OwnerNumber(handle.owner.load(Ordering::Relaxed)))
+    }
+}
