@@ -20,6 +20,9 @@ points() {
     point failover-stall "a sequencer that stood still is woken after a takeover and grants nothing" \
         "$bench failover-stall --short" \
         "$bench failover-stall"
+    point hand-over "the sequencer stopped in good order: its standby goes on at the exact tail within 200 ms" \
+        "$bench hand-over --short" \
+        "$bench hand-over"
     point hole "readers pass the hole of a dead client, and a late write is junk" \
         "$bench hole"
     point store-faults "a store that fails, is late, loses answers and says 'exists' of its own writes" \

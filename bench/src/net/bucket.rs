@@ -62,6 +62,8 @@ impl Requests {
 /// How slow it is.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pace {
+    /// Added to every request.
+    pub(crate) answer: Duration,
     /// Added to every put.
     pub(crate) put: Duration,
     /// Added to puts of names that have this text in them.
@@ -299,6 +301,10 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let key = path.split_once('/').map_or("", |(_, key)| key).to_owned();
     let method = request.method().clone();
     shared.count(&method, key.is_empty());
+    let wait = lock(&shared.pace).answer;
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
     match (method, key.is_empty()) {
         (Method::PUT, false) => shared.put(key, request).await,
         (Method::GET, true) => shared.list(request.uri().query().unwrap_or("")),

@@ -12,7 +12,16 @@ use wire::mac::{Key, Signer};
 use wire::{ClientId, Epoch, Lane, LogId, RequestId};
 
 /// Questions whose answers count: a datagram that was long on its way says nothing about now.
-const FRESH: u64 = 3;
+const FRESH: u64 = 12;
+
+/// What is heard of one of the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sign {
+    /// It answers for a reign.
+    Told(Epoch, Status),
+    /// Its host says that nobody listens at its port.
+    Gone,
+}
 
 /// One socket for each of the others.
 #[derive(Debug)]
@@ -75,25 +84,24 @@ impl Others {
         }
     }
 
-    /// Waits for the next answer of any of them.
-    pub(crate) async fn answer(&mut self) -> (Epoch, Status) {
+    /// Waits for the next sign of any of them, and gives its number among them.
+    pub(crate) async fn sign(&mut self) -> (usize, Sign) {
         let mut buffer = [0; MAX_DATAGRAM_BYTES];
         loop {
             let received = poll_fn(|context| {
-                for socket in &self.sockets {
+                for (from, socket) in self.sockets.iter().enumerate() {
                     let mut room = ReadBuf::new(&mut buffer);
-                    // An error tells that a port is closed. It is taken out of the way of what is behind it.
-                    while let Poll::Ready(received) = socket.poll_recv(context, &mut room) {
-                        if received.is_ok() {
-                            return Poll::Ready(room.filled().len());
-                        }
+                    if let Poll::Ready(received) = socket.poll_recv(context, &mut room) {
+                        return Poll::Ready((from, received.map(|()| room.filled().len())));
                     }
                 }
                 Poll::Pending
             });
-            let len = received.await;
-            if let Some(answer) = self.read(buffer.get(..len).unwrap_or_default()) {
-                return answer;
+            let (from, received) = received.await;
+            match received.map(|len| self.read(buffer.get(..len).unwrap_or_default())) {
+                Ok(Some((epoch, status))) => return (from, Sign::Told(epoch, status)),
+                Ok(None) => {}
+                Err(_) => return (from, Sign::Gone),
             }
         }
     }
