@@ -47,9 +47,9 @@ impl Board {
         }
     }
 
-    /// A peer answers with what it owns.
-    pub(crate) fn heard(&self, member: usize, claims: BTreeMap<Key, OwnerNumber>) {
-        if self.members().heard(member, claims) {
+    /// A peer says what it owns, and whether it is about to end.
+    pub(crate) fn heard(&self, member: usize, claims: BTreeMap<Key, OwnerNumber>, leaving: bool) {
+        if self.members().heard(member, claims, leaving) {
             self.news.notify_one();
         }
     }
@@ -86,6 +86,7 @@ pub(crate) struct Keeper {
     segment: Segment,
     board: Arc<Board>,
     takes: JoinSet<(Key, Result<(), CatalogError>)>,
+    leaves: JoinSet<()>,
     taking: BTreeMap<Key, AbortHandle>,
 }
 
@@ -96,6 +97,7 @@ impl Keeper {
             segment,
             board,
             takes: JoinSet::new(),
+            leaves: JoinSet::new(),
             taking: BTreeMap::new(),
         }
     }
@@ -113,6 +115,7 @@ impl Keeper {
                     Ok((key, outcome)) => self.taken(key, outcome),
                     Err(error) => self.broke_off(&error),
                 },
+                Some(_) = self.leaves.join_next(), if !self.leaves.is_empty() => {}
             }
             self.look().await;
         }
@@ -147,7 +150,7 @@ impl Keeper {
             }
         }
         if let Some(key) = decisions.give_back {
-            self.give_back(key).await;
+            self.give_back(key);
         }
         lock(&self.board.failing).retain(|key, _| all.contains(key) && !mine.contains_key(key));
         shared.metrics.peers_silent(silent);
@@ -219,12 +222,12 @@ impl Keeper {
         }
     }
 
-    async fn give_back(&mut self, key: Key) {
+    fn give_back(&mut self, key: Key) {
         let shared = &self.taker.shared;
-        if let Some(handle) = shared.owned.leave(key) {
+        if let Some(leaving) = Arc::clone(shared).leave(key) {
             tracing::info!(segment = %key.0, stripe = %key.1, "giving a stripe back");
             shared.metrics.moved(Move::GivenBack);
-            let _ = handle.events.send(Event::Stop).await;
+            self.leaves.spawn(leaving);
         }
     }
 }

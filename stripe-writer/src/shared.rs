@@ -5,13 +5,14 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use catalog::Log;
-use tokio::sync::{Mutex, Semaphore, oneshot};
+use tokio::sync::{Mutex, Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use wire::control::ControlEntry;
 use wire::frame::{Place, Seal, SealedStripe};
 use wire::{Epoch, Position, WriterId};
 
 use crate::limits::{PRESSED, PUSHES};
+use crate::logic::members::Key;
 use crate::metrics::Metrics;
 use crate::net::Memory;
 use crate::owned::Owned;
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     /// The stripes that are owned here.
     pub(crate) owned: Owned,
+    /// Whether this process is about to end. Changes, also to what it was, when peers are to hear what is owned now.
+    pub(crate) leaving: watch::Sender<bool>,
     places: Arc<Places>,
     epoch: AtomicU64,
     /// The newest reign that stripes were told of, and where it starts.
@@ -62,6 +65,7 @@ impl Shared {
             pushes: Arc::new(Semaphore::new(PUSHES)),
             metrics,
             owned: Owned::default(),
+            leaving: watch::Sender::new(false),
             places,
             epoch: AtomicU64::new(entry.epoch.0),
             reign: std::sync::Mutex::new((entry.epoch, entry.epoch_start)),
@@ -96,6 +100,21 @@ impl Shared {
             let _ = handle.events.send(seal_event(newest, start, None)).await;
         }
         self.metrics.stripes(self.owned.serving().len());
+    }
+
+    /// Leaves a stripe to its next owner: resolves when what is held of it is durable, and peers are told. `None` if it is
+    /// not served here.
+    pub(crate) fn leave(self: Arc<Self>, key: Key) -> Option<impl Future<Output = ()> + Send> {
+        let (handle, task) = self.owned.leave(key)?;
+        Some(async move {
+            // A task that has ended needs no word.
+            let _ = handle.events.send(Event::Stop).await;
+            if let Err(error) = task.await {
+                tracing::error!(%error, stripe = %key.1, "the task of a stripe broke off");
+            }
+            self.owned.left(key);
+            self.leaving.send_modify(|_| {});
+        })
     }
 
     fn reign(&self) -> std::sync::MutexGuard<'_, (Epoch, Position)> {

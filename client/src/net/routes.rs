@@ -7,16 +7,30 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use catalog::Membership;
 use wire::StripeId;
+
+use crate::limits::{MOVED, MOVED_FOR};
+
+/// Times that a pause doubles, at most.
+const DOUBLINGS: u32 = 10;
 
 /// The routes of an open log.
 #[derive(Debug)]
 pub(crate) struct Routes {
     membership: Membership,
     /// Stripes that have left the writer that the membership names.
-    moved: Mutex<BTreeMap<StripeId, SocketAddr>>,
+    moved: Mutex<BTreeMap<StripeId, Moved>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Moved {
+    to: SocketAddr,
+    /// Moves one after the other.
+    times: u32,
+    at: Duration,
 }
 
 impl Routes {
@@ -29,13 +43,21 @@ impl Routes {
 
     /// Whom to ask for a stripe.
     pub(crate) fn owner(&self, stripe: StripeId) -> Option<SocketAddr> {
-        let moved = self.moved().get(&stripe).copied();
+        let moved = self.moved().get(&stripe).map(|moved| moved.to);
         moved.or_else(|| self.membership.owner(stripe))
+    }
+
+    /// Nominal pause before the next one is asked for a stripe. Short at first, as a stripe that moves is soon served
+    /// again; while nobody has it, its records are not sent about all the time.
+    pub(crate) fn pause(&self, stripe: StripeId) -> Duration {
+        let times = self.moved().get(&stripe).map_or(0, |moved| moved.times);
+        let doubled = MOVED.0 * (1 << times.saturating_sub(1).min(DOUBLINGS));
+        doubled.min(MOVED.1)
     }
 
     /// The writer at `from` does not serve the stripe: whom to ask from now on, which is another writer unless
     /// there is none.
-    pub(crate) fn leave(&self, stripe: StripeId, from: SocketAddr) -> SocketAddr {
+    pub(crate) fn leave(&self, stripe: StripeId, from: SocketAddr, now: Duration) -> SocketAddr {
         match self.owner(stripe) {
             // Others have found that out before.
             Some(owner) if owner != from => return owner,
@@ -47,11 +69,17 @@ impl Routes {
             .chain(self.membership.addresses());
         addresses.by_ref().find(|address| *address == from);
         let next = addresses.find(|address| *address != from).unwrap_or(from);
-        self.moved().insert(stripe, next);
+        let mut moved = self.moved();
+        let before = moved
+            .get(&stripe)
+            .filter(|before| now.saturating_sub(before.at) < MOVED_FOR);
+        let times = before.map_or(0, |before| before.times).saturating_add(1);
+        let (to, at) = (next, now);
+        moved.insert(stripe, Moved { to, times, at });
         next
     }
 
-    fn moved(&self) -> MutexGuard<'_, BTreeMap<StripeId, SocketAddr>> {
+    fn moved(&self) -> MutexGuard<'_, BTreeMap<StripeId, Moved>> {
         self.moved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -61,6 +89,8 @@ mod tests {
     use catalog::Writer;
 
     use super::*;
+
+    const NOW: Duration = Duration::from_secs(77);
 
     fn address(port: u16) -> SocketAddr {
         ([127, 0, 0, 1], port).into()
@@ -81,16 +111,36 @@ mod tests {
     fn c6_a_stripe_that_its_writer_does_not_own_is_looked_for_in_turn() {
         let (routes, stripe) = (routes(3), StripeId(20));
         assert_eq!(routes.owner(stripe), Some(address(2)));
-        assert_eq!(routes.leave(stripe, address(2)), address(3));
-        assert_eq!(routes.leave(stripe, address(2)), address(3), "known");
-        assert_eq!(routes.leave(stripe, address(3)), address(1));
-        assert_eq!(routes.leave(stripe, address(1)), address(2));
+        assert_eq!(routes.leave(stripe, address(2), NOW), address(3));
+        assert_eq!(routes.leave(stripe, address(2), NOW), address(3), "known");
+        assert_eq!(routes.leave(stripe, address(3), NOW), address(1));
+        assert_eq!(routes.leave(stripe, address(1), NOW), address(2));
         assert_eq!(routes.owner(StripeId(21)), Some(address(2)), "not this one");
+    }
+
+    #[test]
+    fn pauses_double_while_nobody_serves_a_stripe_and_begin_anew() {
+        let (routes, stripe) = (routes(3), StripeId(20));
+        let mut now = NOW;
+        let mut pauses = Vec::new();
+        for _ in 0..6 {
+            let owner = routes.owner(stripe).expect("one");
+            routes.leave(stripe, owner, now);
+            routes.leave(stripe, owner, now);
+            let pause = routes.pause(stripe);
+            pauses.push(pause.as_millis());
+            now += pause;
+        }
+        assert_eq!(pauses, [10, 20, 40, 80, 100, 100]);
+        assert_eq!(routes.pause(StripeId(21)), MOVED.0, "of each stripe");
+        let owner = routes.owner(stripe).expect("one");
+        routes.leave(stripe, owner, now + MOVED_FOR);
+        assert_eq!(routes.pause(stripe), MOVED.0);
     }
 
     #[test]
     fn with_one_writer_there_is_nobody_else() {
         let routes = routes(1);
-        assert_eq!(routes.leave(StripeId(10), address(1)), address(1));
+        assert_eq!(routes.leave(StripeId(10), address(1), NOW), address(1));
     }
 }
