@@ -4,6 +4,7 @@
 
 mod chart;
 mod cluster;
+mod group;
 mod host;
 mod load;
 mod logic;
@@ -15,6 +16,7 @@ mod pause;
 mod points;
 mod report;
 mod server;
+mod steady;
 mod stop;
 mod volume;
 
@@ -42,6 +44,12 @@ enum Point {
     FailoverStall(points::failover_stall::Args),
     /// Stops the sequencer that reigns in good order, again and again, under load: its standby goes on at the exact tail
     HandOver(points::hand_over::Args),
+    /// Stops one of several stripe-writers in good order, again and again, under load: the others go on with its stripes
+    HandOverWriter(points::hand_over_writer::Args),
+    /// Kills one of several stripe-writers, again and again, under load, and lets the others take its stripes over
+    FailoverWriter(points::failover_writer::Args),
+    /// Kills the sequencer and a stripe-writer at the same moment, and lets the store refuse everything for a while
+    FailoverBoth(points::failover_both::Args),
     /// Lets a client die between token and write, and another write too late
     Hole(points::hole::Args),
     /// Kills a sequencer that has reserved much: what the hole costs in the store, and how soon it is read over
@@ -124,6 +132,9 @@ async fn run(point: Point) -> Result<bool> {
         Point::Failover(args) => points::failover::run(args).await?,
         Point::FailoverStall(args) => points::failover_stall::run(args).await?,
         Point::HandOver(args) => points::hand_over::run(args).await?,
+        Point::HandOverWriter(args) => points::hand_over_writer::run(args).await?,
+        Point::FailoverWriter(args) => points::failover_writer::run(args).await?,
+        Point::FailoverBoth(args) => points::failover_both::run(args).await?,
         Point::Hole(args) => points::hole::run(args).await?,
         Point::Junk(args) => points::junk::run(args).await?,
         Point::Input(args) => points::input::run(args).await?,

@@ -56,7 +56,7 @@ impl Pair {
                 listen,
                 admin: free_tcp_port()?,
                 config: cluster.config(),
-                environment: cluster.environment(),
+                environment: cluster.environment().to_vec(),
                 backend: "auto",
                 log: cluster.directory().join(format!("sequencer-{number}.log")),
                 child: None,
