@@ -37,6 +37,12 @@ impl Owned {
         }
     }
 
+    /// Whether a stripe is being taken over.
+    #[must_use]
+    pub(crate) fn is_taking(&self, key: Key) -> bool {
+        matches!(self.read().get(&key), Some(Held::Taking))
+    }
+
     /// All stripes that are served here.
     #[must_use]
     pub(crate) fn serving(&self) -> Vec<Arc<StripeHandle>> {

@@ -28,7 +28,7 @@ const CLIENTS: usize = 4;
 
 /// Stripes and unit: small enough that the load goes over all stripes many times a second.
 const STRIPES: u32 = 12;
-const UNIT: u32 = 16;
+const UNIT: u32 = 4;
 
 /// Longest pause of a stripe whose owner was stopped, and of any other, in milliseconds.
 const BAR_MS: f64 = 200.0;

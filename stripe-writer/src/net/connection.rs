@@ -205,7 +205,13 @@ impl Connection {
         );
         let refuse = |status| token.answer(run.first, run.end(), status);
         let Some(handle) = handle else {
-            refuse(AckStatus::NotOwner);
+            let place = append.place;
+            let taking = self.shared.owned.is_taking((place.segment, place.stripe));
+            // Soon it is served here: to look for it elsewhere would take longer.
+            refuse(match taking {
+                true => AckStatus::Busy,
+                false => AckStatus::NotOwner,
+            });
             return Ok(());
         };
         if !charged {
