@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use catalog::{CatalogError, Writer};
 use tokio::sync::Notify;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
 use wire::{OwnerNumber, Segment};
 
@@ -109,12 +109,10 @@ impl Keeper {
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = board.news.notified() => {}
-                Some(taken) = self.takes.join_next(), if !self.takes.is_empty() => {
-                    // One that was called off says nothing.
-                    if let Ok((key, outcome)) = taken {
-                        self.taken(key, outcome);
-                    }
-                }
+                Some(taken) = self.takes.join_next(), if !self.takes.is_empty() => match taken {
+                    Ok((key, outcome)) => self.taken(key, outcome),
+                    Err(error) => self.broke_off(&error),
+                },
             }
             self.look().await;
         }
@@ -171,28 +169,42 @@ impl Keeper {
     }
 
     fn taken(&mut self, key: Key, outcome: Result<(), CatalogError>) {
-        self.taking.remove(&key);
-        let (shared, own) = (&self.taker.shared, self.board.members().is_home(key.1));
         match outcome {
             Ok(()) => {
+                self.taking.remove(&key);
                 lock(&self.board.failing).remove(&key);
-                let how = if own { Move::Taken } else { Move::TakenOver };
-                shared.metrics.moved(how);
+                let how = match self.board.members().is_home(key.1) {
+                    true => Move::Taken,
+                    false => Move::TakenOver,
+                };
+                self.taker.shared.metrics.moved(how);
             }
-            Err(error) => {
-                shared.owned.give_up(key);
-                self.board.members().failed(key);
-                let text = error.to_string();
-                let before = lock(&self.board.failing).insert(key, text.clone());
-                // It is tried again and again: what is new is told.
-                if before.as_ref() != Some(&text) {
-                    tracing::warn!(%error, stripe = %key.1, "cannot take a stripe over: trying again");
-                }
-            }
+            Err(error) => self.failed(key, error.to_string()),
         }
     }
 
-    /// A peer owns a stripe under a higher number.
+    /// A task that was called off is known no more; another that has not come to its end is as one that failed, lest
+    /// its stripe count as being taken for ever.
+    fn broke_off(&mut self, error: &JoinError) {
+        let mut taking = self.taking.iter();
+        let key = taking.find(|(_, task)| task.id() == error.id());
+        if let Some(key) = key.map(|(key, _)| *key) {
+            self.failed(key, error.to_string());
+        }
+    }
+
+    fn failed(&mut self, key: Key, text: String) {
+        self.taking.remove(&key);
+        self.taker.shared.owned.give_up(key);
+        self.board.members().failed(key);
+        let before = lock(&self.board.failing).insert(key, text.clone());
+        // It is tried again and again: what is new is told.
+        if before.as_ref() != Some(&text) {
+            tracing::warn!(error = text, stripe = %key.1, "cannot take a stripe over: trying again");
+        }
+    }
+
+    /// A peer owns a stripe.
     async fn lose(&mut self, key: Key) {
         let shared = &self.taker.shared;
         if let Some(task) = self.taking.remove(&key) {

@@ -31,6 +31,10 @@ const PATIENCE: u32 = 4;
 /// Time-outs for which a member has to answer before its stripes are given back to it.
 const STEADY: u32 = 5;
 
+/// Attempts to take a stripe that fail one after the other before it is left for long enough that the next one in its
+/// order takes it: this member may be the only one that the store does not answer.
+const ATTEMPTS: u32 = 3;
+
 /// Times that a pause doubles, at most.
 const DOUBLINGS: u32 = 6;
 
@@ -95,6 +99,8 @@ struct History {
     pause: Duration,
     losses: u32,
     returns: u32,
+    /// Attempts to take it that have failed one after the other.
+    failures: u32,
 }
 
 impl Members {
@@ -181,7 +187,12 @@ impl Members {
 
     /// A stripe could not be taken over.
     pub fn failed(&mut self, key: Key) {
-        self.stripes.entry(key).or_default().pause = self.timeout;
+        let history = self.stripes.entry(key).or_default();
+        history.failures = (history.failures + 1) % ATTEMPTS;
+        history.pause = match history.failures {
+            0 => self.timeout * (PATIENCE + 2),
+            _ => self.timeout,
+        };
     }
 
     /// What is to be done at `now` about the stripes `all`, of which `mine` are owned here, or being taken over, which
@@ -198,17 +209,17 @@ impl Members {
         for key in all {
             let history = stripes.entry(*key).or_default();
             history.pause = history.pause.saturating_sub(passed);
-            match (mine.get(key), self.claim(key)) {
-                (Some(own), Some(claim)) if claim > *own => decisions.lost.push(*key),
-                (Some(_), _) => {
-                    history.hold(passed, self.timeout);
+            match (mine.get(key), self.is_claimed(key)) {
+                (Some(own), _) if self.is_beaten(key, *own) => decisions.lost.push(*key),
+                (Some(own), _) => {
+                    history.hold(*own, passed, self.timeout);
                     if decisions.give_back.is_none() && self.may_give_back(*key, history) {
-                        history.returns = history.returns.saturating_add(1);
+                        history.give_back();
                         decisions.give_back = Some(*key);
                     }
                 }
-                (None, Some(_)) => history.is_away(passed, self.timeout),
-                (None, None) => {
+                (None, true) => history.is_away(passed, self.timeout),
+                (None, false) => {
                     history.unclaimed += passed;
                     (history.held, history.away) = (Duration::ZERO, Duration::ZERO);
                     if self.may_take(key.1, history) {
@@ -238,14 +249,24 @@ impl Members {
         passed
     }
 
-    /// The highest number under which a peer that is alive claims a stripe.
-    fn claim(&self, key: &Key) -> Option<OwnerNumber> {
-        let alive = self.watched.iter().enumerate();
-        let alive = alive.filter(|(at, peer)| *at != self.own && peer.is_alive(self.timeout));
-        alive
-            .filter_map(|(_, peer)| peer.claims.get(key))
-            .copied()
-            .max()
+    /// Peers that are alive and claim a stripe, each with its number.
+    fn claims(&self, key: &Key) -> impl Iterator<Item = (usize, OwnerNumber)> {
+        let peers = self.watched.iter().enumerate();
+        let alive = peers.filter(|(at, peer)| *at != self.own && peer.is_alive(self.timeout));
+        alive.filter_map(|(at, peer)| Some((at, *peer.claims.get(key)?)))
+    }
+
+    fn is_claimed(&self, key: &Key) -> bool {
+        self.claims(key).next().is_some()
+    }
+
+    /// Whether a peer is the one to serve a stripe that this member claims, too. Two that have taken it from the same
+    /// end of its chain have the same number until one of them puts something: the later in the order goes.
+    fn is_beaten(&self, key: &Key, own: OwnerNumber) -> bool {
+        let before = |peer| self.rank(peer, key.1) < self.rank(self.own, key.1);
+        let shared = |number| number == own && own > OwnerNumber(0);
+        self.claims(key)
+            .any(|(peer, number)| number > own || shared(number) && before(peer))
     }
 
     fn may_take(&self, stripe: StripeId, history: &History) -> bool {
@@ -275,14 +296,18 @@ impl Members {
     /// The members that are alive in the order in which they are to take a stripe: its home, and then each stripe has an
     /// order of its own, so that what one leaves behind spreads over the others.
     fn order(&self, stripe: StripeId) -> Vec<usize> {
-        let home = self.home(stripe);
         let members = self.watched.iter().enumerate();
         let alive = members.filter(|(at, peer)| *at == self.own || peer.is_alive(self.timeout));
-        let mut order: Vec<_> = alive
-            .map(|(at, peer)| (Some(at) != home, weight(&peer.writer, stripe), at))
-            .collect();
-        order.sort_unstable();
-        order.into_iter().map(|(_, _, at)| at).collect()
+        let mut order: Vec<_> = alive.map(|(at, _)| at).collect();
+        order.sort_unstable_by_key(|at| self.rank(*at, stripe));
+        order
+    }
+
+    /// Where a member stands in the order of a stripe: lower ranks come first.
+    fn rank(&self, member: usize, stripe: StripeId) -> (bool, u64, usize) {
+        let writer = self.watched.get(member).map(|watched| &watched.writer);
+        let weight = writer.map_or(u64::MAX, |writer| weight(writer, stripe));
+        (self.home(stripe) != Some(member), weight, member)
     }
 
     fn home(&self, stripe: StripeId) -> Option<usize> {
@@ -309,12 +334,21 @@ impl Watched {
 }
 
 impl History {
-    fn hold(&mut self, passed: Duration, timeout: Duration) {
+    fn hold(&mut self, number: OwnerNumber, passed: Duration, timeout: Duration) {
         self.held += passed;
         (self.unclaimed, self.away) = (Duration::ZERO, Duration::ZERO);
+        if number > OwnerNumber(0) {
+            self.failures = 0;
+        }
         if self.held >= timeout * FORGET {
             self.losses = 0;
         }
+    }
+
+    /// Until what is held is durable the stripe stays this member's: that it is given back is counted once.
+    fn give_back(&mut self) {
+        self.returns = self.returns.saturating_add(1);
+        self.held = Duration::ZERO;
     }
 
     fn is_away(&mut self, passed: Duration, timeout: Duration) {
@@ -330,7 +364,7 @@ fn doubled(pause: Duration, times: u32) -> Duration {
     pause * (1 << times.min(DOUBLINGS))
 }
 
-/// Where a member stands in the order of a stripe: the same in every process that has the same settings.
+/// Orders the members for a stripe: the same in every process that has the same settings.
 fn weight(writer: &Writer, stripe: StripeId) -> u64 {
     let text = format!("{} {}", writer.address, stripe.0);
     // FNV-1a, and the mixing at the end of splitmix64.

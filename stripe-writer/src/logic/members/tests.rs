@@ -273,3 +273,77 @@ fn c6_a_stripe_that_its_first_does_not_take_comes_to_the_next() {
     let again = members.decide(now + TICK, &all(), &group.owners[0].clone());
     assert!(!again.take.contains(&taken[0]), "not at once");
 }
+
+/// A member that the store does not answer tries again and again: the next one has its turn in between.
+#[test]
+fn c6_a_stripe_that_one_member_cannot_take_comes_to_the_next() {
+    let mut group = Group::started();
+    group.kill(1);
+    let mut took = None;
+    let mut failed = 0;
+    for _ in 0..TICKS * PATIENCE * 8 {
+        group.now += TICK;
+        for (member, peer) in [(0, 2), (2, 0)] {
+            let mut members = group.processes[member].take().expect("runs");
+            members.heard(peer, group.owners[peer].clone());
+            let takes = members.decide(group.now, &all(), &group.owners[member].clone());
+            for key in takes.take {
+                if member == 0 {
+                    failed += 1;
+                    members.failed(key);
+                } else {
+                    took.get_or_insert(group.now);
+                    group.owners[2].insert(key, OwnerNumber(1000));
+                }
+            }
+            group.processes[member] = Some(members);
+        }
+    }
+    assert!(failed > 0 && took.is_some(), "{failed}");
+    assert!(group.is_whole(), "{:?}", group.owners);
+}
+
+#[test]
+fn c6_of_two_that_own_a_stripe_under_the_same_number_the_later_in_its_order_leaves_it() {
+    let mut group = Group::started();
+    group.kill(1);
+    let mut left = Vec::new();
+    for (member, peer) in [(0, 2), (2, 0)] {
+        let both = |stripe| (key(stripe), OwnerNumber(50));
+        for stripe in 10..20 {
+            group.owners[member].extend([both(stripe)]);
+            group.owners[peer].extend([both(stripe)]);
+        }
+        let mut members = group.processes[member].take().expect("runs");
+        members.heard(peer, group.owners[peer].clone());
+        let now = group.now + TICK;
+        let decisions = members.decide(now, &all(), &group.owners[member].clone());
+        assert_eq!(decisions.take, []);
+        left.extend(decisions.lost);
+    }
+    left.sort_unstable();
+    let shared: Vec<_> = (10..20).map(key).collect();
+    assert_eq!(left, shared, "each by one of the two");
+}
+
+#[test]
+fn c6_a_stripe_that_takes_long_to_give_back_is_given_back_once() {
+    let mut group = Group::started();
+    group.kill(1);
+    group.run(TIMEOUT * 2);
+    group.start(1);
+    let mut members = group.processes[0].take().expect("runs");
+    let mine = group.owners[0].clone();
+    let (mut now, mut times) = (group.now, BTreeMap::<Key, u32>::new());
+    for _ in 0..TICKS * STEADY * 2 {
+        now += TICK;
+        members.heard(1, BTreeMap::new());
+        members.heard(2, group.owners[2].clone());
+        // What is given back stays here: its last object is on its way.
+        if let Some(key) = members.decide(now, &all(), &mine).give_back {
+            *times.entry(key).or_default() += 1;
+        }
+    }
+    assert!(!times.is_empty());
+    assert!(times.values().all(|times| *times == 1), "{times:?}");
+}
