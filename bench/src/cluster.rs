@@ -19,6 +19,10 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
 /// Longest time for a daemon to end after a signal to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Stripes of a log that is created without a number, and most that a log has.
+const DEFAULT_STRIPES: u32 = 32;
+const MAX_STRIPES: u32 = 1024;
+
 /// Which daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Daemon {
@@ -41,6 +45,8 @@ pub(crate) struct Spec {
     pub(crate) settings: Vec<String>,
     /// Whether the settings name a second sequencer; see [`crate::pair::Pair`].
     pub(crate) pair: bool,
+    /// Stripe-writers that the settings name, where it is more than one; see [`crate::group::Group`].
+    pub(crate) writers: usize,
     /// Environment of the daemons.
     pub(crate) environment: Vec<(String, String)>,
 }
@@ -54,6 +60,7 @@ pub(crate) struct Cluster {
     sequencer: SocketAddr,
     second: Option<SocketAddr>,
     writer: SocketAddr,
+    other_writers: Vec<SocketAddr>,
     admins: [SocketAddr; 2],
     daemons: [Option<Child>; 2],
 }
@@ -79,12 +86,16 @@ impl Cluster {
         let own = directory.path().join("store");
         std::fs::create_dir(&own)?;
         let local = url_of(&own)?;
+        let others = spec.writers.saturating_sub(1);
         let cluster = Self {
             store: spec.store.clone().unwrap_or(local),
             directory,
             sequencer: free_udp_port()?,
             second: spec.pair.then(free_udp_port).transpose()?,
             writer: free_tcp_port()?,
+            other_writers: (0..others)
+                .map(|_| free_tcp_port())
+                .collect::<Result<_>>()?,
             admins: [free_tcp_port()?, free_tcp_port()?],
             daemons: [None, None],
             spec,
@@ -101,6 +112,12 @@ impl Cluster {
     #[must_use]
     pub(crate) fn config(&self) -> PathBuf {
         self.directory.path().join("stripelog.toml")
+    }
+
+    /// Environment of the daemons.
+    #[must_use]
+    pub(crate) fn environment(&self) -> &[(String, String)] {
+        &self.spec.environment
     }
 
     /// URL of the store.
@@ -133,6 +150,25 @@ impl Cluster {
         self.writer
     }
 
+    /// The stripe-writers that the settings name, with the stripes of each.
+    #[must_use]
+    pub(crate) fn writers(&self) -> Vec<Writer> {
+        let addresses = [self.writer]
+            .into_iter()
+            .chain(self.other_writers.iter().copied());
+        let count = u32::try_from(1 + self.other_writers.len()).unwrap_or(u32::MAX);
+        let stripes = match count {
+            1 => MAX_STRIPES,
+            _ => self.spec.stripes.unwrap_or(DEFAULT_STRIPES),
+        };
+        let first = |n: u32| u16::try_from(stripes * n / count).unwrap_or(u16::MAX);
+        let writer = |(n, address)| Writer {
+            address,
+            stripes: first(n)..=first(n + 1) - 1,
+        };
+        (0..).zip(addresses).map(writer).collect()
+    }
+
     /// The process of a daemon, while it runs.
     #[must_use]
     pub(crate) fn process(&self, daemon: Daemon) -> Option<u32> {
@@ -162,14 +198,9 @@ impl Cluster {
     /// Options of a client of this log.
     #[must_use]
     pub(crate) fn options(&self) -> Options {
-        let writers = vec![Writer {
-            address: self.writer,
-            stripes: 0..=1023,
-        }];
-        let sequencers = self.sequencers();
         let membership = Membership {
-            sequencers,
-            writers,
+            sequencers: self.sequencers(),
+            writers: self.writers(),
         };
         Options::new(&self.store, membership)
     }
@@ -279,6 +310,7 @@ impl Cluster {
             sequencer: self.sequencer,
             second: self.second,
             writer: free_tcp_port()?,
+            other_writers: Vec::new(),
             admins: [self.admins[0], free_tcp_port()?],
             daemons: [None, None],
             spec: self.spec.clone(),
@@ -402,8 +434,16 @@ impl Cluster {
             .join("\n");
         let sequencers = self.sequencers().into_iter().map(|s| format!("\"{s}\""));
         let sequencers = sequencers.collect::<Vec<_>>().join(", ");
+        let writers = self.writers().into_iter().map(|writer| {
+            let (address, (first, last)) = (writer.address, writer.stripes.into_inner());
+            match self.other_writers.is_empty() {
+                true => format!("{{ address = \"{address}\" }}"),
+                false => format!("{{ address = \"{address}\", stripes = \"{first}-{last}\" }}"),
+            }
+        });
+        let writers = writers.collect::<Vec<_>>().join(", ");
         format!(
-            "store = \"{store}\"\n\n[membership]\nsequencer = [{sequencers}]\nwriters = [{{ address = \"{writer}\" }}]\n\n{sections}"
+            "store = \"{store}\"\n\n[membership]\nsequencer = [{sequencers}]\nwriters = [{writers}]\n\n{sections}"
         )
     }
 }

@@ -4,6 +4,7 @@
 
 mod chart;
 mod cluster;
+mod group;
 mod host;
 mod load;
 mod logic;
@@ -15,6 +16,7 @@ mod pause;
 mod points;
 mod report;
 mod server;
+mod steady;
 mod stop;
 mod volume;
 
@@ -40,6 +42,10 @@ enum Point {
     Failover(points::failover::Args),
     /// Stops the sequencer that reigns for longer than its reign lasts, and wakes it when its standby has taken over
     FailoverStall(points::failover_stall::Args),
+    /// Kills one of several stripe-writers, again and again, under load, and lets the others take its stripes over
+    FailoverWriter(points::failover_writer::Args),
+    /// Kills the sequencer and a stripe-writer at the same moment, and lets the store refuse everything for a while
+    FailoverBoth(points::failover_both::Args),
     /// Lets a client die between token and write, and another write too late
     Hole(points::hole::Args),
     /// Sends bad input of every kind to every program
@@ -119,6 +125,8 @@ async fn run(point: Point) -> Result<bool> {
         Point::Rounds(args) => points::rounds::run(args).await?,
         Point::Failover(args) => points::failover::run(args).await?,
         Point::FailoverStall(args) => points::failover_stall::run(args).await?,
+        Point::FailoverWriter(args) => points::failover_writer::run(args).await?,
+        Point::FailoverBoth(args) => points::failover_both::run(args).await?,
         Point::Hole(args) => points::hole::run(args).await?,
         Point::Input(args) => points::input::run(args).await?,
         Point::Faults(args) => points::faults::run(args).await?,

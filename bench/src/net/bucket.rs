@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -83,6 +84,8 @@ struct Shared {
     objects: Mutex<BTreeMap<String, Bytes>>,
     requests: Mutex<Requests>,
     pace: Mutex<Pace>,
+    refuses: AtomicBool,
+    refused: AtomicU64,
     /// When the line is free again, where it is narrow.
     free: Mutex<Option<Instant>>,
 }
@@ -147,6 +150,17 @@ impl Bucket {
     pub(crate) fn pace(&self, pace: Pace) {
         *lock(&self.state.pace) = pace;
         *lock(&self.state.free) = None;
+    }
+
+    /// Whether every request is refused from now on, as by a service that is out of order.
+    pub(crate) fn refuse(&self, all: bool) {
+        self.state.refuses.store(all, Ordering::Release);
+    }
+
+    /// Requests that were refused so far.
+    #[must_use]
+    pub(crate) fn refused(&self) -> u64 {
+        self.state.refused.load(Ordering::Acquire)
     }
 
     /// What was asked so far.
@@ -298,6 +312,10 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let path = path.trim_start_matches('/');
     let key = path.split_once('/').map_or("", |(_, key)| key).to_owned();
     let method = request.method().clone();
+    if shared.refuses.load(Ordering::Acquire) {
+        shared.refused.fetch_add(1, Ordering::AcqRel);
+        return status(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable");
+    }
     shared.count(&method, key.is_empty());
     match (method, key.is_empty()) {
         (Method::PUT, false) => shared.put(key, request).await,
@@ -397,6 +415,19 @@ mod tests {
         assert_eq!(store.get("a/2").await.expect("reads"), None);
         let requests = bucket.requests();
         assert_eq!((requests.puts, requests.lists, requests.deletes), (4, 2, 1));
+    }
+
+    #[tokio::test]
+    async fn one_that_refuses_does_nothing() {
+        let bucket = Bucket::start().await.expect("starts");
+        let store = bucket.store().expect("opens");
+        let body = [Bytes::from_static(b"0123")];
+        bucket.refuse(true);
+        let refused = store.create("a/1", &body).await;
+        assert!(refused.is_err(), "{refused:?}");
+        bucket.refuse(false);
+        assert_eq!(store.get("a/1").await.expect("reads"), None);
+        assert_eq!((bucket.requests().puts, bucket.refused() > 0), (0, true));
     }
 
     #[tokio::test]
