@@ -31,6 +31,7 @@ pub(crate) enum Role {
 #[derive(Debug)]
 pub(crate) struct Pair {
     members: Vec<Member>,
+    environment: Vec<(String, String)>,
 }
 
 #[derive(Debug)]
@@ -60,7 +61,11 @@ impl Pair {
                 child: None,
             });
         }
-        let mut pair = Self { members };
+        let environment = cluster.environment().to_vec();
+        let mut pair = Self {
+            members,
+            environment,
+        };
         ensure!(pair.members.len() == 2, "not a pair");
         for (which, role) in [(0, Role::Reigns), (1, Role::Standby)] {
             pair.run(which)?;
@@ -94,6 +99,7 @@ impl Pair {
             .args(["--backend", member.backend])
             .arg("--config")
             .arg(&member.config)
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
