@@ -20,6 +20,12 @@ points() {
     point failover-stall "a sequencer that stood still is woken after a takeover and grants nothing" \
         "$bench failover-stall --short" \
         "$bench failover-stall"
+    point failover-writer "one of three stripe-writers killed under load: the others take its stripes, and theirs do not stop" \
+        "$bench failover-writer --short" \
+        "$bench failover-writer"
+    point failover-both "sequencer and stripe-writer killed at once, and a store that refuses all: the log waits and goes on" \
+        "$bench failover-both --short" \
+        "$bench failover-both"
     point hole "readers pass the hole of a dead client, and a late write is junk" \
         "$bench hole"
     point store-faults "a store that fails, is late, loses answers and says 'exists' of its own writes" \

@@ -47,7 +47,7 @@ const IN_FLIGHT_BYTES: usize = 64 << 20;
 
 /// Bound on the memory of a stripe-writer, and what it takes beside that for its program, buffers and threads.
 const MEMORY_MIB: u64 = 64;
-const MEMORY_BESIDE_MIB: f64 = 96.0;
+const MEMORY_BESIDE_MIB: f64 = 64.0;
 
 /// So much longer than the outage an append waits without a sign of progress.
 const PATIENCE: Duration = Duration::from_secs(60);
