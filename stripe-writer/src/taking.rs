@@ -56,3 +56,123 @@ impl Taker {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use catalog::{Log, Store};
+    use tokio::sync::{Semaphore, watch};
+    use tokio::time::timeout;
+    use wire::frame::{Seal, SealedStripe};
+    use wire::{Epoch, Layout, Position, Slot, WriterId};
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::net::Memory;
+    use crate::store::{Event, Places, StoreThreads};
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    struct Rig {
+        taker: Taker,
+        entry: ControlEntry,
+        segment: Segment,
+        _ripe: watch::Sender<Position>,
+        _threads: StoreThreads,
+    }
+
+    /// A process that owns nothing of a log with two stripes, and the log's first entry.
+    async fn rig() -> Rig {
+        let store = Store::open("memory:///").expect("opens");
+        let layout = Layout::new(2, 1).expect("valid");
+        let log = Log::create(store, layout).await.expect("creates");
+        let entry = log.last().await.expect("last");
+        let segment = *entry.last_segment().expect("a segment");
+        let threads = StoreThreads::start().expect("starts");
+        let metrics = Arc::new(Metrics::default());
+        let (ripe, ripens) = watch::channel(Position(0));
+        let workers = Workers {
+            threads: threads.handle(),
+            places: Places::new(4),
+            lookups: Arc::new(Semaphore::new(4)),
+            ripe: ripens,
+            hole_timeout: Duration::from_secs(60),
+            metrics: Arc::clone(&metrics),
+        };
+        let (memory, places) = (Memory::new(64 << 20, 2), Arc::clone(&workers.places));
+        let writer = WriterId([7; 16]);
+        let taker = Taker {
+            shared: Arc::new(Shared::new(log, writer, &entry, memory, places, metrics)),
+            workers,
+            linger: Duration::from_millis(1),
+            max_commit_age: Duration::from_secs(60),
+            recent_bytes: 1 << 20,
+        };
+        Rig {
+            taker,
+            entry,
+            segment,
+            _ripe: ripe,
+            _threads: threads,
+        }
+    }
+
+    impl Rig {
+        /// A reign begins that starts behind positions which nobody has written.
+        async fn new_reign(&self) -> ControlEntry {
+            let entry = ControlEntry {
+                number: self.entry.number + 1,
+                epoch: Epoch(self.entry.epoch.0 + 1),
+                epoch_start: Position(100),
+                reservation: Position(200),
+                clean: false,
+                ..self.entry.clone()
+            };
+            let appended = self.taker.shared.log.append(&entry).await;
+            appended.expect("is the next");
+            entry
+        }
+
+        async fn take(&self, entry: &ControlEntry, stripe: u16) -> Arc<StripeHandle> {
+            let stripe = StripeId(stripe);
+            let taken = self.taker.take(entry, &self.segment, stripe).await;
+            taken.expect("takes");
+            let handle = self.taker.shared.owned.get((self.segment.id, stripe));
+            handle.expect("serves")
+        }
+    }
+
+    #[tokio::test]
+    async fn h3_a_reign_that_begins_while_a_stripe_is_taken_is_told_to_it() {
+        let rig = rig().await;
+        let reign = rig.new_reign().await;
+        let known = rig.taker.shared.learn(reign.epoch).await;
+        assert_eq!(known, reign.epoch);
+        // The entry that the stripe is taken under was read before.
+        let handle = rig.take(&rig.entry, 0).await;
+        let mut frontier = handle.frontier.clone();
+        let sealed = frontier.wait_for(|frontier| *frontier >= Slot(50));
+        let sealed = timeout(SOON, sealed).await.expect("in time");
+        sealed.expect("serves");
+    }
+
+    #[tokio::test]
+    async fn h4_not_a_word_about_a_stripe_that_was_lost() {
+        let rig = rig().await;
+        let _kept = rig.take(&rig.entry, 0).await;
+        let lost = rig.take(&rig.entry, 1).await;
+        let reign = rig.new_reign().await;
+        lost.events.send(Event::Fence).await.expect("serves");
+        let seal = Seal {
+            epoch: reign.epoch,
+            position: reign.epoch_start,
+        };
+        let sealed = timeout(SOON, rig.taker.shared.seal(seal)).await;
+        let kept = SealedStripe {
+            segment: rig.segment.id,
+            stripe: StripeId(0),
+        };
+        assert_eq!(sealed.expect("in time"), Ok(vec![kept]));
+    }
+}
