@@ -274,13 +274,13 @@ fn c6_a_stripe_that_its_first_does_not_take_comes_to_the_next() {
     assert!(!again.take.contains(&taken[0]), "not at once");
 }
 
-/// A member that the store does not answer tries again and again: the next one has its turn in between.
+/// A member that the store does not answer tries again and again, and claims the stripe each time for as long as it
+/// tries: the next one has its turn in between.
 #[test]
 fn c6_a_stripe_that_one_member_cannot_take_comes_to_the_next() {
     let mut group = Group::started();
     group.kill(1);
-    let mut took = None;
-    let mut failed = 0;
+    let (mut trying, mut failed) = (BTreeMap::<Key, u32>::new(), 0);
     for _ in 0..TICKS * PATIENCE * 8 {
         group.now += TICK;
         for (member, peer) in [(0, 2), (2, 0)] {
@@ -288,19 +288,36 @@ fn c6_a_stripe_that_one_member_cannot_take_comes_to_the_next() {
             members.heard(peer, group.owners[peer].clone());
             let takes = members.decide(group.now, &all(), &group.owners[member].clone());
             for key in takes.take {
+                let number = match member {
+                    0 => OwnerNumber(0),
+                    _ => OwnerNumber(1000),
+                };
+                group.owners[member].insert(key, number);
                 if member == 0 {
-                    failed += 1;
-                    members.failed(key);
-                } else {
-                    took.get_or_insert(group.now);
-                    group.owners[2].insert(key, OwnerNumber(1000));
+                    trying.insert(key, TICKS * 2);
                 }
+            }
+            for key in takes.lost {
+                group.owners[member].remove(&key);
+            }
+            if member == 0 {
+                for (key, left) in &mut trying {
+                    *left -= 1;
+                    if *left == 0 {
+                        failed += 1;
+                        group.owners[0].remove(key);
+                        members.failed(*key);
+                    }
+                }
+                trying.retain(|_, left| *left > 0);
             }
             group.processes[member] = Some(members);
         }
     }
-    assert!(failed > 0 && took.is_some(), "{failed}");
-    assert!(group.is_whole(), "{:?}", group.owners);
+    assert!(failed > 0);
+    let first = group.stripes(0);
+    assert_eq!(first, home(0), "what it has, and no more");
+    assert!(group.is_whole());
 }
 
 #[test]
