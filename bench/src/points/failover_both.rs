@@ -158,12 +158,14 @@ async fn scene(args: &Args, seed: u64, cluster: &Cluster, bucket: &Bucket) -> Re
         random,
     };
     let pauses = Pauses::watch(scene.load.counter())?;
-    let mut all = Vec::new();
+    let (mut all, mut whole) = (Vec::new(), 0.0_f64);
     for round in 0..rounds {
         let wait = scene.random.random_range(0..=args.calm_ms);
         sleep(Duration::from_millis(wait)).await;
-        let pause = scene.kill_both(&pauses).await;
-        all.push(pause.with_context(|| format!("round {round}, seed {seed}"))?);
+        let paused = scene.kill_both(&pauses).await;
+        let (pause, every) = paused.with_context(|| format!("round {round}, seed {seed}"))?;
+        all.push(pause);
+        whole = whole.max(every);
     }
     let mut report = Report::new("failover-both");
     report.figure("seed", seed);
@@ -175,6 +177,7 @@ async fn scene(args: &Args, seed: u64, cluster: &Cluster, bucket: &Bucket) -> Re
         all.last().copied().unwrap_or(f64::NAN),
         BAR_MS,
     );
+    report.at_most("every_stripe_ms_max", rounded(whole), BAR_MS);
     scene
         .outage(outage, &mut report)
         .await
@@ -204,13 +207,15 @@ impl Scene<'_> {
         Ok(())
     }
 
-    /// A round: in how many milliseconds something is acknowledged again.
+    /// A round: for how many milliseconds nothing is acknowledged, and how many after the kill every stripe has
+    /// acknowledged something.
     #[allow(clippy::disallowed_methods, reason = "measures real time")]
-    async fn kill_both(&mut self, pauses: &Pauses) -> Result<f64> {
+    async fn kill_both(&mut self, pauses: &Pauses) -> Result<(f64, f64)> {
         all_go_on(&self.load, &self.group).await?;
         let owners = self.group.become_owned(&self.log, |_| true).await?;
         let victim = draw(&owners, &mut self.random);
         pauses.take();
+        let killed_at = Instant::now();
         self.kill(victim).await?;
         // What was on its way to the client comes in yet.
         sleep(Duration::from_millis(100)).await;
@@ -228,9 +233,9 @@ impl Scene<'_> {
         })?;
         let on = since(&self.load, Instant::now(), &self.group);
         on.await?;
-        let pause = pauses.take();
+        let (pause, every) = (pauses.take(), killed_at.elapsed());
         self.recover(victim).await?;
-        Ok(pause)
+        Ok((pause, every.as_secs_f64() * 1000.0))
     }
 
     /// The store refuses everything for a while, in which both are killed.
