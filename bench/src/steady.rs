@@ -18,6 +18,7 @@ use wire::Layout;
 
 use crate::load::record;
 use crate::logic::history::{Append, Outcome};
+use crate::report::Report;
 
 /// Time between two appends of a client.
 const EVERY: Duration = Duration::from_millis(5);
@@ -38,6 +39,28 @@ pub(crate) struct Steady {
     shared: Arc<Shared>,
     tasks: JoinSet<()>,
     clients: Vec<Log>,
+}
+
+/// What became of a load.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    /// The history.
+    pub(crate) appends: Vec<Append>,
+    /// Errors of appends that failed.
+    pub(crate) errors: Vec<String>,
+    /// Records that had to be appended again under a new token.
+    pub(crate) appended_again: u64,
+}
+
+impl Finished {
+    /// Reports what failed and what had to be appended again.
+    pub(crate) fn tell(&self, report: &mut Report) {
+        report.figure("appended_again", self.appended_again);
+        report.exactly("failed_appends", self.errors.len(), 0);
+        for error in self.errors.iter().take(3) {
+            eprintln!("append failed: {error}");
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -142,29 +165,25 @@ impl Steady {
             .all(|seen| seen.last > since)
     }
 
-    /// Records that had to be appended again under a new token, in all clients.
-    #[must_use]
-    pub(crate) fn appended_again(&self) -> u64 {
-        let again = self
-            .clients
-            .iter()
-            .map(|log| log.stats().records_reappended);
-        again.sum()
-    }
-
     /// Appends that were not made because a client had too many under way.
     #[must_use]
     pub(crate) fn held_back(&self) -> u64 {
         self.shared.held_back.load(Ordering::Acquire)
     }
 
-    /// Ends the load after the appends that are under way, and gives the history and the errors.
-    pub(crate) async fn finish(mut self) -> (Vec<Append>, Vec<String>) {
+    /// Ends the load after the appends that are under way.
+    pub(crate) async fn finish(mut self) -> Finished {
         self.shared.stop.store(true, Ordering::Release);
         while self.tasks.join_next().await.is_some() {}
-        let appends = std::mem::take(&mut *lock(&self.shared.appends));
-        let errors = std::mem::take(&mut *lock(&self.shared.errors));
-        (appends, errors)
+        let again = self
+            .clients
+            .iter()
+            .map(|log| log.stats().records_reappended);
+        Finished {
+            appended_again: again.sum(),
+            appends: std::mem::take(&mut *lock(&self.shared.appends)),
+            errors: std::mem::take(&mut *lock(&self.shared.errors)),
+        }
     }
 }
 

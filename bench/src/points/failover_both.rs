@@ -284,14 +284,10 @@ impl Scene<'_> {
         all_go_on(&self.load, &self.group).await?;
         let owners = self.group.become_owned(&self.log, |_| true).await?;
         report.figure("owned", owners.iter().map(Vec::len).collect::<Vec<_>>());
-        report.figure("appended_again", self.load.appended_again());
         let tokens = witness.finish().await?;
-        let (appends, errors) = self.load.finish().await;
-        report.exactly("failed_appends", errors.len(), 0);
-        for error in errors.iter().take(3) {
-            eprintln!("append failed: {error}");
-        }
-        check::judge_by(&self.log, self.cluster, &appends, &tokens, report).await?;
+        let finished = self.load.finish().await;
+        finished.tell(report);
+        check::judge_by(&self.log, self.cluster, &finished.appends, &tokens, report).await?;
         report.exactly("panics", self.pair.panics() + self.group.panics(), 0);
         Ok(())
     }

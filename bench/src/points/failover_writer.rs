@@ -141,15 +141,11 @@ async fn rounds(args: &Args, seed: u64, cluster: &Cluster) -> Result<Report> {
     report.figure("stripes_back_seconds", rounded(back_seconds));
     report.at_most("back_pause_ms_max", rounded(back_ms), OTHERS_BAR_MS);
     report.exactly("held_back", load.held_back(), 0);
-    report.figure("appended_again", load.appended_again());
     let owners = group.become_owned(&log, |_| true).await?;
     report.figure("owned", owners.iter().map(Vec::len).collect::<Vec<_>>());
-    let (appends, errors) = load.finish().await;
-    report.exactly("failed_appends", errors.len(), 0);
-    for error in errors.iter().take(3) {
-        eprintln!("append failed: {error}");
-    }
-    check::judge(cluster, &appends, &[], &mut report).await?;
+    let finished = load.finish().await;
+    finished.tell(&mut report);
+    check::judge(cluster, &finished.appends, &[], &mut report).await?;
     let panics = group.panics() + cluster.panics(Daemon::Sequencer);
     report.exactly("panics", panics, 0);
     Ok(report)
