@@ -14,6 +14,7 @@ pub(crate) mod grants;
 pub(crate) mod headroom;
 pub(crate) mod hole;
 pub(crate) mod input;
+pub(crate) mod junk;
 pub(crate) mod latency;
 pub(crate) mod lossy;
 pub(crate) mod owners;
