@@ -13,46 +13,46 @@ use crate::shared::Shared;
 use crate::store::{Start, StripeHandle, Workers, take_over};
 
 /// What every stripe is taken over with.
-#[derive(Debug, Clone)]
-pub(crate) struct Taker {
-    /// What is served.
-    pub(crate) shared: Arc<Shared>,
+#[derive(Debug)]
+pub(crate) struct Taking {
     /// What the tasks of all stripes share.
     pub(crate) workers: Workers,
     /// An open object closes this long after its first record at the latest.
     pub(crate) linger: Duration,
     /// Age at which a create is verified before it is acknowledged (C-7).
     pub(crate) max_commit_age: Duration,
-    /// Bytes of durable runs that each stripe keeps for readers.
+    /// Bytes of durable runs to keep for readers, all stripes of a segment together.
     pub(crate) recent_bytes: usize,
 }
 
-impl Taker {
-    /// Takes a stripe over and serves it from now on.
+impl Shared {
+    /// Takes a stripe of an open segment over and serves it from now on.
     ///
     /// # Errors
     /// If the store failed, or an object of the chain is corrupt. Nothing has changed then.
     pub(crate) async fn take(
         &self,
         entry: &ControlEntry,
-        segment: &Segment,
+        segment: Segment,
         stripe: StripeId,
     ) -> Result<(), CatalogError> {
-        let chain = self.shared.log.chain(segment, stripe);
+        let (taking, chain) = (&self.taking, self.log.chain(&segment, stripe));
+        let slot = |position| segment.layout.slot_at_or_after(stripe, position);
         let start = Start {
-            taken: take_over(&chain, entry.epoch, self.shared.writer).await?,
+            taken: take_over(&chain, entry.epoch, self.writer).await?,
             chain,
             // [H-3] It starts sealed: the entry was read before this process puts anything.
-            seal_to: segment.layout.slot_at_or_after(stripe, entry.epoch_start),
+            seal_to: slot(entry.sealed_to(&segment)),
+            end: entry.segment_end(&segment).map(slot),
             config: Config {
-                linger: self.linger,
+                linger: taking.linger,
                 target_bytes: OBJECT_TARGET_BYTES,
-                max_commit_age: self.max_commit_age,
+                max_commit_age: taking.max_commit_age,
             },
-            recent_bytes: self.recent_bytes,
+            recent_bytes: taking.recent_bytes / self.most(&segment).max(1),
         };
-        let (handle, task) = StripeHandle::start(start, self.workers.clone());
-        self.shared.serve(Arc::new(handle), task, entry.epoch).await;
+        let (handle, task) = StripeHandle::start(start, taking.workers.clone());
+        self.serve(Arc::new(handle), task, entry).await;
         Ok(())
     }
 }
