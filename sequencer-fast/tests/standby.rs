@@ -3,7 +3,6 @@
 mod common;
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -183,7 +182,7 @@ fn s1_s5_a_stalled_reign_grants_below_the_one_that_took_over() {
     }
     // More than it had reserved is never granted: it finds itself fenced.
     let asked = AtomicU64::new(100);
-    let reign = Arc::clone(first.status().reign().expect("has begun"));
+    let reign = first.status().reign().expect("has begun");
     eventually("the end of the reign", || {
         let request = asked.fetch_add(1, Ordering::Relaxed);
         old.send(Kind::Grant, &[grant(0, request, 700)]);

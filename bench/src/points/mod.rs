@@ -20,6 +20,7 @@ pub(crate) mod lossy;
 pub(crate) mod owners;
 pub(crate) mod peers;
 pub(crate) mod read;
+pub(crate) mod restripe;
 pub(crate) mod rounds;
 pub(crate) mod shards;
 pub(crate) mod slow_stripe;
