@@ -162,8 +162,8 @@ proptest! {
         let last = chain.last().expect("never empty");
         for token in &tokens {
             let of = last.segment_of(Position(token.first)).expect("a segment");
-            let newest = last.segments.iter().filter(|s| s.epoch <= token.epoch.max(Epoch(1)));
-            prop_assert_eq!(Some(of), newest.last(), "{:?}", token);
+            let mut newest = last.segments.iter().filter(|s| s.epoch <= token.epoch.max(Epoch(1)));
+            prop_assert_eq!(Some(of), newest.next_back(), "{:?}", token);
         }
         for pair in last.segments.windows(2) {
             prop_assert!(pair[0].start < pair[1].start, "{:?}", pair);
