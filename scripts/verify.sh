@@ -20,6 +20,9 @@ points() {
     point failover-stall "a sequencer that stood still is woken after a takeover and grants nothing" \
         "$bench failover-stall --short" \
         "$bench failover-stall"
+    point etcd "etcd loses a node, stands still, and is restored from an old backup, while a sequencer and a stripe-writer die" \
+        "scripts/points/etcd.sh --short" \
+        "scripts/points/etcd.sh"
     point hole "readers pass the hole of a dead client, and a late write is junk" \
         "$bench hole"
     point store-faults "a store that fails, is late, loses answers and says 'exists' of its own writes" \
@@ -145,7 +148,7 @@ main() {
     done
     ((${#wanted[@]})) || misuse "which point? see --help"
     if [[ ${wanted[0]} != list ]]; then
-        (cd -- "$ROOT" && cargo build --quiet --release --workspace --locked >&2)
+        (cd -- "$ROOT" && cargo build --quiet --release --workspace --locked "${FEATURES[@]}" >&2)
     fi
     points
     if [[ ${wanted[0]} == list ]]; then return; fi

@@ -1,5 +1,6 @@
 //! A log served by real processes: the released programs, started and killed as a user would.
 
+use std::fmt::Display;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use stripelog::{Log, Membership, Options, Writer};
+use stripelog::{EtcdSettings, Log, Membership, Options, Writer};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -18,6 +19,10 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Longest time for a daemon to end after a signal to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What keys in etcd begin with, and the lease of processes there.
+pub(crate) const ETCD_PREFIX: &str = "/bench";
+const ETCD_LEASE: Duration = Duration::from_secs(3);
 
 /// Which daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,6 +46,8 @@ pub(crate) struct Spec {
     pub(crate) settings: Vec<String>,
     /// Whether the settings name a second sequencer; see [`crate::pair::Pair`].
     pub(crate) pair: bool,
+    /// Nodes of etcd, if the processes find each other there.
+    pub(crate) etcd: Vec<String>,
     /// Environment of the daemons.
     pub(crate) environment: Vec<(String, String)>,
 }
@@ -162,6 +169,14 @@ impl Cluster {
     /// Options of a client of this log.
     #[must_use]
     pub(crate) fn options(&self) -> Options {
+        if !self.spec.etcd.is_empty() {
+            let etcd = EtcdSettings {
+                endpoints: self.spec.etcd.clone(),
+                prefix: ETCD_PREFIX.to_owned(),
+                lease: ETCD_LEASE,
+            };
+            return Options::in_etcd(&self.store, etcd);
+        }
         let writers = vec![Writer {
             address: self.writer,
             stripes: 0..=1023,
@@ -400,11 +415,18 @@ impl Cluster {
         let sections = sections
             .map(|(name, lines)| format!("[{name}]\n{lines}"))
             .join("\n");
-        let sequencers = self.sequencers().into_iter().map(|s| format!("\"{s}\""));
-        let sequencers = sequencers.collect::<Vec<_>>().join(", ");
-        format!(
-            "store = \"{store}\"\n\n[membership]\nsequencer = [{sequencers}]\nwriters = [{{ address = \"{writer}\" }}]\n\n{sections}"
-        )
+        let membership = match self.spec.etcd.as_slice() {
+            [] => format!(
+                "sequencer = [{}]\nwriters = [{{ address = \"{writer}\" }}]\n",
+                quoted(&self.sequencers())
+            ),
+            etcd => format!(
+                "etcd = [{}]\netcd_prefix = \"{ETCD_PREFIX}\"\nlease_ms = {}\n",
+                quoted(etcd),
+                ETCD_LEASE.as_millis()
+            ),
+        };
+        format!("store = \"{store}\"\n\n[membership]\n{membership}\n{sections}")
     }
 }
 
@@ -423,6 +445,11 @@ pub(crate) fn binary(name: &str) -> Result<PathBuf> {
         .map(|d| d.join(name))
         .find(|p| p.is_file());
     found.with_context(|| format!("{name} is not built: cargo build --release"))
+}
+
+fn quoted<T: Display>(all: &[T]) -> String {
+    let all = all.iter().map(|one| format!("\"{one}\""));
+    all.collect::<Vec<_>>().join(", ")
 }
 
 fn slot(daemon: Daemon) -> usize {

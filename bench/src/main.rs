@@ -4,6 +4,7 @@
 
 mod chart;
 mod cluster;
+mod etcd;
 mod host;
 mod load;
 mod logic;
@@ -40,6 +41,8 @@ enum Point {
     Failover(points::failover::Args),
     /// Stops the sequencer that reigns for longer than its reign lasts, and wakes it when its standby has taken over
     FailoverStall(points::failover_stall::Args),
+    /// Takes etcd away in every way while a log is found through it, and lets a standby take over meanwhile
+    Etcd(points::etcd::Args),
     /// Lets a client die between token and write, and another write too late
     Hole(points::hole::Args),
     /// Sends bad input of every kind to every program
@@ -119,6 +122,7 @@ async fn run(point: Point) -> Result<bool> {
         Point::Rounds(args) => points::rounds::run(args).await?,
         Point::Failover(args) => points::failover::run(args).await?,
         Point::FailoverStall(args) => points::failover_stall::run(args).await?,
+        Point::Etcd(args) => points::etcd::run(args).await?,
         Point::Hole(args) => points::hole::run(args).await?,
         Point::Input(args) => points::input::run(args).await?,
         Point::Faults(args) => points::faults::run(args).await?,

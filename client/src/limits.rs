@@ -69,6 +69,9 @@ pub const PROBE_AFTER: Duration = Duration::from_secs(2);
 /// Time for it to say so.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Longest wait for the membership, where it comes from etcd.
+pub const MEMBERS_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Bytes of small frames that are joined to one write.
 pub const WRITE_BYTES: usize = 256 << 10;
 

@@ -25,6 +25,7 @@ use crate::net::worker::{Granter, Worker};
 use crate::stop::Stop;
 use crate::store::begin::{Begun, begin, retried};
 use crate::store::checkpoint::Checkpoint;
+use crate::store::seal::Writers;
 use crate::store::standby::succeed;
 use crate::store::{Control, Opened};
 
@@ -195,10 +196,10 @@ impl Threads {
             Arc::clone(&self.demand),
             self.sleepers.clone(),
         );
-        let writers = opened.writers;
+        let writers = Writers::new(opened.writers, opened.changes);
         let over = tokio::select! {
             over = async {
-                checkpoint.open(&writers).await?;
+                checkpoint.open(writers).await?;
                 checkpoint.run().await
             } => over,
             () = stop.raised() => Ok(()),
@@ -235,10 +236,7 @@ impl Threads {
         };
         let owner = WriterId::from(Ulid::generate());
         let begun = match &self.config.standby {
-            Some(standby) => {
-                self.succeed(standby, &opened.control, owner, window)
-                    .await?
-            }
+            Some(standby) => self.succeed(standby, &opened, owner, window).await?,
             None => begin(&opened.control, owner, window).await,
         };
         Ok(begun.map(|begun| (opened, begun)))
@@ -248,23 +246,31 @@ impl Threads {
     async fn succeed<C: Control>(
         &self,
         standby: &Standby,
-        control: &C,
+        opened: &Opened<C>,
         owner: WriterId,
         window: u64,
     ) -> Result<Result<Begun, CatalogError>, SequencerError> {
+        let control = &opened.control;
         let last = match retried("read the control chain", || control.last()).await {
             Ok(last) => last,
             Err(error) => return Ok(Err(error)),
         };
-        let (addresses, key) = (&standby.others, self.config.key.as_ref());
-        let others = Others::new(addresses, last.log, seed(), key).await;
+        let key = self.config.key.as_ref();
+        let others = Others::new(&standby.others, last.log, seed(), key);
         let mut others = others.map_err(setup("socket to the other sequencers"))?;
+        others.follow(opened.changes.clone(), self.config.listen);
         let limits = self.limits();
         let (counters, merges) = (self.status.shards(), self.config.merge);
         let standing = Standing::start(&self.sockets, &last, counters, &limits, merges)?;
         self.status.stands_by(true);
-        tracing::info!(others = addresses.len(), detect = ?standby.detect, "standing by");
-        let begun = succeed(control, &mut others, owner, window, standby.detect).await;
+        tracing::info!(others = others.count(), detect = ?standby.detect, "standing by");
+        // A list that changes may lack the one that reigns, until that one registers again.
+        let unheard = match opened.changes {
+            Some(_) => self.config.reign_ttl,
+            None => standby.detect,
+        };
+        let detect = (standby.detect, unheard);
+        let begun = succeed(control, &mut others, owner, window, detect).await;
         standing.end();
         if begun.is_ok() {
             self.status.took_over();

@@ -2,24 +2,24 @@
 
 mod common;
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::ops::Range;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::thread;
 use std::time::Duration;
 
-use catalog::ErrorKind;
+use catalog::{ErrorKind, Membership};
 use common::desk::{Inbox, Peer, limits, request, status};
-use common::{Chain, Client, LOG, begin, config, eventually, grant, start, start_with, stop};
+use common::sealing::{Seals, Writer};
+use common::{
+    Chain, Client, begin, begin_told, config, eventually, grant, start, start_with, stop,
+};
 use proptest::prelude::*;
 use sequencer_fast::logic::{self, Reign, Shard, ShardCounters};
 use sequencer_fast::{Backend, Ended, Sequencer, SequencerError};
+use tokio::sync::watch;
 use wire::control::ControlEntry;
 use wire::datagram::{Kind, Status};
-use wire::frame::{Frame, PREFIX_BYTES, Prefix, Seal, SealedStripe, Welcome};
-use wire::{Epoch, Fixed, Position, SegmentId, StripeId, WriterId};
+use wire::{Epoch, Position, WriterId};
 
 /// A sequencer without threads: its last entry and its shard, over a chain that is shared.
 struct Life {
@@ -295,84 +295,6 @@ fn s5_a_reign_that_cannot_be_renewed_stops_granting_and_goes_on_when_it_can() {
     assert_eq!(stop(sequencer), Ended::Stopped { clean: true });
 }
 
-/// How a stripe-writer answers a seal.
-#[derive(Clone, Copy)]
-enum Seals {
-    Well,
-    /// First with the seal of an older epoch, then not at all, then well.
-    Late,
-    /// First it owns no stripe, and then it has taken them over.
-    Heir,
-}
-
-/// A stripe-writer that only seals, as often as it is asked.
-struct Writer {
-    address: std::net::SocketAddr,
-    asked: Arc<AtomicU64>,
-}
-
-impl Writer {
-    fn start(seals: Seals, stripes: Range<u16>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("free port");
-        let address = listener.local_addr().expect("bound");
-        let asked = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&asked);
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.expect("accepted");
-                let Frame::Hello(hello) = receive(&mut stream) else {
-                    panic!("no hello");
-                };
-                assert_eq!(hello.log, LOG);
-                let (writer, epoch) = (WriterId::default(), Epoch(0));
-                send(&mut stream, Frame::Welcome(Welcome { writer, epoch }));
-                let Frame::Seal(seal) = receive(&mut stream) else {
-                    panic!("no seal");
-                };
-                let attempt = counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-                match (seals, attempt) {
-                    (Seals::Late, 0) => {
-                        let epoch = Epoch(seal.epoch.0 - 1);
-                        send_sealed(&mut stream, Seal { epoch, ..seal }, stripes.clone());
-                    }
-                    (Seals::Late, 1..4) => {}
-                    (Seals::Heir, 0..3) => {
-                        send_sealed(&mut stream, seal, stripes.start..stripes.start)
-                    }
-                    _ => send_sealed(&mut stream, seal, stripes.clone()),
-                }
-            }
-        });
-        Self { address, asked }
-    }
-}
-
-fn send(stream: &mut TcpStream, frame: Frame) {
-    let bytes = frame.encode(0).expect("no body");
-    stream.write_all(&bytes).expect("sent");
-}
-
-fn send_sealed(stream: &mut TcpStream, seal: Seal, stripes: Range<u16>) {
-    let name = |stripe| SealedStripe {
-        segment: SegmentId(0),
-        stripe: StripeId(stripe),
-    };
-    let body: Vec<u8> = stripes.flat_map(|stripe| name(stripe).to_vec()).collect();
-    let head = Frame::Sealed(seal).encode(body.len()).expect("fits");
-    stream
-        .write_all(&[&head[..], &body].concat())
-        .expect("sent");
-}
-
-fn receive(stream: &mut TcpStream) -> Frame {
-    let mut prefix = [0; PREFIX_BYTES];
-    stream.read_exact(&mut prefix).expect("a prefix");
-    let prefix = Prefix::decode(&prefix).expect("valid");
-    let mut head = vec![0; prefix.head_len];
-    stream.read_exact(&mut head).expect("a head");
-    Frame::decode(&prefix, &head).expect("valid")
-}
-
 /// A chain whose next reign starts at 777 and has every stripe to seal.
 fn crashed() -> Chain {
     let chain = Chain::new();
@@ -445,4 +367,49 @@ fn h4_the_first_reign_seals_nothing() {
         Position(0)
     );
     stop(sequencer);
+}
+
+/// Who lists the stripe-writers may leave out any of them: whatever it says, nothing is granted before every stripe is
+/// sealed, by whoever comes into the list.
+#[test]
+fn h4_stripes_of_writers_that_a_list_lacks_are_waited_for() {
+    let chain = crashed();
+    let (listed, missing) = (
+        Writer::start(Seals::Well, 0..3),
+        Writer::start(Seals::Well, 3..4),
+    );
+    let membership = |writers: &[&Writer]| Membership {
+        sequencers: Vec::new(),
+        writers: writers
+            .iter()
+            .map(|writer| catalog::Writer {
+                address: writer.address,
+                stripes: 0..=1023,
+            })
+            .collect(),
+    };
+    let (tell, told) = watch::channel(membership(&[]));
+    let sequencer = begin_told(&chain, config(Backend::Poll), Vec::new(), Some(told));
+    eventually("the reign", || sequencer.status().reign().is_some());
+    let client = Client::new(sequencer.address(), 1);
+    assert_eq!(status(&client.grant(1, 1)), Status::Sealing);
+    tell.send_replace(membership(&[&listed]));
+    // As often as it may be asked: it never says that the last stripe is sealed.
+    eventually("asked again", || {
+        listed.asked.load(std::sync::atomic::Ordering::SeqCst) >= 3
+    });
+    assert_eq!(status(&client.grant(2, 1)), Status::Sealing);
+    tell.send_replace(membership(&[&missing]));
+    refuses_until_granting(&client);
+    drop(tell);
+    stop(sequencer);
+}
+
+fn refuses_until_granting(client: &Client) {
+    let mut request = 10;
+    eventually("granting", || {
+        request += 1;
+        let reply = client.grant(request, 1);
+        status(&reply) == Status::Ok && reply.first == Position(777)
+    });
 }

@@ -8,9 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use catalog::Membership;
 use common::desk::status;
-use common::{Chain, Client, begin, config, eventually, grant, start, start_with, stop};
+use common::sealing::Writer;
+use common::{
+    Chain, Client, begin, begin_told, config, eventually, grant, start, start_with, stop,
+};
 use sequencer_fast::{Backend, Config, Ended, Sequencer, Standby, logic};
+use tokio::sync::watch;
 use wire::datagram::{Kind, Status};
 use wire::{Epoch, Position, WriterId};
 
@@ -24,7 +29,7 @@ fn as_standby(others: &[SocketAddr]) -> Config {
 }
 
 fn standby(chain: &Chain, others: &[SocketAddr]) -> Sequencer {
-    let sequencer = begin(chain, as_standby(others), Vec::new());
+    let sequencer = begin(chain, as_standby(others), sealer());
     eventually("standing by", || sequencer.status().is_standby());
     sequencer
 }
@@ -43,6 +48,11 @@ fn left_behind() -> Chain {
     entry.number += 1;
     chain.entries().push(entry);
     chain
+}
+
+/// A stripe-writer that has every stripe.
+fn sealer() -> Vec<SocketAddr> {
+    vec![Writer::of_all().address]
 }
 
 fn grants(sequencer: &Sequencer) -> bool {
@@ -71,13 +81,14 @@ fn stand() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "waits for real threads")]
 fn a_standby_leaves_a_reign_alone_that_answers_and_follows_on_one_that_ends() {
     for merge in [true, false] {
         let chain = Chain::new();
         let first = start(&chain, config(Backend::Auto));
         let mut own = as_standby(&[nobody(), first.address()]);
         (own.merge, own.shards) = (merge, 2);
-        let second = begin(&chain, own, Vec::new());
+        let second = begin(&chain, own, sealer());
         eventually("standing by", || second.status().is_standby());
         assert!(second.status().health().is_ok());
         stand();
@@ -93,6 +104,7 @@ fn a_standby_leaves_a_reign_alone_that_answers_and_follows_on_one_that_ends() {
 
 /// What is about to grant is not disturbed, or two standbys would take the log from each other for ever.
 #[test]
+#[allow(clippy::disallowed_methods, reason = "waits for real threads")]
 fn a_standby_leaves_a_reign_alone_that_waits_for_seals() {
     let chain = left_behind();
     let writer = TcpListener::bind("127.0.0.1:0").expect("free port");
@@ -131,7 +143,7 @@ fn s3_of_two_standbys_that_begin_at_once_one_reigns() {
 #[test]
 fn s9_a_standby_says_that_it_does_not_reign_and_keeps_no_request_for_later() {
     let chain = left_behind();
-    let first = start_with(&chain, config(Backend::Poll), Vec::new());
+    let first = start_with(&chain, config(Backend::Poll), sealer());
     let start = chain.newest().epoch_start;
     let second = standby(&chain, &[first.address()]);
     let client = Client::new(second.address(), 9);
@@ -205,4 +217,42 @@ fn s4_a_standby_that_cannot_read_the_chain_does_not_begin() {
         .expect_err("an error, as for any sequencer");
     assert!(ended.to_string().contains("control entry"), "{ended}");
     assert_eq!(chain.entries().len(), 3);
+}
+
+/// A list that changes may lack the one that reigns, until that one registers again. It is given the time for it.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "real time is what is tested")]
+fn a_reign_that_a_list_lacks_has_time_to_come_into_it_and_stays_when_it_answers() {
+    let chain = Chain::new();
+    let ttl = Duration::from_millis(1500);
+    let (mut own, mut first) = (as_standby(&[]), config(Backend::Poll));
+    (own.reign_ttl, first.reign_ttl) = (ttl, ttl);
+    let first = start(&chain, first);
+    let lacking = Membership {
+        sequencers: vec![nobody()],
+        ..Membership::default()
+    };
+    let (tell, told) = watch::channel(lacking.clone());
+    let second = begin_told(&chain, own.clone(), sealer(), Some(told));
+    eventually("standing by", || second.status().is_standby());
+    thread::sleep(ttl / 2);
+    assert!(second.status().is_standby() && chain.newest().epoch == Epoch(1));
+    // It comes into the list, and leaves it again: it has answered, and is asked on.
+    let sequencers = vec![first.address()];
+    tell.send_replace(Membership {
+        sequencers,
+        ..Membership::default()
+    });
+    thread::sleep(DETECT);
+    tell.send_replace(lacking.clone());
+    thread::sleep(2 * ttl);
+    assert!(second.status().is_standby() && chain.newest().epoch == Epoch(1));
+    stop(second);
+    stop(first);
+    let (chain, began) = (left_behind(), Instant::now());
+    let (_tell, told) = watch::channel(lacking);
+    let third = begin_told(&chain, own, sealer(), Some(told));
+    eventually("the takeover", || grants(&third));
+    assert!(began.elapsed() >= ttl, "{:?}", began.elapsed());
+    stop(third);
 }

@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use wire::control::ControlEntry;
 use wire::frame::{Place, Seal, SealedStripe};
-use wire::{Epoch, Position, WriterId};
+use wire::{ClientId, Epoch, Position, WriterId};
 
 use crate::limits::{PRESSED, PUSHES};
 use crate::metrics::Metrics;
@@ -100,6 +100,12 @@ impl Shared {
 
     fn reign(&self) -> std::sync::MutexGuard<'_, (Epoch, Position)> {
         self.reign.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who this process is when it asks others: the low half of its identity is random enough.
+    pub(crate) fn client(&self) -> ClientId {
+        let low = self.writer.0.last_chunk::<8>();
+        ClientId(low.map_or(0, |bytes| u64::from_le_bytes(*bytes)))
     }
 
     /// Puts that are under way.

@@ -68,6 +68,7 @@ async fn start(registry: &Mutex<Registry>) -> (StripeWriter, [Sequencer; 2]) {
         max_commit_age: Duration::from_secs(60),
         key: None,
         takeover: None,
+        changes: None,
     };
     let writer = StripeWriter::start(store, &options, registry).await;
     (writer.expect("starts"), sequencers)

@@ -1,14 +1,16 @@
 //! Sealing: before a reign grants, every stripe refuses older epochs and is complete up to where the
 //! reign starts (H-3, H-4).
 
-use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use catalog::Membership;
+use runtime::members::changed;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use wire::frame::{Frame, Hello, PREFIX_BYTES, Prefix, Seal, SealedStripe};
@@ -25,6 +27,9 @@ const SEAL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Pause before a writer is asked again that has answered while stripes are missing: it may own them by then.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
+
+/// Writers that are asked in one reign, at most.
+const WRITERS: usize = 1024;
 
 /// Failures of one writer between two log lines.
 const LOG_EVERY: u32 = 10;
@@ -45,21 +50,25 @@ enum SealError {
 
 /// Asks the writers until every stripe is sealed, however long it takes and whoever owns it by then.
 pub(crate) async fn seal_all(
-    writers: &[SocketAddr],
+    mut writers: Writers,
     log: LogId,
     client: ClientId,
     sealing: &mut Sealing,
 ) {
     let seal = sealing.seal();
     let mut asking = JoinSet::new();
-    for writer in writers {
+    for writer in &writers.known {
         asking.spawn(Asked::new(*writer).again(log, client, seal));
     }
     // [H-4] There is no way around a stripe of which nobody says that it is sealed.
     while !sealing.is_complete() {
-        let Some(asked) = asking.join_next().await else {
-            // Nobody to ask: nothing is ever sealed.
-            return pending().await;
+        let asked = tokio::select! {
+            // Without anybody to ask nothing is ever sealed.
+            Some(asked) = asking.join_next() => asked,
+            writer = writers.next() => {
+                asking.spawn(Asked::new(writer).again(log, client, seal));
+                continue;
+            }
         };
         let mut asked = match asked {
             Ok(asked) => asked,
@@ -71,6 +80,42 @@ pub(crate) async fn seal_all(
         asking.spawn(asked.again(log, client, seal));
     }
     tracing::info!(epoch = %seal.epoch, position = %seal.position, "every stripe is sealed");
+}
+
+/// The stripe-writers of the log, and those that come.
+#[derive(Debug)]
+pub(crate) struct Writers {
+    known: Vec<SocketAddr>,
+    changes: Option<watch::Receiver<Membership>>,
+    new: Vec<SocketAddr>,
+}
+
+impl Writers {
+    pub(crate) fn new(
+        known: Vec<SocketAddr>,
+        changes: Option<watch::Receiver<Membership>>,
+    ) -> Self {
+        Self {
+            known,
+            changes,
+            new: Vec::new(),
+        }
+    }
+
+    /// The next one that was not there before. Cancel-safe.
+    async fn next(&mut self) -> SocketAddr {
+        loop {
+            if let Some(new) = self.new.pop() {
+                self.known.push(new);
+                return new;
+            }
+            let membership = changed(&mut self.changes).await;
+            let room = WRITERS.saturating_sub(self.known.len());
+            let new = membership.addresses();
+            let new = new.filter(|address| !self.known.contains(address));
+            self.new = new.take(room).collect();
+        }
+    }
 }
 
 /// A writer, and what became of the last question.

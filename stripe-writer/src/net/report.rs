@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::{Heard, Reigning};
+use catalog::{Heard, Membership, Reigning, with_asked};
 use futures::future::select_all;
+use runtime::members::changed;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
@@ -31,6 +32,7 @@ pub(crate) struct Reporter {
     /// One for each sequencer, in the order of the membership.
     sockets: Vec<UdpSocket>,
     reigning: Reigning,
+    changes: Option<watch::Receiver<Membership>>,
     client: ClientId,
     clock: HoleClock,
     ripe: watch::Sender<Position>,
@@ -55,7 +57,6 @@ impl Reporter {
     pub(crate) async fn new(
         shared: Arc<Shared>,
         options: &Options,
-        client: ClientId,
         ripe: watch::Sender<Position>,
     ) -> std::io::Result<Self> {
         let mut sockets = Vec::new();
@@ -63,10 +64,11 @@ impl Reporter {
             sockets.push(connected(*address).await?);
         }
         Ok(Self {
+            client: shared.client(),
             shared,
             reigning: Reigning::new(sockets.len(), Epoch(0)),
             sockets,
-            client,
+            changes: options.changes.clone(),
             clock: HoleClock::new(options.hole_timeout),
             ripe,
             reported: Vec::new(),
@@ -88,6 +90,9 @@ impl Reporter {
         loop {
             tokio::select! {
                 _ = tick.tick() => self.tick().await,
+                membership = changed(&mut self.changes) => {
+                    self.relist(&membership.sequencers).await;
+                }
                 (from, ready) = readable(&self.sockets) => {
                     let socket = self.sockets.get(from).filter(|_| ready.is_ok());
                     match socket.map(|socket| socket.try_recv(&mut buffer)) {
@@ -99,6 +104,30 @@ impl Reporter {
                 }
             }
         }
+    }
+
+    /// Reports to these sequencers from now on.
+    async fn relist(&mut self, listed: &[SocketAddr]) {
+        let peer = |socket: &UdpSocket| socket.peer_addr().ok();
+        let asked = self.sockets.get(self.reigning.current()).and_then(peer);
+        let (addresses, _) = with_asked(listed, asked);
+        let mut sockets = Vec::new();
+        for address in addresses {
+            let open = self.sockets.iter().position(|s| peer(s) == Some(address));
+            let socket = match open {
+                Some(at) => Ok(self.sockets.swap_remove(at)),
+                None => connected(address).await,
+            };
+            match socket {
+                Ok(socket) => sockets.push(socket),
+                Err(error) => tracing::error!(%error, %address, "no socket to a sequencer"),
+            }
+        }
+        let current = asked.and_then(|asked| sockets.iter().position(|s| peer(s) == Some(asked)));
+        self.sockets = sockets;
+        self.reigning
+            .relist(self.sockets.len(), current, store::now());
+        self.reported.clear();
     }
 
     async fn tick(&mut self) {
