@@ -127,6 +127,28 @@ async fn a_writer_that_leaves_the_list_is_asked_for_what_it_owes() {
     assert_eq!(stranger.appends().len(), 0);
 }
 
+/// Anybody may have written the list: one of it to which no socket can be opened keeps nobody from the others.
+#[tokio::test]
+async fn a_sequencer_to_which_there_is_no_way_holds_nobody_up() {
+    let nowhere = std::net::SocketAddr::from(([255, 255, 255, 255], 9));
+    let beside = |fixture: &Fixture| {
+        let mut membership = fixture.membership();
+        membership.sequencers.insert(0, nowhere);
+        membership
+    };
+    let told = Told::by(beside).await;
+    let acked = append(&told.log, records(0..3)).await;
+    assert_exactly(&told.fixture, &told.log, &acked).await;
+    let told = Told::by(|_| Membership {
+        sequencers: vec![nowhere],
+        ..Membership::default()
+    })
+    .await;
+    told.tell.send_replace(beside(&told.fixture));
+    let acked = append(&told.log, records(0..3)).await;
+    assert_exactly(&told.fixture, &told.log, &acked).await;
+}
+
 /// The list is no reason to leave a sequencer that answers.
 #[tokio::test]
 async fn the_sequencer_that_reigns_is_asked_though_the_list_lacks_it() {

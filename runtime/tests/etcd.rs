@@ -4,12 +4,16 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use catalog::Membership;
 use runtime::members::{self, Following, Registered, Role};
 use runtime::settings::{EtcdSettings, Settings};
 use tempfile::TempDir;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener as Listener, TcpStream};
 use tokio::time::{sleep, timeout};
 use wire::LogId;
 
@@ -119,13 +123,7 @@ impl Etcd {
 
     /// As programs have them, with a node before this one at which nobody is.
     fn settings(&self) -> EtcdSettings {
-        let list = format!("{},{}", free_port(), self.client);
-        let pairs = [
-            ("membership.etcd", list.as_str()),
-            ("membership.lease_ms", "1000"),
-        ];
-        let settings = Settings::from_pairs(&pairs).expect("valid");
-        settings.etcd.expect("given")
+        settings(&format!("{},{}", free_port(), self.client))
     }
 
     async fn follow(&self) -> Following {
@@ -137,6 +135,31 @@ impl Etcd {
         let registered = members::register(&self.settings(), LOG, address(port), role);
         registered.expect("an address that others reach")
     }
+}
+
+fn settings(nodes: &str) -> EtcdSettings {
+    let pairs = [("membership.etcd", nodes), ("membership.lease_ms", "1000")];
+    let settings = Settings::from_pairs(&pairs).expect("valid");
+    settings.etcd.expect("given")
+}
+
+/// Passes connections on, and breaks each off after a while. Counts them.
+async fn relay(to: SocketAddr, lasts: Duration) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = Listener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let count = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&count);
+    tokio::spawn(async move {
+        loop {
+            let (mut one, _) = listener.accept().await.expect("accepted");
+            counter.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(async move {
+                let mut other = TcpStream::connect(to).await.expect("etcd is there");
+                let _ = timeout(lasts, copy_bidirectional(&mut one, &mut other)).await;
+            });
+        }
+    });
+    (address, count)
 }
 
 fn spawn(directory: &TempDir, restored: u32, client: SocketAddr, peer: SocketAddr) -> Child {
@@ -268,6 +291,24 @@ async fn a_backup_that_is_restored_is_listed_and_the_living_register_again() {
     is(&following, &[1], &[4, 5]).await;
     etcd.must(&["del", &ghost]);
     is(&following, &[1], &[5]).await;
+}
+
+/// A node that lists, and ends each watch, is not asked as often as it can answer, and nobody is forgotten for it.
+#[tokio::test]
+async fn a_node_that_answers_and_breaks_off_is_left_alone_for_longer_each_time() {
+    let etcd = Etcd::start().await;
+    let _writer = etcd.register(5, &Role::Writer(0..=7));
+    let (relay, connections) = relay(etcd.client, Duration::from_millis(100)).await;
+    let through = settings(&relay.to_string());
+    let following = members::follow(&through, LOG, Some(SOON)).await;
+    let following = following.expect("the first list comes in time");
+    is(&following, &[], &[5]).await;
+    let before = connections.load(Ordering::Relaxed);
+    sleep(Duration::from_secs(8)).await;
+    let asked = connections.load(Ordering::Relaxed) - before;
+    // With pauses of two tenths at most, they would be some forty.
+    assert!((1..20).contains(&asked), "connections={asked}");
+    is(&following, &[], &[5]).await;
 }
 
 #[tokio::test]

@@ -256,9 +256,11 @@ fn config(settings: &Settings, key: Option<Key>) -> Config {
 }
 
 fn standby(mut others: Vec<SocketAddr>, settings: &SequencerSettings) -> Standby {
-    others.retain(|other| *other != settings.listen);
+    let member = settings.member;
+    others.retain(|other| *other != settings.listen && Some(*other) != member);
     Standby {
         others,
+        member,
         detect: settings.detect,
     }
 }

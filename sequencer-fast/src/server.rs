@@ -258,7 +258,8 @@ impl Threads {
         let key = self.config.key.as_ref();
         let others = Others::new(&standby.others, last.log, seed(), key);
         let mut others = others.map_err(setup("socket to the other sequencers"))?;
-        others.follow(opened.changes.clone(), self.config.listen);
+        let own = standby.member.unwrap_or(self.config.listen);
+        others.follow(opened.changes.clone(), own);
         let limits = self.limits();
         let (counters, merges) = (self.status.shards(), self.config.merge);
         let standing = Standing::start(&self.sockets, &last, counters, &limits, merges)?;

@@ -23,8 +23,11 @@ const DETECT: Duration = Duration::from_millis(300);
 
 fn as_standby(others: &[SocketAddr]) -> Config {
     let mut config = config(Backend::Poll);
-    let (others, detect) = (others.to_vec(), DETECT);
-    config.standby = Some(Standby { others, detect });
+    config.standby = Some(Standby {
+        others: others.to_vec(),
+        member: None,
+        detect: DETECT,
+    });
     config
 }
 
@@ -38,6 +41,11 @@ fn standby(chain: &Chain, others: &[SocketAddr]) -> Sequencer {
 fn nobody() -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("free port");
     socket.local_addr().expect("bound")
+}
+
+/// An address to which no socket can be opened.
+fn nowhere() -> SocketAddr {
+    ([255, 255, 255, 255], 9).into()
 }
 
 /// A chain whose newest reign was killed: it had granted nobody knows how much below 777.
@@ -238,7 +246,7 @@ fn a_reign_that_a_list_lacks_has_time_to_come_into_it_and_stays_when_it_answers(
     thread::sleep(ttl / 2);
     assert!(second.status().is_standby() && chain.newest().epoch == Epoch(1));
     // It comes into the list, and leaves it again: it has answered, and is asked on.
-    let sequencers = vec![first.address()];
+    let sequencers = vec![nowhere(), first.address()];
     tell.send_replace(Membership {
         sequencers,
         ..Membership::default()

@@ -93,7 +93,12 @@ impl Sequencer {
         let most = GRANT_TIMEOUT_MAX.max(resend_after);
         let mut sockets = Vec::new();
         for address in options.membership.sequencers.iter().take(SEQUENCERS) {
-            sockets.push(Arc::new(Datagrams::open(*address).await?));
+            match Datagrams::open(*address).await {
+                Ok(socket) => sockets.push(Arc::new(socket)),
+                // It is tried again as the list is taken in.
+                Err(_) if options.changes.is_some() => {}
+                Err(error) => return Err(error),
+            }
         }
         let reigning = Reigning::new(sockets.len(), epoch);
         Ok(Self {
@@ -153,24 +158,30 @@ impl Sequencer {
     }
 
     /// These are the sequencers now. The one that is asked stays.
-    pub(crate) async fn relist(&self, listed: &[SocketAddr]) -> Result<()> {
-        let (known, asked) = {
-            let places = self.places();
-            (places.sockets.clone(), places.asked())
-        };
-        let (addresses, _) = with_asked(listed, asked);
-        let mut sockets = Vec::new();
-        for address in addresses {
-            let open = known.iter().find(|socket| socket.address() == address);
-            sockets.push(match open {
-                Some(socket) => Arc::clone(socket),
-                None => Arc::new(Datagrams::open(address).await?),
-            });
+    ///
+    /// # Errors
+    /// The last one to which no socket can be opened, and why. The others are asked all the same.
+    pub(crate) async fn relist(
+        &self,
+        listed: &[SocketAddr],
+    ) -> std::result::Result<(), (SocketAddr, Error)> {
+        let mut sockets = self.places().sockets.clone();
+        let mut outcome = Ok(());
+        for address in listed.iter().take(SEQUENCERS) {
+            if sockets.iter().any(|socket| socket.address() == *address) {
+                continue;
+            }
+            match Datagrams::open(*address).await {
+                Ok(socket) => sockets.push(Arc::new(socket)),
+                Err(error) => outcome = Err((*address, error)),
+            }
         }
         let now = self.opened.elapsed();
         {
             let mut places = self.places();
             let asked = places.asked();
+            let (addresses, _) = with_asked(listed, asked);
+            sockets.retain(|socket| addresses.contains(&socket.address()));
             places.sockets = sockets;
             let current = asked.and_then(|asked| places.at(asked));
             let count = places.sockets.len();
@@ -179,7 +190,7 @@ impl Sequencer {
         self.relisted.notify_one();
         self.waiting().renew(now);
         self.asked.notify_one();
-        Ok(())
+        outcome
     }
 
     pub(crate) fn unavailable(&self, reason: impl Into<String>) -> Error {

@@ -4,6 +4,7 @@
 //! away only while nobody does, and only with nothing left to send or to be answered.
 
 use std::collections::BTreeMap;
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
@@ -11,9 +12,11 @@ use catalog::Membership;
 use runtime::members::changed;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::sleep;
 
 use super::connection::Outgoing;
 use super::routes::Routes;
+use crate::limits::RELIST_AGAIN;
 use crate::shared::Shared;
 
 type Connections = BTreeMap<SocketAddr, Arc<Outgoing>>;
@@ -58,13 +61,30 @@ impl Writers {
 /// Serves all connections and takes in changes of the membership, for ever.
 pub(crate) async fn run(shared: Arc<Shared>, mut changes: Option<watch::Receiver<Membership>>) {
     let (mut tasks, mut served) = (JoinSet::new(), BTreeMap::new());
+    let mut unfinished = None;
     loop {
         serve(&shared, &mut tasks, &mut served);
-        let membership = changed(&mut changes).await;
+        let again = async {
+            match unfinished.clone() {
+                Some(membership) => {
+                    sleep(RELIST_AGAIN).await;
+                    membership
+                }
+                None => pending().await,
+            }
+        };
+        let membership: Membership = tokio::select! {
+            membership = changed(&mut changes) => membership,
+            membership = again => membership,
+        };
         shared.writers.relist(&membership, &shared.routes);
-        if let Err(error) = shared.sequencer.relist(&membership.sequencers).await {
-            shared.problem(format!("membership: {error}"));
-        }
+        unfinished = match shared.sequencer.relist(&membership.sequencers).await {
+            Ok(()) => None,
+            Err((address, error)) => {
+                shared.problem(format!("membership: sequencer {address}: {error}"));
+                Some(membership)
+            }
+        };
         // Who waits for room may wait for a connection that is no more.
         shared.room.notify_waiters();
     }

@@ -17,7 +17,7 @@ use etcd_client::{
 };
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use wire::LogId;
 
 use super::Role;
@@ -46,6 +46,8 @@ enum Failure {
     Ended,
     #[error("it does not know the lease any more")]
     Expired,
+    #[error("its history was compacted, or has gone back")]
+    Stale,
 }
 
 /// What went wrong last, for whoever waits.
@@ -77,6 +79,8 @@ struct Nodes {
     endpoints: Vec<String>,
     at: usize,
     pauses: Backoff,
+    /// Since when one of them answers.
+    works_since: Option<Instant>,
     /// Whether it has been told that they do not answer.
     lost: bool,
     what: &'static str,
@@ -91,6 +95,7 @@ impl Nodes {
             endpoints: endpoints.to_vec(),
             at: usize::try_from(chance % count).unwrap_or(0),
             pauses: Backoff::within(PAUSES),
+            works_since: None,
             lost: false,
             what,
         }
@@ -107,7 +112,7 @@ impl Nodes {
 
     /// It answers.
     fn works(&mut self) {
-        self.pauses = Backoff::within(PAUSES);
+        self.works_since = Some(Instant::now());
         if std::mem::take(&mut self.lost) {
             let endpoint = self.endpoints.get(self.at);
             tracing::info!(what = self.what, ?endpoint, "etcd answers again");
@@ -123,6 +128,11 @@ impl Nodes {
             tracing::warn!(what = self.what, ?endpoint, %failure, "etcd does not answer: trying the next node");
         }
         self.at = (self.at + 1) % self.endpoints.len().max(1);
+        // One that answers and breaks off each time is to be left alone as one that does not answer.
+        let worked = self.works_since.take();
+        if worked.is_some_and(|since| since.elapsed() >= PAUSES.1) {
+            self.pauses = Backoff::within(PAUSES);
+        }
         self.pauses.wait().await;
     }
 }
@@ -132,6 +142,8 @@ impl Nodes {
 pub(super) struct Follower {
     nodes: Nodes,
     list: List,
+    /// Keys that could not be read.
+    unread: u64,
     problem: Problem,
     /// Who waits for the first list, and afterwards who is told of changes.
     first: Option<oneshot::Sender<watch::Receiver<Membership>>>,
@@ -143,6 +155,7 @@ impl Follower {
         Self {
             nodes: Nodes::new(&settings.endpoints, "membership"),
             list: List::new(list::root(&settings.prefix, log)),
+            unread: 0,
             problem,
             first: None,
             tell: None,
@@ -161,16 +174,14 @@ impl Follower {
 
     async fn session(&mut self) -> Result<Infallible, Failure> {
         let mut client = self.nodes.connect().await?;
-        loop {
-            let revision = self.relist(&mut client).await?;
-            let options = WatchOptions::new()
-                .with_prefix()
-                .with_start_revision(revision + 1);
-            let watch = client.watch(self.list.root(), Some(options));
-            let watch = timeout(CALL_TIMEOUT, watch).await??;
-            self.nodes.works();
-            self.watch(watch, revision).await?;
-        }
+        let revision = self.relist(&mut client).await?;
+        let options = WatchOptions::new()
+            .with_prefix()
+            .with_start_revision(revision + 1);
+        let watch = client.watch(self.list.root(), Some(options));
+        let watch = timeout(CALL_TIMEOUT, watch).await??;
+        self.nodes.works();
+        self.watch(watch, revision).await
     }
 
     /// Lists all keys; gives the revision of the list.
@@ -179,6 +190,10 @@ impl Follower {
         let options = GetOptions::new().with_prefix().with_limit(limit);
         let listed = client.get(self.list.root(), Some(options));
         let listed = timeout(CALL_TIMEOUT, listed).await??;
+        if listed.more() {
+            let (root, most) = (self.list.root(), ENTRIES);
+            tracing::warn!(root, most, "etcd has more keys of this log than are read");
+        }
         self.list.clear();
         for entry in listed.kvs() {
             self.put(entry.key(), entry.value());
@@ -190,7 +205,11 @@ impl Follower {
     }
 
     /// Watches until a new list is needed.
-    async fn watch(&mut self, mut watch: WatchStream, mut revision: i64) -> Result<(), Failure> {
+    async fn watch(
+        &mut self,
+        mut watch: WatchStream,
+        mut revision: i64,
+    ) -> Result<Infallible, Failure> {
         let mut asked = false;
         loop {
             let response = match timeout(PROBE_EVERY, watch.message()).await {
@@ -206,9 +225,8 @@ impl Follower {
             let told = response
                 .header()
                 .map_or(revision, etcd_client::ResponseHeader::revision);
-            // The history was compacted, or has gone back.
             if response.canceled() || told < revision {
-                return Ok(());
+                return Err(Failure::Stale);
             }
             revision = told;
             self.take(&response);
@@ -229,27 +247,32 @@ impl Follower {
     }
 
     fn put(&mut self, key: &[u8], value: &[u8]) {
-        if !self.list.put(key, value) {
-            let key = String::from_utf8_lossy(key);
-            tracing::warn!(%key, "a key in etcd cannot be read, or is one too many: it is left out");
+        if self.list.put(key, value) {
+            return;
+        }
+        self.unread += 1;
+        // Seldom, since anybody can write them.
+        if self.unread.is_power_of_two() {
+            let (key, count) = (String::from_utf8_lossy(key), self.unread);
+            tracing::warn!(%key, count, "a key in etcd cannot be read, or is one too many: it is left out");
         }
     }
 
     fn tell(&mut self) {
-        let membership = self.list.membership();
+        let (membership, left_out) = (self.list.membership(), self.list.left_out());
         match (&self.tell, self.first.take()) {
             (Some(tell), _) => {
                 tell.send_if_modified(|known| {
                     let new = *known != membership;
                     if new {
-                        tracing::info!(sequencers = ?membership.sequencers, writers = ?addresses(&membership), "the membership has changed");
+                        tracing::info!(sequencers = ?membership.sequencers, writers = ?addresses(&membership), left_out, "the membership has changed");
                         *known = membership;
                     }
                     new
                 });
             }
             (None, Some(first)) => {
-                tracing::info!(sequencers = ?membership.sequencers, writers = ?addresses(&membership), "the membership is known");
+                tracing::info!(sequencers = ?membership.sequencers, writers = ?addresses(&membership), left_out, "the membership is known");
                 let (tell, changes) = watch::channel(membership);
                 let _ = first.send(changes);
                 self.tell = Some(tell);

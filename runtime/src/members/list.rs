@@ -3,7 +3,7 @@
 //! `PREFIX/LOG/sequencers/ADDRESS` and `PREFIX/LOG/writers/ADDRESS`, with a JSON object each. What cannot be read is
 //! as if it were not there: anybody may have written it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use catalog::{Membership, SEQUENCERS, Writer};
@@ -14,18 +14,18 @@ use wire::limits::MAX_STRIPES;
 use super::Role;
 use crate::settings::stripes;
 
-/// Keys of one log, at most. What is beyond them is not read.
+/// Keys of one log that are known, at most. What is beyond them is not read.
 pub(super) const ENTRIES: usize = 1024;
 
-/// Stripe-writers of one log, at most.
+/// Stripe-writers of one log that count, at most.
 const WRITERS: usize = 256;
 
 /// All that is registered for a log.
 #[derive(Debug)]
 pub(super) struct List {
     root: String,
-    entries: BTreeMap<SocketAddr, Writer>,
-    sequencers: Vec<SocketAddr>,
+    writers: BTreeMap<SocketAddr, Writer>,
+    sequencers: BTreeSet<SocketAddr>,
     last: Membership,
 }
 
@@ -59,8 +59,8 @@ impl List {
     pub(super) fn new(root: String) -> Self {
         Self {
             root,
-            entries: BTreeMap::new(),
-            sequencers: Vec::new(),
+            writers: BTreeMap::new(),
+            sequencers: BTreeSet::new(),
             last: Membership::default(),
         }
     }
@@ -71,7 +71,7 @@ impl List {
 
     /// Forgets all keys, to be listed anew.
     pub(super) fn clear(&mut self) {
-        self.entries.clear();
+        self.writers.clear();
         self.sequencers.clear();
     }
 
@@ -80,12 +80,15 @@ impl List {
         let Some((is_writer, address)) = self.parse(key) else {
             return false;
         };
+        let known = match is_writer {
+            true => self.writers.contains_key(&address),
+            false => self.sequencers.contains(&address),
+        };
+        if !known && self.writers.len() + self.sequencers.len() >= ENTRIES {
+            return false;
+        }
         if !is_writer {
-            if self.sequencers.len() >= SEQUENCERS && !self.sequencers.contains(&address) {
-                return false;
-            }
-            self.sequencers.retain(|known| *known != address);
-            self.sequencers.push(address);
+            self.sequencers.insert(address);
             return true;
         }
         let range = match serde_json::from_slice::<Value>(value) {
@@ -95,19 +98,18 @@ impl List {
             Ok(Value { stripes: None }) => u16::try_from(MAX_STRIPES - 1).ok().map(|last| 0..=last),
             Err(_) => None,
         };
-        let full = self.entries.len() >= WRITERS && !self.entries.contains_key(&address);
-        let Some(stripes) = range.filter(|_| !full) else {
+        let Some(stripes) = range else {
             return false;
         };
-        self.entries.insert(address, Writer { address, stripes });
+        self.writers.insert(address, Writer { address, stripes });
         true
     }
 
     /// A key is gone.
     pub(super) fn delete(&mut self, key: &[u8]) {
         match self.parse(key) {
-            Some((true, address)) => drop(self.entries.remove(&address)),
-            Some((false, address)) => self.sequencers.retain(|known| *known != address),
+            Some((true, address)) => drop(self.writers.remove(&address)),
+            Some((false, address)) => drop(self.sequencers.remove(&address)),
             None => {}
         }
     }
@@ -116,13 +118,20 @@ impl List {
     /// answer than nobody.
     pub(super) fn membership(&mut self) -> Membership {
         if !self.sequencers.is_empty() {
-            self.last.sequencers = self.sequencers.clone();
-            self.last.sequencers.sort_unstable();
+            let first = self.sequencers.iter().take(SEQUENCERS);
+            self.last.sequencers = first.copied().collect();
         }
-        if !self.entries.is_empty() {
-            self.last.writers = self.entries.values().cloned().collect();
+        if !self.writers.is_empty() {
+            let first = self.writers.values().take(WRITERS);
+            self.last.writers = first.cloned().collect();
         }
         self.last.clone()
+    }
+
+    /// Keys that are known and do not count, since there are too many: the same ones for everybody.
+    pub(super) fn left_out(&self) -> usize {
+        let beyond = |len: usize, most| len.saturating_sub(most);
+        beyond(self.sequencers.len(), SEQUENCERS) + beyond(self.writers.len(), WRITERS)
     }
 
     fn parse(&self, key: &[u8]) -> Option<(bool, SocketAddr)> {
@@ -229,19 +238,31 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_much_is_left_out() {
+    fn what_is_too_much_is_left_out_until_there_is_room() {
         let mut list = list();
         let root = list.root().to_owned();
-        for port in 1..=2000_u16 {
-            let put = list.put(format!("{root}writers/10.0.0.1:{port}").as_bytes(), b"{}");
-            assert_eq!(put, usize::from(port) <= WRITERS);
-            let put = list.put(format!("{root}sequencers/10.0.0.1:{port}").as_bytes(), b"");
-            assert_eq!(put, usize::from(port) <= SEQUENCERS);
+        let sequencer = |port: u16| format!("{root}sequencers/10.0.0.1:{port}");
+        for port in 1..=500_u16 {
+            assert!(list.put(format!("{root}writers/10.0.0.1:{port}").as_bytes(), b"{}"));
+            assert!(list.put(sequencer(port).as_bytes(), b""));
         }
         let known = list.membership();
         assert_eq!(
             (known.sequencers.len(), known.writers.len()),
             (SEQUENCERS, WRITERS)
         );
+        assert_eq!(list.left_out(), 1000 - SEQUENCERS - WRITERS);
+        let ports = |list: &mut List| -> Vec<u16> {
+            let known = list.membership().sequencers;
+            known.iter().map(SocketAddr::port).collect()
+        };
+        assert_eq!(ports(&mut list), (1..=8).collect::<Vec<_>>());
+        list.delete(sequencer(3).as_bytes());
+        assert_eq!(ports(&mut list), [1, 2, 4, 5, 6, 7, 8, 9], "it was there");
+        for port in 501..=2000 {
+            list.put(sequencer(port).as_bytes(), b"");
+        }
+        assert_eq!(list.sequencers.len() + list.writers.len(), ENTRIES);
+        assert!(list.put(sequencer(1).as_bytes(), b""), "known before");
     }
 }

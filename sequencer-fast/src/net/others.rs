@@ -17,10 +17,15 @@ use wire::{ClientId, Epoch, Lane, LogId, RequestId};
 /// Questions whose answers count: a datagram that was long on its way says nothing about now.
 const FRESH: u64 = 3;
 
+/// Questions until a socket is tried again that could not be opened.
+const OPEN_AGAIN: u64 = 16;
+
 /// One socket for each of the others.
 #[derive(Debug)]
 pub(crate) struct Others {
     sockets: Vec<UdpSocket>,
+    /// The list, while sockets to some of it could not be opened.
+    missing: Option<Vec<SocketAddr>>,
     changes: Option<watch::Receiver<Membership>>,
     /// Who asks, where the list may have it.
     own: Option<SocketAddr>,
@@ -46,6 +51,7 @@ impl Others {
         let sockets = addresses.iter().copied().map(connected);
         Ok(Self {
             sockets: sockets.collect::<io::Result<_>>()?,
+            missing: None,
             changes: None,
             own: None,
             reigns: None,
@@ -74,13 +80,20 @@ impl Others {
         let (mut others, _) = with_asked(addresses, self.reigns);
         others.retain(|other| Some(*other) != self.own);
         let mut sockets = Vec::new();
+        let told = self.missing.take();
         for address in others {
             let known = |socket: &UdpSocket| socket.peer_addr().ok() == Some(address);
             match self.sockets.iter().position(known) {
                 Some(at) => sockets.push(self.sockets.swap_remove(at)),
                 None => match connected(address) {
                     Ok(socket) => sockets.push(socket),
-                    Err(error) => tracing::error!(%error, %address, "no socket to a sequencer"),
+                    // The others are asked all the same.
+                    Err(error) => {
+                        if told.as_deref() != Some(addresses) {
+                            tracing::error!(%error, %address, "no socket to a sequencer: trying again");
+                        }
+                        self.missing = Some(addresses.to_vec());
+                    }
                 },
             }
         }
@@ -90,6 +103,11 @@ impl Others {
     /// Asks all of them. What cannot be sent is lost: the next question follows soon.
     pub(crate) async fn ask(&mut self) {
         self.asked += 1;
+        if self.asked.is_multiple_of(OPEN_AGAIN)
+            && let Some(listed) = self.missing.clone()
+        {
+            self.relist(&listed);
+        }
         let question = Grant::new(Lane(0), RequestId(self.asked), 0);
         let header = Header::request(Kind::Tail, self.log, self.client, 1);
         let mut buffer = [0; MAX_DATAGRAM_BYTES];

@@ -28,7 +28,7 @@ const SEAL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pause before a writer is asked again that has answered while stripes are missing: it may own them by then.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 
-/// Writers that are asked in one reign, at most.
+/// Writers that are asked at the same time, at most. A list has far fewer.
 const WRITERS: usize = 1024;
 
 /// Failures of one writer between two log lines.
@@ -77,7 +77,9 @@ pub(crate) async fn seal_all(
             Err(_) => continue,
         };
         asked.note(sealing);
-        asking.spawn(asked.again(log, client, seal));
+        if writers.has(asked.writer) {
+            asking.spawn(asked.again(log, client, seal));
+        }
     }
     tracing::info!(epoch = %seal.epoch, position = %seal.position, "every stripe is sealed");
 }
@@ -102,7 +104,13 @@ impl Writers {
         }
     }
 
-    /// The next one that was not there before. Cancel-safe.
+    /// Whether a writer is to be asked.
+    fn has(&self, writer: SocketAddr) -> bool {
+        self.known.contains(&writer)
+    }
+
+    /// The next one that was not there before. One that has left the list may own stripes as before, and is asked as
+    /// long as there is room. Cancel-safe.
     async fn next(&mut self) -> SocketAddr {
         loop {
             if let Some(new) = self.new.pop() {
@@ -110,10 +118,12 @@ impl Writers {
                 return new;
             }
             let membership = changed(&mut self.changes).await;
-            let room = WRITERS.saturating_sub(self.known.len());
-            let new = membership.addresses();
-            let new = new.filter(|address| !self.known.contains(address));
-            self.new = new.take(room).collect();
+            let listed: Vec<_> = membership.addresses().take(WRITERS).collect();
+            let new = listed.iter().filter(|writer| !self.has(**writer));
+            self.new = new.copied().collect();
+            if self.known.len() + self.new.len() > WRITERS {
+                self.known.retain(|writer| listed.contains(writer));
+            }
         }
     }
 }
@@ -207,5 +217,40 @@ async fn receive(stream: &mut TcpStream) -> Result<(Frame, Vec<u8>), SealError> 
             Err(SealError::Refused(text))
         }
         frame => Ok((frame, body)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn writer(port: usize) -> SocketAddr {
+        ([10, 0, 0, 1], u16::try_from(port).expect("a port")).into()
+    }
+
+    fn membership(writers: &[SocketAddr]) -> Membership {
+        let writers = writers.iter().map(|address| catalog::Writer {
+            address: *address,
+            stripes: 0..=1023,
+        });
+        Membership {
+            writers: writers.collect(),
+            ..Membership::default()
+        }
+    }
+
+    /// However many have come and gone, the next one that comes is asked; those that are gone make room.
+    #[tokio::test]
+    async fn h4_a_writer_that_comes_is_asked_however_many_have_gone() {
+        let (tell, told) = watch::channel(membership(&[writer(1)]));
+        let mut writers = Writers::new(Vec::new(), Some(told));
+        for port in 1..=WRITERS + 10 {
+            tell.send_replace(membership(&[writer(port)]));
+            assert_eq!(writers.next().await, writer(port));
+            assert!(writers.has(writer(port)) && writers.known.len() <= WRITERS);
+            let kept = port == 1 || writers.has(writer(port - 1));
+            assert!(kept || port == WRITERS + 1, "while there is room: {port}");
+        }
+        assert!(!writers.has(writer(1)));
     }
 }

@@ -19,7 +19,9 @@ use wire::datagram::{
 use wire::mac::{Key, Signer};
 use wire::{ClientId, Epoch, Fixed, Lane, Position, RequestId};
 
-use crate::limits::{REPORT_HEARTBEAT, REPORT_INTERVAL, REPORT_PATIENCE, SILENCE_TOLD};
+use crate::limits::{
+    RELIST_AGAIN, REPORT_HEARTBEAT, REPORT_INTERVAL, REPORT_PATIENCE, SILENCE_TOLD,
+};
 use crate::logic::hole::HoleClock;
 use crate::shared::Shared;
 use crate::store;
@@ -32,6 +34,8 @@ pub(crate) struct Reporter {
     /// One for each sequencer, in the order of the membership.
     sockets: Vec<UdpSocket>,
     reigning: Reigning,
+    /// The list, while sockets to some of it cannot be opened, and since when.
+    missing: Option<(Vec<SocketAddr>, Duration)>,
     changes: Option<watch::Receiver<Membership>>,
     client: ClientId,
     clock: HoleClock,
@@ -61,13 +65,19 @@ impl Reporter {
     ) -> std::io::Result<Self> {
         let mut sockets = Vec::new();
         for address in &options.sequencers {
-            sockets.push(connected(*address).await?);
+            match connected(*address).await {
+                Ok(socket) => sockets.push(socket),
+                // It is tried again as the list is taken in.
+                Err(_) if options.changes.is_some() => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(Self {
             client: shared.client(),
             shared,
             reigning: Reigning::new(sockets.len(), Epoch(0)),
             sockets,
+            missing: None,
             changes: options.changes.clone(),
             clock: HoleClock::new(options.hole_timeout),
             ripe,
@@ -91,6 +101,7 @@ impl Reporter {
             tokio::select! {
                 _ = tick.tick() => self.tick().await,
                 membership = changed(&mut self.changes) => {
+                    self.missing = None;
                     self.relist(&membership.sequencers).await;
                 }
                 (from, ready) = readable(&self.sockets) => {
@@ -112,6 +123,7 @@ impl Reporter {
         let asked = self.sockets.get(self.reigning.current()).and_then(peer);
         let (addresses, _) = with_asked(listed, asked);
         let mut sockets = Vec::new();
+        let known = self.missing.take().is_some();
         for address in addresses {
             let open = self.sockets.iter().position(|s| peer(s) == Some(address));
             let socket = match open {
@@ -120,7 +132,13 @@ impl Reporter {
             };
             match socket {
                 Ok(socket) => sockets.push(socket),
-                Err(error) => tracing::error!(%error, %address, "no socket to a sequencer"),
+                // The others are reported to all the same.
+                Err(error) => {
+                    if !known {
+                        tracing::error!(%error, %address, "no socket to a sequencer: trying again");
+                    }
+                    self.missing = Some((listed.to_vec(), store::now()));
+                }
             }
         }
         let current = asked.and_then(|asked| sockets.iter().position(|s| peer(s) == Some(asked)));
@@ -132,6 +150,12 @@ impl Reporter {
 
     async fn tick(&mut self) {
         let now = store::now();
+        if let Some((listed, since)) = &self.missing
+            && now.saturating_sub(*since) >= RELIST_AGAIN
+        {
+            let listed = listed.clone();
+            self.relist(&listed).await;
+        }
         self.watch_silence(now);
         self.shared.look_at_pressure(now);
         if self.shared.memory.is_full() && self.shared.puts_under_way() > 0 {
