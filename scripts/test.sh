@@ -9,8 +9,9 @@ usage() {
 Usage: scripts/test.sh
 
 Installs what the tests need where it is missing (a C compiler, Python's venv, strace, ip, etcd and protoc from the
-distribution, two object stores below target/services), builds everything with the membership in etcd, runs the tests of all crates, then the short form of every point of
-docs/verification.md. Everything is built in the release profile, so that the parts share what they build.
+distribution, two object stores below target/services), builds everything with the membership in etcd, runs the tests of
+all crates, then the short form of every point of docs/verification.md. Everything is built in the release profile and
+with the same features, so that the parts share what they build.
 END
 }
 
