@@ -22,6 +22,9 @@ const LOG: LogId = LogId([5; 16]);
 /// Far longer than anything here takes, leases and elections and all.
 const SOON: Duration = Duration::from_secs(30);
 
+/// Bytes that a node takes: one that has more in it takes no writes.
+const ROOM: usize = 1 << 20;
+
 /// A node with its data in memory.
 struct Etcd {
     directory: TempDir,
@@ -86,6 +89,13 @@ impl Etcd {
     fn must(&self, args: &[&str]) -> String {
         self.control(args)
             .unwrap_or_else(|| panic!("etcdctl {args:?}"))
+    }
+
+    /// The newest revision, as text.
+    fn revision(&self) -> String {
+        let told = self.must(&["get", "ready", "--write-out", "json"]);
+        let revision = told.split("\"revision\":").nth(1).expect("a revision");
+        revision.chars().take_while(char::is_ascii_digit).collect()
     }
 
     fn kill(&mut self) {
@@ -172,6 +182,7 @@ fn spawn(directory: &TempDir, restored: u32, client: SocketAddr, peer: SocketAdd
     command.args(["--listen-peer-urls", &peer]);
     command.args(["--initial-advertise-peer-urls", &peer]);
     command.args(["--initial-cluster", &format!("one={peer}")]);
+    command.args(["--quota-backend-bytes", &ROOM.to_string()]);
     command.args(["--heartbeat-interval", "50", "--election-timeout", "250"]);
     let command = command.stdin(Stdio::null()).stdout(Stdio::null());
     let spawned = command.stderr(Stdio::null()).spawn();
@@ -263,10 +274,7 @@ async fn a_history_that_was_compacted_is_listed_anew() {
     for _ in 0..20 {
         etcd.must(&["put", &key, "{}"]);
     }
-    let told = etcd.must(&["get", &key, "--write-out", "json"]);
-    let revision = told.split("\"revision\":").nth(1).expect("a revision");
-    let revision: String = revision.chars().take_while(char::is_ascii_digit).collect();
-    etcd.must(&["compaction", &revision]);
+    etcd.must(&["compaction", &etcd.revision()]);
     is(&following, &[1], &[5]).await;
 }
 
@@ -291,6 +299,29 @@ async fn a_backup_that_is_restored_is_listed_and_the_living_register_again() {
     is(&following, &[1], &[4, 5]).await;
     etcd.must(&["del", &ghost]);
     is(&following, &[1], &[5]).await;
+}
+
+/// Etcd that is full answers, and takes no writes: who is registered stays, who comes follows the others, and is found
+/// when there is room again.
+#[tokio::test]
+async fn etcd_that_is_full_forgets_nobody_and_takes_who_comes_later() {
+    let etcd = Etcd::start().await;
+    let following = etcd.follow().await;
+    let _there = etcd.register(5, &Role::Writer(0..=7));
+    is(&following, &[], &[5]).await;
+    let large = "x".repeat(ROOM / 10);
+    let is_full = (0..20).any(|_| etcd.control(&["put", "large", &large]).is_none());
+    assert!(is_full, "it takes whatever it gets");
+    let _comes = etcd.register(6, &Role::Writer(0..=7));
+    let late = etcd.follow().await;
+    // Three leases.
+    sleep(Duration::from_secs(3)).await;
+    is(&following, &[], &[5]).await;
+    is(&late, &[], &[5]).await;
+    etcd.must(&["compaction", &etcd.revision()]);
+    etcd.must(&["defrag"]);
+    etcd.must(&["alarm", "disarm"]);
+    is(&following, &[], &[5, 6]).await;
 }
 
 /// A node that lists, and ends each watch, is not asked as often as it can answer, and nobody is forgotten for it.
