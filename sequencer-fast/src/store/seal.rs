@@ -246,7 +246,8 @@ mod tests {
         let mut writers = Writers::new(Vec::new(), Some(told));
         for port in 1..=WRITERS + 10 {
             tell.send_replace(membership(&[writer(port)]));
-            assert_eq!(writers.next().await, writer(port));
+            let next = timeout(ANSWER_TIMEOUT, writers.next()).await;
+            assert_eq!(next.ok(), Some(writer(port)), "asked");
             assert!(writers.has(writer(port)) && writers.known.len() <= WRITERS);
             let kept = port == 1 || writers.has(writer(port - 1));
             assert!(kept || port == WRITERS + 1, "while there is room: {port}");
