@@ -2,6 +2,7 @@
 //! over, and grants nothing.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -28,9 +29,11 @@ const CLIENTS: usize = 4;
 const REIGN_TTL_MS: u64 = 2000;
 const LONGER_MS: u64 = 500;
 
-/// Requests that wait in the socket of a sequencer when it is woken, and those that follow.
-const QUEUED: u64 = 40;
-const LATER: u64 = 30;
+/// Requests of a round: those to the sequencer while it reigns, until one is granted; those that wait in its socket when
+/// it is woken; and those that follow.
+const REIGNING: Range<u64> = 0..10;
+const QUEUED: Range<u64> = 10..50;
+const LATER: Range<u64> = 50..80;
 
 /// Time between two of those that follow, and for the last answer.
 const LATER_EVERY: Duration = Duration::from_millis(10);
@@ -75,8 +78,8 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
 /// What was seen in all rounds.
 #[derive(Debug, Default)]
 struct Seen {
-    reigning: Answers,
     stale: Answers,
+    granted_before: u32,
     fenced: u32,
     takeovers: Vec<f64>,
     handovers: Vec<f64>,
@@ -103,12 +106,10 @@ async fn rounds(args: &Args, seed: u64, cluster: &Cluster) -> Result<Report> {
     report.figure("seed", seed);
     report.figure("rounds", rounds);
     report.figure("store", cluster.store());
-    report.exactly(
-        "grants_before_the_stop",
-        seen.reigning.grants,
-        u64::from(rounds),
-    );
-    report.figure("asked_when_woken", (QUEUED + LATER - 1) * u64::from(rounds));
+    // Without it the question was none that a sequencer grants.
+    report.exactly("granted_before_the_stop", seen.granted_before, rounds);
+    let asked = QUEUED.count() + LATER.count();
+    report.figure("asked_when_woken", asked * rounds as usize);
     // A sequencer may be gone before it reads what waits in its socket: no bar.
     report.figure("answers_when_woken", seen.stale.all);
     report.exactly("grants_when_woken", seen.stale.grants, 0);
@@ -133,10 +134,7 @@ async fn one_round(
 ) -> Result<()> {
     let (first, second) = (0, 1);
     let asking = Asking::new(pair.address(first), log)?;
-    // The same question is answered with tokens as long as it reigns.
-    asking.ask(0..1)?;
-    sleep(LAST_ANSWER).await;
-    asking.count(&mut seen.reigning);
+    seen.granted_before += u32::from(asking.is_granted().await?);
     pauses.take();
     pair.signal(first, "-STOP").await?;
     #[allow(clippy::disallowed_methods, reason = "a stop of real time")]
@@ -145,14 +143,15 @@ async fn one_round(
     progress(load, pair).await?;
     seen.takeovers.push(pauses.take());
     sleep_until(until.into()).await;
-    asking.ask(1..QUEUED)?;
+    asking.ask(QUEUED)?;
     pair.signal(first, "-CONT").await?;
-    for request in QUEUED..QUEUED + LATER {
+    for request in LATER {
         asking.ask(request..request + 1)?;
         sleep(LATER_EVERY).await;
     }
     sleep(LAST_ANSWER).await;
-    asking.count(&mut seen.stale);
+    // An answer of before that was late is none of the woken one.
+    seen.stale.add(asking.count(QUEUED.start..LATER.end));
     seen.fenced += u32::from(pair.ended(first).await?.code() == Some(FENCED));
     pair.run(first)?;
     pair.becomes(first, Role::Standby).await?;
@@ -175,6 +174,13 @@ struct Answers {
     grants: u64,
 }
 
+impl Answers {
+    fn add(&mut self, other: Self) {
+        self.all += other.all;
+        self.grants += other.grants;
+    }
+}
+
 /// Asks a sequencer for tokens, each request once.
 struct Asking {
     socket: UdpSocket,
@@ -189,7 +195,19 @@ impl Asking {
         Ok(Self { socket, log })
     }
 
-    fn ask(&self, requests: std::ops::Range<u64>) -> Result<()> {
+    /// Whether the same question is answered with a token while the sequencer reigns.
+    async fn is_granted(&self) -> Result<bool> {
+        for request in REIGNING {
+            self.ask(request..request + 1)?;
+            sleep(LAST_ANSWER).await;
+            if self.count(REIGNING).grants > 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn ask(&self, requests: Range<u64>) -> Result<()> {
         for request in requests {
             let entry = Grant::new(Lane(0), RequestId(request + 1), 1);
             // A client each, so that no request is that of a lane that has gone on.
@@ -203,9 +221,11 @@ impl Asking {
         Ok(())
     }
 
-    fn count(&self, answers: &mut Answers) {
+    /// What has come in answer to these requests; other answers are thrown away.
+    fn count(&self, of: Range<u64>) -> Answers {
+        let mut answers = Answers::default();
         let mut buffer = [0; MAX_DATAGRAM_BYTES];
-        for _ in 0..2 * (QUEUED + LATER) {
+        for _ in 0..2 * LATER.end {
             let Ok(len) = self.socket.recv(&mut buffer) else {
                 // Nothing more, or the news of a port that was closed.
                 continue;
@@ -214,10 +234,12 @@ impl Asking {
             let Ok(datagram) = Datagram::parse(bytes, self.log) else {
                 continue;
             };
-            for reply in datagram.entries::<Reply>().flatten() {
+            let replies = datagram.entries::<Reply>().flatten();
+            for reply in replies.filter(|reply| of.contains(&reply.request.0.wrapping_sub(1))) {
                 answers.all += 1;
                 answers.grants += u64::from(reply.status() == Ok(Status::Ok) && reply.count > 0);
             }
         }
+        answers
     }
 }
