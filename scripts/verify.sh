@@ -28,6 +28,11 @@ points() {
         "$bench failover-both"
     point hole "readers pass the hole of a dead client, and a late write is junk" \
         "$bench hole"
+    point junk "200 million positions that were reserved and not granted: one run a stripe, read over in a second" \
+        "$bench junk"
+    point restripe "another layout under load: appends pause for less than two seconds, and nothing is lost" \
+        "$bench restripe --short" \
+        "$bench restripe"
     point store-faults "a store that fails, is late, loses answers and says 'exists' of its own writes" \
         "$s3 $bench faults --rate 0.05 --seconds 40" \
         "$s3 $bench faults --rate 0.05 --seconds 48 --rounds 30 && $s3 $bench faults --rate 0.1 --seconds 120"

@@ -348,16 +348,8 @@ impl Cluster {
     /// # Errors
     /// If it fails; the error has what it said.
     pub(crate) async fn command(&self, args: &[&str]) -> Result<Value> {
-        let mut command = Command::new(binary("stripelog")?);
-        command
-            .args(args)
-            .arg("--json")
-            .arg("--config")
-            .arg(self.config())
-            .envs(self.spec.environment.iter().cloned())
-            .stdin(Stdio::null())
-            .kill_on_drop(true);
-        let output = tokio::time::timeout(COMMAND_TIMEOUT, command.output()).await??;
+        let asking = self.asking(args)?.wait_with_output();
+        let output = tokio::time::timeout(COMMAND_TIMEOUT, asking).await??;
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         if !output.status.success() {
             let stderr = String::from_utf8_lossy(&output.stderr);
@@ -368,6 +360,25 @@ impl Cluster {
         }
         let last = stdout.lines().next_back().unwrap_or("null");
         Ok(serde_json::from_str(last)?)
+    }
+
+    /// Starts `stripelog` with these arguments; killed when it is dropped.
+    ///
+    /// # Errors
+    /// If its program is not there.
+    pub(crate) fn asking(&self, args: &[&str]) -> Result<Child> {
+        let mut command = Command::new(binary("stripelog")?);
+        command
+            .args(args)
+            .arg("--json")
+            .arg("--config")
+            .arg(self.config())
+            .envs(self.spec.environment.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        Ok(command.spawn()?)
     }
 
     /// The last lines that a daemon logged, for error messages.

@@ -48,6 +48,10 @@ enum Point {
     FailoverBoth(points::failover_both::Args),
     /// Lets a client die between token and write, and another write too late
     Hole(points::hole::Args),
+    /// Kills a sequencer that has reserved much: what the hole costs in the store, and how soon it is read over
+    Junk(points::junk::Args),
+    /// Changes the layout of a log under load, and kills the sequencer in the middle of it
+    Restripe(points::restripe::Args),
     /// Sends bad input of every kind to every program
     Input(points::input::Args),
     /// Runs a log on an S3 server whose answers are late, lost or wrong
@@ -128,6 +132,8 @@ async fn run(point: Point) -> Result<bool> {
         Point::FailoverWriter(args) => points::failover_writer::run(args).await?,
         Point::FailoverBoth(args) => points::failover_both::run(args).await?,
         Point::Hole(args) => points::hole::run(args).await?,
+        Point::Junk(args) => points::junk::run(args).await?,
+        Point::Restripe(args) => points::restripe::run(args).await?,
         Point::Input(args) => points::input::run(args).await?,
         Point::Faults(args) => points::faults::run(args).await?,
         Point::Tokens(args) => points::tokens::run(args, false).await?,

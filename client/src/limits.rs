@@ -150,6 +150,10 @@ pub const END_READS: usize = 16;
 /// First and longest pause between two questions for the durable tail.
 pub const TAIL_POLL: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
 
+/// First and longest pause between two looks whether a segment with another layout is there.
+pub const RESTRIPE_POLL: (Duration, Duration) =
+    (Duration::from_millis(20), Duration::from_millis(200));
+
 /// Objects that `verify` reads at once.
 pub const VERIFY_READS: usize = 8;
 

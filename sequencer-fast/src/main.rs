@@ -141,6 +141,7 @@ async fn open(settings: Settings) -> Result<Opened<Log>, CatalogError> {
     let membership = settings.membership.checked(stripes)?;
     Ok(Opened {
         writers: membership.addresses().collect(),
+        stripes: membership.owned_stripes(),
         control,
     })
 }

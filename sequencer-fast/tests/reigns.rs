@@ -2,24 +2,21 @@
 
 mod common;
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::ops::Range;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::thread;
 use std::time::Duration;
 
 use catalog::ErrorKind;
 use common::desk::{Inbox, Peer, limits, request, status};
-use common::{Chain, Client, LOG, begin, config, eventually, grant, start, start_with, stop};
+use common::writer::{Seals, Writer, stripes};
+use common::{Chain, Client, begin, config, eventually, grant, start, start_with, stop};
 use proptest::prelude::*;
 use sequencer_fast::logic::{self, Reign, Shard, ShardCounters};
 use sequencer_fast::{Backend, Ended, Sequencer, SequencerError};
 use wire::control::ControlEntry;
 use wire::datagram::{Kind, Status};
-use wire::frame::{Frame, PREFIX_BYTES, Prefix, Seal, SealedStripe, Welcome};
-use wire::{Epoch, Fixed, Position, SegmentId, StripeId, WriterId};
+use wire::{Epoch, Layout, Position, WriterId};
 
 /// A sequencer without threads: its last entry and its shard, over a chain that is shared.
 struct Life {
@@ -35,6 +32,8 @@ enum Act {
     Start,
     Grant(u32),
     Extend(u64),
+    /// Ends the reign and begins the next one in a segment with so many stripes.
+    Restripe(u32),
     Stop,
 }
 
@@ -53,17 +52,7 @@ fn act(place: &mut Option<Life>, act: Act, chain: &mut Vec<ControlEntry>, tokens
             let last = chain.last().expect("never empty");
             let entry = logic::begin(last, WriterId::default(), 10);
             assert!(append(chain, entry.clone()));
-            let reign = Arc::new(Reign::new(&entry).expect("has a segment"));
-            reign.renew(u64::MAX);
-            reign.grant();
-            let counters = Arc::new(ShardCounters::default());
-            let shard = Shard::new(Arc::clone(&reign), counters, limits(64, 64));
-            *place = Some(Life {
-                entry,
-                reign,
-                shard,
-                inbox: Inbox::default(),
-            });
+            *place = Some(Life::begin(entry));
         }
         (Act::Grant(count), Some(life)) => {
             let number = tokens.len() as u64 + 1;
@@ -80,6 +69,18 @@ fn act(place: &mut Option<Life>, act: Act, chain: &mut Vec<ControlEntry>, tokens
                 life.collect(tokens);
             } else {
                 life.reign.end();
+                *place = None;
+            }
+        }
+        (Act::Restripe(stripes), Some(life)) => {
+            let tail = life.reign.end().expect("was not closed");
+            let layout = Layout::new(stripes, 1).expect("valid");
+            let entry = logic::restripe(&life.entry, tail, layout, 10);
+            if append(chain, entry.clone()) {
+                life.reign.reserve(tail);
+                life.collect(tokens);
+                *place = Some(Life::begin(entry));
+            } else {
                 *place = None;
             }
         }
@@ -104,6 +105,21 @@ struct Token {
 }
 
 impl Life {
+    /// The reign that an entry begins.
+    fn begin(entry: ControlEntry) -> Self {
+        let reign = Arc::new(Reign::new(&entry).expect("has a segment"));
+        reign.renew(u64::MAX);
+        reign.grant();
+        let counters = Arc::new(ShardCounters::default());
+        let shard = Shard::new(Arc::clone(&reign), counters, limits(64, 64));
+        Self {
+            entry,
+            reign,
+            shard,
+            inbox: Inbox::default(),
+        }
+    }
+
     /// Takes what has left.
     fn collect(&mut self, tokens: &mut Vec<Token>) {
         for sent in self.inbox.serve(&mut self.shard, 0) {
@@ -122,11 +138,12 @@ proptest! {
     /// Three processes that crash, stall, take over from one another and come back, A to B to A: the
     /// stalled ones go on granting what they reserved, and no position is granted twice.
     #[test]
-    fn s1_s4_no_position_twice_over_crashes_and_takeovers(
+    fn s1_s4_h5_no_position_twice_over_crashes_takeovers_and_segments(
         acts in prop::collection::vec((0..3_usize, prop_oneof![
             2 => Just(Act::Start),
             6 => (1..9_u32).prop_map(Act::Grant),
             3 => (0..12_u64).prop_map(Act::Extend),
+            1 => (1..9_u32).prop_map(Act::Restripe),
             1 => Just(Act::Stop),
         ]), 1..60),
     ) {
@@ -140,6 +157,16 @@ proptest! {
         for pair in tokens.windows(2) {
             prop_assert!(pair[0].end <= pair[1].first, "{:?}", pair);
             prop_assert!(pair[0].epoch <= pair[1].epoch, "{:?}", pair);
+        }
+        // A token is of the segment that was the newest in its epoch.
+        let last = chain.last().expect("never empty");
+        for token in &tokens {
+            let of = last.segment_of(Position(token.first)).expect("a segment");
+            let mut newest = last.segments.iter().filter(|s| s.epoch <= token.epoch.max(Epoch(1)));
+            prop_assert_eq!(Some(of), newest.next_back(), "{:?}", token);
+        }
+        for pair in last.segments.windows(2) {
+            prop_assert!(pair[0].start < pair[1].start, "{:?}", pair);
         }
     }
 }
@@ -166,7 +193,7 @@ fn s4_a_reign_starts_at_the_old_reservation_or_at_the_exact_tail() {
 #[test]
 fn s4_positions_of_a_crashed_reign_are_not_granted_again() {
     let chain = Chain::new();
-    let writer = Writer::start(Seals::Well, 0..4);
+    let writer = Writer::start(Seals::Well, stripes(0, 0..4));
     // Entries as a sequencer leaves them that is killed.
     let mut before = 0;
     for epoch in 1..5 {
@@ -213,7 +240,7 @@ fn s3_a_sequencer_that_finds_another_entry_in_its_place_is_fenced() {
             // More than is reserved: held, and never answered with a token.
             client.send(Kind::Grant, &[grant(0, 2, 60_000), grant(1, 2, 60_000)]);
         }
-        let reign = Arc::clone(sequencer.status().reign().expect("has begun"));
+        let reign = sequencer.status().reign().expect("has begun");
         eventually("the end of the reign", || reign.has_ended());
         let ended = sequencer.wait().expect("not an error");
         assert!(matches!(ended, Ended::Fenced { .. }), "{ended:?}");
@@ -253,7 +280,7 @@ fn s3_a_stop_resolves_the_extension_that_is_under_way() {
     chain.hold_appends(0);
     let before = chain.come();
     client.grant(1, 65_000);
-    let reign = Arc::clone(sequencer.status().reign().expect("has begun"));
+    let reign = sequencer.status().reign().expect("has begun");
     eventually("an extension", || chain.come() > before);
     sequencer.stop().raise();
     eventually("the end of the reign", || reign.has_ended());
@@ -295,84 +322,6 @@ fn s5_a_reign_that_cannot_be_renewed_stops_granting_and_goes_on_when_it_can() {
     assert_eq!(stop(sequencer), Ended::Stopped { clean: true });
 }
 
-/// How a stripe-writer answers a seal.
-#[derive(Clone, Copy)]
-enum Seals {
-    Well,
-    /// First with the seal of an older epoch, then not at all, then well.
-    Late,
-    /// First it owns no stripe, and then it has taken them over.
-    Heir,
-}
-
-/// A stripe-writer that only seals, as often as it is asked.
-struct Writer {
-    address: std::net::SocketAddr,
-    asked: Arc<AtomicU64>,
-}
-
-impl Writer {
-    fn start(seals: Seals, stripes: Range<u16>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("free port");
-        let address = listener.local_addr().expect("bound");
-        let asked = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&asked);
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.expect("accepted");
-                let Frame::Hello(hello) = receive(&mut stream) else {
-                    panic!("no hello");
-                };
-                assert_eq!(hello.log, LOG);
-                let (writer, epoch) = (WriterId::default(), Epoch(0));
-                send(&mut stream, Frame::Welcome(Welcome { writer, epoch }));
-                let Frame::Seal(seal) = receive(&mut stream) else {
-                    panic!("no seal");
-                };
-                let attempt = counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-                match (seals, attempt) {
-                    (Seals::Late, 0) => {
-                        let epoch = Epoch(seal.epoch.0 - 1);
-                        send_sealed(&mut stream, Seal { epoch, ..seal }, stripes.clone());
-                    }
-                    (Seals::Late, 1..4) => {}
-                    (Seals::Heir, 0..3) => {
-                        send_sealed(&mut stream, seal, stripes.start..stripes.start)
-                    }
-                    _ => send_sealed(&mut stream, seal, stripes.clone()),
-                }
-            }
-        });
-        Self { address, asked }
-    }
-}
-
-fn send(stream: &mut TcpStream, frame: Frame) {
-    let bytes = frame.encode(0).expect("no body");
-    stream.write_all(&bytes).expect("sent");
-}
-
-fn send_sealed(stream: &mut TcpStream, seal: Seal, stripes: Range<u16>) {
-    let name = |stripe| SealedStripe {
-        segment: SegmentId(0),
-        stripe: StripeId(stripe),
-    };
-    let body: Vec<u8> = stripes.flat_map(|stripe| name(stripe).to_vec()).collect();
-    let head = Frame::Sealed(seal).encode(body.len()).expect("fits");
-    stream
-        .write_all(&[&head[..], &body].concat())
-        .expect("sent");
-}
-
-fn receive(stream: &mut TcpStream) -> Frame {
-    let mut prefix = [0; PREFIX_BYTES];
-    stream.read_exact(&mut prefix).expect("a prefix");
-    let prefix = Prefix::decode(&prefix).expect("valid");
-    let mut head = vec![0; prefix.head_len];
-    stream.read_exact(&mut head).expect("a head");
-    Frame::decode(&prefix, &head).expect("valid")
-}
-
 /// A chain whose next reign starts at 777 and has every stripe to seal.
 fn crashed() -> Chain {
     let chain = Chain::new();
@@ -406,8 +355,8 @@ fn refuses_until(sequencer: &Sequencer, late: &Writer, seals: u64) {
 fn h4_nothing_is_granted_before_every_stripe_is_sealed() {
     let chain = crashed();
     let (prompt, late) = (
-        Writer::start(Seals::Well, 0..3),
-        Writer::start(Seals::Late, 3..4),
+        Writer::start(Seals::Well, stripes(0, 0..3)),
+        Writer::start(Seals::Late, stripes(0, 3..4)),
     );
     let writers = vec![prompt.address, late.address];
     let sequencer = begin(&chain, config(Backend::Poll), writers);
@@ -423,8 +372,8 @@ fn h4_a_dead_owner_is_no_obstacle_once_another_has_its_stripes() {
     let dead = nobody.local_addr().expect("bound");
     drop(nobody);
     let (prompt, heir) = (
-        Writer::start(Seals::Well, 0..2),
-        Writer::start(Seals::Heir, 2..4),
+        Writer::start(Seals::Well, stripes(0, 0..2)),
+        Writer::start(Seals::Heir, stripes(0, 2..4)),
     );
     let writers = vec![dead, prompt.address, heir.address];
     let sequencer = begin(&chain, config(Backend::Poll), writers);

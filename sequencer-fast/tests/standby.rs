@@ -3,12 +3,12 @@
 mod common;
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::desk::status;
+use common::writer::{Seals, Writer, stripes};
 use common::{Chain, Client, begin, config, eventually, grant, start, start_with, stop};
 use sequencer_fast::{Backend, Config, Ended, Sequencer, Standby, logic};
 use wire::datagram::{Kind, Status};
@@ -24,9 +24,14 @@ fn as_standby(others: &[SocketAddr]) -> Config {
 }
 
 fn standby(chain: &Chain, others: &[SocketAddr]) -> Sequencer {
-    let sequencer = begin(chain, as_standby(others), Vec::new());
+    let sequencer = begin(chain, as_standby(others), owners());
     eventually("standing by", || sequencer.status().is_standby());
     sequencer
+}
+
+/// A stripe-writer that has all stripes and seals them.
+fn owners() -> Vec<SocketAddr> {
+    vec![Writer::start(Seals::Well, stripes(0, 0..4)).address]
 }
 
 /// An address at which nobody is.
@@ -77,7 +82,7 @@ fn a_standby_leaves_a_reign_alone_that_answers_and_follows_on_one_that_ends() {
         let first = start(&chain, config(Backend::Auto));
         let mut own = as_standby(&[nobody(), first.address()]);
         (own.merge, own.shards) = (merge, 2);
-        let second = begin(&chain, own, Vec::new());
+        let second = begin(&chain, own, owners());
         eventually("standing by", || second.status().is_standby());
         assert!(second.status().health().is_ok());
         stand();
@@ -131,7 +136,7 @@ fn s3_of_two_standbys_that_begin_at_once_one_reigns() {
 #[test]
 fn s9_a_standby_says_that_it_does_not_reign_and_keeps_no_request_for_later() {
     let chain = left_behind();
-    let first = start_with(&chain, config(Backend::Poll), Vec::new());
+    let first = start_with(&chain, config(Backend::Poll), owners());
     let start = chain.newest().epoch_start;
     let second = standby(&chain, &[first.address()]);
     let client = Client::new(second.address(), 9);
@@ -183,7 +188,7 @@ fn s1_s5_a_stalled_reign_grants_below_the_one_that_took_over() {
     }
     // More than it had reserved is never granted: it finds itself fenced.
     let asked = AtomicU64::new(100);
-    let reign = Arc::clone(first.status().reign().expect("has begun"));
+    let reign = first.status().reign().expect("has begun");
     eventually("the end of the reign", || {
         let request = asked.fetch_add(1, Ordering::Relaxed);
         old.send(Kind::Grant, &[grant(0, request, 700)]);

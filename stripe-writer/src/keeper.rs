@@ -14,8 +14,8 @@ use wire::{OwnerNumber, Segment};
 use crate::limits::TAKE_OVERS;
 use crate::logic::members::{Key, Members};
 use crate::metrics::Move;
+use crate::shared::Shared;
 use crate::store::{self, Event};
-use crate::taking::Taker;
 
 /// The membership of a stripe-writer that watches its peers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,18 +82,16 @@ impl Board {
 
 /// The task that keeps the stripes.
 pub(crate) struct Keeper {
-    taker: Taker,
-    segment: Segment,
+    shared: Arc<Shared>,
     board: Arc<Board>,
     takes: JoinSet<(Key, Result<(), CatalogError>)>,
     taking: BTreeMap<Key, AbortHandle>,
 }
 
 impl Keeper {
-    pub(crate) fn new(taker: Taker, segment: Segment, board: Arc<Board>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, board: Arc<Board>) -> Self {
         Self {
-            taker,
-            segment,
+            shared,
             board,
             takes: JoinSet::new(),
             taking: BTreeMap::new(),
@@ -105,9 +103,12 @@ impl Keeper {
         let mut ticks = interval(self.board.members().tick());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let board = Arc::clone(&self.board);
+        let mut entries = self.shared.entries();
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
+                // [H-5] A reign may have opened a segment. The sender lives as long as this does.
+                _ = entries.changed() => {}
                 () = board.news.notified() => {}
                 Some(taken) = self.takes.join_next(), if !self.takes.is_empty() => match taken {
                     Ok((key, outcome)) => self.taken(key, outcome),
@@ -120,17 +121,18 @@ impl Keeper {
 
     /// Looks at who owns what, and acts.
     async fn look(&mut self) {
-        let shared = Arc::clone(&self.taker.shared);
+        let shared = Arc::clone(&self.shared);
         for key in shared.owned.sweep() {
             shared.metrics.moved(Move::Lost);
             self.board.members().fenced(key);
         }
-        let all: Vec<Key> = self
-            .segment
-            .layout
-            .all()
-            .map(|stripe| (self.segment.id, stripe))
-            .collect();
+        let entry = shared.entry();
+        let open = entry.open_segments();
+        let of = |segment: &Segment| {
+            let id = segment.id;
+            segment.layout.all().map(move |stripe| (id, stripe))
+        };
+        let all: Vec<Key> = open.iter().flat_map(of).collect();
         let mine = shared.owned.numbers();
         let (decisions, silent) = {
             let mut members = self.board.members();
@@ -143,7 +145,7 @@ impl Keeper {
         for key in decisions.take {
             // The rest follows when one of these has ended.
             if self.takes.len() < TAKE_OVERS {
-                self.take(key);
+                self.take(open, key);
             }
         }
         if let Some(key) = decisions.give_back {
@@ -154,14 +156,17 @@ impl Keeper {
         shared.metrics.stripes(shared.owned.serving().len());
     }
 
-    fn take(&mut self, key: Key) {
+    fn take(&mut self, open: &[Segment], key: Key) {
+        let Some(segment) = open.iter().find(|segment| segment.id == key.0).copied() else {
+            return;
+        };
         tracing::info!(segment = %key.0, stripe = %key.1, "taking a stripe over");
-        self.taker.shared.owned.taking(key);
-        let (taker, segment) = (self.taker.clone(), self.segment);
+        self.shared.owned.taking(key);
+        let shared = Arc::clone(&self.shared);
         let task = self.takes.spawn(async move {
             let take = async {
-                let entry = taker.shared.log.last().await?;
-                taker.take(&entry, &segment, key.1).await
+                let entry = shared.log.last().await?;
+                shared.take(&entry, segment, key.1).await
             };
             (key, take.await)
         });
@@ -177,7 +182,7 @@ impl Keeper {
                     true => Move::Taken,
                     false => Move::TakenOver,
                 };
-                self.taker.shared.metrics.moved(how);
+                self.shared.metrics.moved(how);
             }
             Err(error) => self.failed(key, error.to_string()),
         }
@@ -195,7 +200,7 @@ impl Keeper {
 
     fn failed(&mut self, key: Key, text: String) {
         self.taking.remove(&key);
-        self.taker.shared.owned.give_up(key);
+        self.shared.owned.give_up(key);
         self.board.members().failed(key);
         let before = lock(&self.board.failing).insert(key, text.clone());
         // It is tried again and again: what is new is told.
@@ -206,7 +211,7 @@ impl Keeper {
 
     /// A peer owns a stripe.
     async fn lose(&mut self, key: Key) {
-        let shared = &self.taker.shared;
+        let shared = &self.shared;
         if let Some(task) = self.taking.remove(&key) {
             task.abort();
             shared.owned.give_up(key);
@@ -220,7 +225,7 @@ impl Keeper {
     }
 
     async fn give_back(&mut self, key: Key) {
-        let shared = &self.taker.shared;
+        let shared = &self.shared;
         if let Some(handle) = shared.owned.leave(key) {
             tracing::info!(segment = %key.0, stripe = %key.1, "giving a stripe back");
             shared.metrics.moved(Move::GivenBack);

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
+/// Stripes that are taken over at the same time.
+pub const TAKE_OVERS: usize = 32;
+
 /// Objects of one stripe whose puts may be under way at the same time.
 pub const FLIGHTS_A_STRIPE: usize = 4;
 
 /// Stripes that may have all their puts late at the same time without taking places from others.
 pub const LATE_STRIPES: usize = 4;
-
-/// Stripes that are taken over at the same time.
-pub const TAKE_OVERS: usize = 8;
 
 /// Connections that wait for the same held run; a client has one and reconnects now and then.
 pub const WAITERS_A_RUN: usize = 8;

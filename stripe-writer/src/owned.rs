@@ -37,6 +37,17 @@ impl Owned {
         }
     }
 
+    /// Whether a stripe is owned here or on its way, also if another process has taken it over since.
+    #[must_use]
+    pub(crate) fn has(&self, key: Key) -> bool {
+        self.read().contains_key(&key)
+    }
+
+    /// A stripe whose segment is complete: nobody has to own it any more.
+    pub(crate) fn close(&self, key: Key) {
+        self.write().remove(&key);
+    }
+
     /// All stripes that are served here.
     #[must_use]
     pub(crate) fn serving(&self) -> Vec<Arc<StripeHandle>> {

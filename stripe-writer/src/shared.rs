@@ -1,21 +1,25 @@
 //! What all parts of the daemon share.
 
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use catalog::Log;
-use tokio::sync::{Mutex, Semaphore, oneshot};
+use catalog::{CatalogError, Log};
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::sync::{Mutex, Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use wire::control::ControlEntry;
 use wire::frame::{Place, Seal, SealedStripe};
-use wire::{Epoch, Position, WriterId};
+use wire::{Epoch, Segment, StripeId, WriterId};
 
-use crate::limits::{PRESSED, PUSHES};
+use crate::limits::{PRESSED, PUSHES, TAKE_OVERS};
+use crate::logic::members::Key;
 use crate::metrics::Metrics;
 use crate::net::Memory;
 use crate::owned::Owned;
-use crate::store::{self, Event, Places, StripeHandle};
+use crate::store::{self, Closed, Event, Places, StripeHandle};
+use crate::taking::Taking;
 
 /// Least time between two looks at the control chain that appends of unknown epochs may cause.
 const LEARN_INTERVAL: Duration = Duration::from_millis(100);
@@ -35,10 +39,16 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     /// The stripes that are owned here.
     pub(crate) owned: Owned,
+    /// What they are taken over with.
+    pub(crate) taking: Taking,
+    /// First and last stripe of each segment that are taken as soon as it is open; none where peers are watched.
+    own: Option<RangeInclusive<u16>>,
     places: Arc<Places>,
     epoch: AtomicU64,
-    /// The newest reign that stripes were told of, and where it starts.
-    reign: std::sync::Mutex<(Epoch, Position)>,
+    /// The newest control entry that stripes were told of.
+    entry: watch::Sender<Arc<ControlEntry>>,
+    /// Held while own stripes are taken: a process is never two owners of one stripe.
+    following: Mutex<()>,
     /// In ms.
     pressed_at: AtomicU64,
     looked_at: Mutex<Duration>,
@@ -50,21 +60,24 @@ impl Shared {
     pub(crate) fn new(
         log: Log,
         writer: WriterId,
-        entry: &ControlEntry,
+        entry: ControlEntry,
         memory: Memory,
-        places: Arc<Places>,
-        metrics: Arc<Metrics>,
+        taking: Taking,
+        own: Option<RangeInclusive<u16>>,
     ) -> Self {
         Self {
             log,
             writer,
             memory,
             pushes: Arc::new(Semaphore::new(PUSHES)),
-            metrics,
+            metrics: Arc::clone(&taking.workers.metrics),
             owned: Owned::default(),
-            places,
+            own,
+            places: Arc::clone(&taking.workers.places),
+            taking,
             epoch: AtomicU64::new(entry.epoch.0),
-            reign: std::sync::Mutex::new((entry.epoch, entry.epoch_start)),
+            entry: watch::Sender::new(Arc::new(entry)),
+            following: Mutex::default(),
             pressed_at: AtomicU64::new(0),
             looked_at: Mutex::new(Duration::ZERO),
         }
@@ -76,30 +89,65 @@ impl Shared {
         Epoch(self.epoch.load(Ordering::Acquire))
     }
 
+    /// The newest control entry that stripes were told of.
+    #[must_use]
+    pub(crate) fn entry(&self) -> Arc<ControlEntry> {
+        Arc::clone(&self.entry.borrow())
+    }
+
+    /// The same, for whoever waits for the next one.
+    #[must_use]
+    pub(crate) fn entries(&self) -> watch::Receiver<Arc<ControlEntry>> {
+        self.entry.subscribe()
+    }
+
     /// The stripe of a place, if it is owned here.
     #[must_use]
     pub(crate) fn stripe(&self, place: Place) -> Option<Arc<StripeHandle>> {
         self.owned.get((place.segment, place.stripe))
     }
 
-    /// Serves a stripe from now on that was taken over under a control entry of this epoch.
+    /// The stripe of a place whose segment is complete: its answers are in the store, for any process.
+    #[must_use]
+    pub(crate) fn closed(&self, place: Place) -> Option<Closed> {
+        let entry = self.entry();
+        let (segment, end) = entry.complete(place.segment, place.stripe)?;
+        let chain = self.log.chain(segment, place.stripe);
+        let end = segment.layout.slot_at_or_after(place.stripe, end);
+        Some(Closed::new(chain, end, self.taking.workers.clone()))
+    }
+
+    /// The stripes of the newest segment that are served here, the only ones that records are appended to.
+    #[must_use]
+    pub(crate) fn newest(&self) -> Vec<Arc<StripeHandle>> {
+        let newest = self.entry().segments.last().map(|segment| segment.id);
+        let mut serving = self.owned.serving();
+        serving.retain(|stripe| Some(stripe.chain.id().segment) == newest);
+        serving
+    }
+
+    /// Stripes of a segment that this process may come to own.
+    #[must_use]
+    pub(crate) fn most(&self, segment: &Segment) -> usize {
+        let all = segment.layout.all();
+        let own = |stripe: &StripeId| self.own.as_ref().is_none_or(|own| own.contains(&stripe.0));
+        all.filter(own).count()
+    }
+
+    /// Serves a stripe from now on that was taken over under a control entry.
     pub(crate) async fn serve(
         &self,
         handle: Arc<StripeHandle>,
         task: JoinHandle<()>,
-        epoch: Epoch,
+        entry: &ControlEntry,
     ) {
         self.owned.serve(Arc::clone(&handle), task);
         // [H-3] A reign that began meanwhile was told to all stripes but this one.
-        let (newest, start) = *self.reign();
-        if newest > epoch {
-            let _ = handle.events.send(seal_event(newest, start, None)).await;
+        let newest = self.entry();
+        if newest.number > entry.number {
+            self.tell(&newest, &handle, None).await;
         }
         self.metrics.stripes(self.owned.serving().len());
-    }
-
-    fn reign(&self) -> std::sync::MutexGuard<'_, (Epoch, Position)> {
-        self.reign.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts that are under way.
@@ -131,9 +179,12 @@ impl Shared {
             return self.epoch();
         }
         *looked_at = now;
-        match self.log.last().await {
-            Ok(entry) => drop(self.begin(&entry).await),
-            Err(error) => tracing::warn!(%error, "cannot read the control chain"),
+        let begun = match self.log.last().await {
+            Ok(entry) => self.begin(entry).await.map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = begun {
+            tracing::warn!(%error, "cannot read the control chain, or take a new segment's stripes");
         }
         self.epoch()
     }
@@ -142,7 +193,7 @@ impl Shared {
     /// which that is true: all that are owned here, and are still when it is.
     ///
     /// # Errors
-    /// A text for the sequencer: the control chain does not have this reign.
+    /// A text for the sequencer: the control chain does not have this reign, or cannot be read.
     pub(crate) async fn seal(&self, seal: Seal) -> Result<Vec<SealedStripe>, String> {
         let entry = self.log.last().await.map_err(|error| error.to_string())?;
         let (epoch, start) = (entry.epoch, entry.epoch_start);
@@ -153,7 +204,8 @@ impl Shared {
             ));
         }
         let mut sealed = Vec::new();
-        for (stripe, done) in self.begin(&entry).await {
+        let begun = self.begin(entry).await.map_err(|error| error.to_string())?;
+        for (stripe, done) in begun {
             // [H-4] Not a word about a stripe that another process has taken over meanwhile.
             if done.await.is_ok() {
                 sealed.push(stripe);
@@ -163,37 +215,93 @@ impl Shared {
         Ok(sealed)
     }
 
-    /// Tells all stripes of a reign. Appends that come after this call meet stripes that know of it.
-    async fn begin(&self, entry: &ControlEntry) -> Vec<(SealedStripe, oneshot::Receiver<()>)> {
-        let (epoch, start) = (entry.epoch, entry.epoch_start);
-        {
-            let mut reign = self.reign();
-            *reign = (*reign).max((epoch, start));
+    /// Takes this process's own stripes of segments that a reign has opened, tells all stripes of the reign, and lets go
+    /// those of segments that are complete. Appends that come after this call meet stripes that know of it.
+    ///
+    /// # Errors
+    /// If an own stripe cannot be taken over.
+    pub(crate) async fn begin(
+        &self,
+        entry: ControlEntry,
+    ) -> Result<Vec<(SealedStripe, oneshot::Receiver<()>)>, CatalogError> {
+        let entry = Arc::new(entry);
+        self.entry.send_if_modified(|known| {
+            let newer = entry.number > known.number;
+            if newer {
+                known.clone_from(&entry);
+            }
+            newer
+        });
+        let newest = self.entry();
+        if let Ok(segment) = newest.last_segment() {
+            self.memory.share_among(self.most(segment));
         }
+        let taken = self.take_own(&newest).await;
         let mut sealed = Vec::new();
         for handle in self.owned.serving() {
             let (done, receiver) = oneshot::channel();
-            // A task that has ended drops the event, and the receiver tells.
-            let _ = handle
-                .events
-                .send(seal_event(epoch, start, Some(done)))
-                .await;
-            let id = handle.chain.id();
-            let stripe = SealedStripe {
-                segment: id.segment,
-                stripe: id.stripe,
-            };
-            sealed.push((stripe, receiver));
+            if self.tell(&newest, &handle, Some(done)).await {
+                let id = handle.chain.id();
+                let stripe = SealedStripe {
+                    segment: id.segment,
+                    stripe: id.stripe,
+                };
+                sealed.push((stripe, receiver));
+            }
         }
-        self.epoch.fetch_max(epoch.0, Ordering::AcqRel);
-        sealed
+        self.epoch.fetch_max(newest.epoch.0, Ordering::AcqRel);
+        taken.map(|()| sealed)
+    }
+
+    /// Takes over the own stripes of all open segments that are not served here yet.
+    async fn take_own(&self, entry: &ControlEntry) -> Result<(), CatalogError> {
+        let Some(own) = &self.own else {
+            return Ok(());
+        };
+        let _one = self.following.lock().await;
+        let mut missing: Vec<(Segment, StripeId)> = Vec::new();
+        for segment in entry.open_segments() {
+            let stripes = segment.layout.all().filter(|s| own.contains(&s.0));
+            let stripes = stripes.filter(|stripe| !self.owned.has((segment.id, *stripe)));
+            missing.extend(stripes.map(|stripe| (*segment, stripe)));
+        }
+        let taken = stream::iter(missing)
+            .map(|(segment, stripe)| self.take(entry, segment, stripe))
+            .buffer_unordered(TAKE_OVERS);
+        taken.try_collect().await
+    }
+
+    /// Tells a stripe of the reign of a control entry. Nothing, and false, if the entry does not have its segment; if that is
+    /// complete, the stripe is let go.
+    async fn tell(
+        &self,
+        entry: &ControlEntry,
+        handle: &StripeHandle,
+        done: Option<oneshot::Sender<()>>,
+    ) -> bool {
+        let (id, stripe) = key(handle);
+        let segment = |segments: &[Segment]| segments.iter().find(|s| s.id == id).copied();
+        if let Some(segment) = segment(entry.open_segments()) {
+            let event = Event::Seal {
+                epoch: entry.epoch,
+                position: entry.sealed_to(&segment),
+                end: entry.segment_end(&segment),
+                done,
+            };
+            // A task that has ended drops the event, and the receiver tells.
+            let _ = handle.events.send(event).await;
+            return true;
+        }
+        // [H-5] One that is not in this entry at all is of a newer one.
+        if segment(&entry.segments).is_some() {
+            self.owned.close((id, stripe));
+            let _ = handle.events.send(Event::Close).await;
+        }
+        false
     }
 }
 
-fn seal_event(epoch: Epoch, position: Position, done: Option<oneshot::Sender<()>>) -> Event {
-    Event::Seal {
-        epoch,
-        position,
-        done,
-    }
+fn key(handle: &StripeHandle) -> Key {
+    let id = handle.chain.id();
+    (id.segment, id.stripe)
 }

@@ -13,46 +13,46 @@ use crate::shared::Shared;
 use crate::store::{Start, StripeHandle, Workers, take_over};
 
 /// What every stripe is taken over with.
-#[derive(Debug, Clone)]
-pub(crate) struct Taker {
-    /// What is served.
-    pub(crate) shared: Arc<Shared>,
+#[derive(Debug)]
+pub(crate) struct Taking {
     /// What the tasks of all stripes share.
     pub(crate) workers: Workers,
     /// An open object closes this long after its first record at the latest.
     pub(crate) linger: Duration,
     /// Age at which a create is verified before it is acknowledged (C-7).
     pub(crate) max_commit_age: Duration,
-    /// Bytes of durable runs that each stripe keeps for readers.
+    /// Bytes of durable runs to keep for readers, all stripes of a segment together.
     pub(crate) recent_bytes: usize,
 }
 
-impl Taker {
-    /// Takes a stripe over and serves it from now on.
+impl Shared {
+    /// Takes a stripe of an open segment over and serves it from now on.
     ///
     /// # Errors
     /// If the store failed, or an object of the chain is corrupt. Nothing has changed then.
     pub(crate) async fn take(
         &self,
         entry: &ControlEntry,
-        segment: &Segment,
+        segment: Segment,
         stripe: StripeId,
     ) -> Result<(), CatalogError> {
-        let chain = self.shared.log.chain(segment, stripe);
+        let (taking, chain) = (&self.taking, self.log.chain(&segment, stripe));
+        let slot = |position| segment.layout.slot_at_or_after(stripe, position);
         let start = Start {
-            taken: take_over(&chain, entry.epoch, self.shared.writer).await?,
+            taken: take_over(&chain, entry.epoch, self.writer).await?,
             chain,
             // [H-3] It starts sealed: the entry was read before this process puts anything.
-            seal_to: segment.layout.slot_at_or_after(stripe, entry.epoch_start),
+            seal_to: slot(entry.sealed_to(&segment)),
+            end: entry.segment_end(&segment).map(slot),
             config: Config {
-                linger: self.linger,
+                linger: taking.linger,
                 target_bytes: OBJECT_TARGET_BYTES,
-                max_commit_age: self.max_commit_age,
+                max_commit_age: taking.max_commit_age,
             },
-            recent_bytes: self.recent_bytes,
+            recent_bytes: taking.recent_bytes / self.most(&segment).max(1),
         };
-        let (handle, task) = StripeHandle::start(start, self.workers.clone());
-        self.shared.serve(Arc::new(handle), task, entry.epoch).await;
+        let (handle, task) = StripeHandle::start(start, taking.workers.clone());
+        self.serve(Arc::new(handle), task, entry).await;
         Ok(())
     }
 }
@@ -75,7 +75,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(20);
 
     struct Rig {
-        taker: Taker,
+        shared: Shared,
         entry: ControlEntry,
         segment: Segment,
         _ripe: watch::Sender<Position>,
@@ -98,19 +98,18 @@ mod tests {
             lookups: Arc::new(Semaphore::new(4)),
             ripe: ripens,
             hole_timeout: Duration::from_secs(60),
-            metrics: Arc::clone(&metrics),
+            metrics,
         };
-        let (memory, places) = (Memory::new(64 << 20, 2), Arc::clone(&workers.places));
-        let writer = WriterId([7; 16]);
-        let taker = Taker {
-            shared: Arc::new(Shared::new(log, writer, &entry, memory, places, metrics)),
+        let taking = Taking {
             workers,
             linger: Duration::from_millis(1),
             max_commit_age: Duration::from_secs(60),
             recent_bytes: 1 << 20,
         };
+        let (memory, writer) = (Memory::new(64 << 20), WriterId([7; 16]));
+        let shared = Shared::new(log, writer, entry.clone(), memory, taking, None);
         Rig {
-            taker,
+            shared,
             entry,
             segment,
             _ripe: ripe,
@@ -129,16 +128,16 @@ mod tests {
                 clean: false,
                 ..self.entry.clone()
             };
-            let appended = self.taker.shared.log.append(&entry).await;
+            let appended = self.shared.log.append(&entry).await;
             appended.expect("is the next");
             entry
         }
 
         async fn take(&self, entry: &ControlEntry, stripe: u16) -> Arc<StripeHandle> {
             let stripe = StripeId(stripe);
-            let taken = self.taker.take(entry, &self.segment, stripe).await;
+            let taken = self.shared.take(entry, self.segment, stripe).await;
             taken.expect("takes");
-            let handle = self.taker.shared.owned.get((self.segment.id, stripe));
+            let handle = self.shared.owned.get((self.segment.id, stripe));
             handle.expect("serves")
         }
     }
@@ -147,7 +146,7 @@ mod tests {
     async fn h3_a_reign_that_begins_while_a_stripe_is_taken_is_told_to_it() {
         let rig = rig().await;
         let reign = rig.new_reign().await;
-        let known = rig.taker.shared.learn(reign.epoch).await;
+        let known = rig.shared.learn(reign.epoch).await;
         assert_eq!(known, reign.epoch);
         // The entry that the stripe is taken under was read before.
         let handle = rig.take(&rig.entry, 0).await;
@@ -168,7 +167,7 @@ mod tests {
             epoch: reign.epoch,
             position: reign.epoch_start,
         };
-        let sealed = timeout(SOON, rig.taker.shared.seal(seal)).await;
+        let sealed = timeout(SOON, rig.shared.seal(seal)).await;
         let kept = SealedStripe {
             segment: rig.segment.id,
             stripe: StripeId(0),

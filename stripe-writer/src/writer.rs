@@ -8,23 +8,21 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use catalog::{CatalogError, Log, Store};
-use futures::{StreamExt, TryStreamExt, stream};
 use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use ulid::Ulid;
-use wire::control::ControlEntry;
 use wire::mac::Key;
-use wire::{ClientId, Segment, StripeId, WriterId};
+use wire::{ClientId, WriterId};
 
 use crate::keeper::{Board, Keeper, Takeover};
-use crate::limits::{LOOKUPS, RECENT_BYTES, RECENT_PART, STORE_PATIENCE, TAKE_OVERS};
+use crate::limits::{LOOKUPS, RECENT_BYTES, RECENT_PART, REPORT_HEARTBEAT, STORE_PATIENCE};
 use crate::metrics::Metrics;
 use crate::net::{Memory, Peer, Reporter, Server};
 use crate::shared::Shared;
 use crate::store::{Event, Places, StoreThreads, StripeHandle, Workers, now};
-use crate::taking::Taker;
+use crate::taking::Taking;
 
 /// Longest time to make durable what is held at a stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -36,7 +34,7 @@ pub struct Options {
     pub listen: SocketAddr,
     /// UDP addresses of the sequencers, of which one reigns.
     pub sequencers: Vec<SocketAddr>,
-    /// First and last stripe to own; those that the layout does not have are left out.
+    /// First and last stripe to own, of those that the layout of a segment has.
     pub stripes: RangeInclusive<u16>,
     /// An open object closes this long after its first record at the latest.
     pub linger: Duration,
@@ -53,21 +51,6 @@ pub struct Options {
     /// The peers to watch and to take stripes over from. Without it all of `stripes` are taken at the start,
     /// and nothing afterwards.
     pub takeover: Option<Takeover>,
-}
-
-impl Options {
-    fn own_stripes(&self, segment: &Segment) -> Result<Vec<StripeId>, WriterError> {
-        let (layout, owned) = (segment.layout, &self.stripes);
-        let stripes: Vec<_> = layout.all().filter(|s| owned.contains(&s.0)).collect();
-        if stripes.is_empty() {
-            return Err(WriterError::NoStripe {
-                first: *owned.start(),
-                last: *owned.end(),
-                layout: layout.stripes(),
-            });
-        }
-        Ok(stripes)
-    }
 }
 
 /// Why a stripe-writer does not start.
@@ -87,16 +70,6 @@ pub enum WriterError {
     /// The system gives no threads.
     #[error("cannot start threads: {0}")]
     Threads(std::io::Error),
-    /// The settings give this process no stripe of the log.
-    #[error("no stripe to own: stripes={first}-{last} layout={layout}")]
-    NoStripe {
-        /// First stripe of the settings.
-        first: u16,
-        /// Last stripe of the settings.
-        last: u16,
-        /// Number of stripes of the log.
-        layout: u32,
-    },
 }
 
 /// A running stripe-writer.
@@ -148,35 +121,24 @@ impl StripeWriter {
             hole_timeout: options.hole_timeout,
             metrics: Arc::clone(&metrics),
         };
-        let segment = *entry.last_segment().map_err(CatalogError::from)?;
-        let own = options.own_stripes(&segment)?;
-        // With peers to take over from, this process may come to own every stripe.
-        let most = match options.takeover {
-            Some(_) => segment.layout.all().count(),
-            None => own.len(),
-        };
-        let writer = WriterId::from(Ulid::generate());
-        let shared = Arc::new(Shared::new(
-            log,
-            writer,
-            &entry,
-            Memory::new(options.memory_bytes, most),
-            Arc::clone(&workers.places),
-            metrics,
-        ));
-        let taker = Taker {
-            shared: Arc::clone(&shared),
+        let taking = Taking {
             workers,
             linger: options.linger,
             max_commit_age: options.max_commit_age,
-            recent_bytes: RECENT_BYTES.min(options.memory_bytes / RECENT_PART) / most,
+            recent_bytes: RECENT_BYTES.min(options.memory_bytes / RECENT_PART),
         };
-        let (mut tasks, mut board) = (JoinSet::new(), None);
-        match &options.takeover {
-            Some(takeover) => board = Some(keep(takeover, taker, segment, &mut tasks)),
-            None => take_all(&taker, &entry, &segment, own).await?,
-        }
-        tracing::info!(log = %shared.log.id(), %writer, epoch = %entry.epoch, %address, "serving");
+        let writer = WriterId::from(Ulid::generate());
+        // Those who watch their peers take what nobody owns, whatever the segment.
+        let own = options.takeover.is_none().then(|| options.stripes.clone());
+        let memory = Memory::new(options.memory_bytes);
+        let shared = Shared::new(log, writer, entry.clone(), memory, taking, own);
+        let shared = Arc::new(shared);
+        shared.begin(entry).await?;
+        warn_of_none(&shared, &options.stripes);
+        let mut tasks = JoinSet::new();
+        let takeover = options.takeover.as_ref();
+        let board = takeover.map(|takeover| keep(takeover, &shared, &mut tasks));
+        tracing::info!(log = %shared.log.id(), %writer, epoch = %shared.epoch(), %address, "serving");
         let reporter = Reporter::new(Arc::clone(&shared), options, client_id(writer), ripe);
         tasks.spawn(reporter.await.map_err(listen)?.run());
         tasks.spawn(server.run(Arc::clone(&shared)));
@@ -218,18 +180,14 @@ impl StripeWriter {
         if self.board.is_some() {
             return pending().await;
         }
-        for handle in self.shared.owned.serving() {
-            let mut frontier = handle.frontier.clone();
-            while !handle.fenced.load(Ordering::Acquire) {
-                let tick = tokio::time::sleep(crate::limits::REPORT_HEARTBEAT);
-                tokio::select! {
-                    moved = frontier.changed() => if moved.is_err() {
-                        // Its task has ended: nobody serves the stripe here.
-                        break;
-                    },
-                    () = tick => {}
-                }
+        loop {
+            let mut serving = self.shared.owned.serving();
+            // Where a segment is complete there is nothing to lose.
+            serving.retain(|stripe| !stripe.is_complete());
+            if !serving.is_empty() && serving.iter().all(is_lost) {
+                return;
             }
+            tokio::time::sleep(REPORT_HEARTBEAT).await;
         }
     }
 
@@ -253,28 +211,27 @@ impl StripeWriter {
     }
 }
 
-/// Takes these stripes over, and is done when it has them all.
-async fn take_all(
-    taker: &Taker,
-    entry: &ControlEntry,
-    segment: &Segment,
-    stripes: Vec<StripeId>,
-) -> Result<(), CatalogError> {
-    let taken = stream::iter(stripes)
-        .map(|stripe| taker.take(entry, segment, stripe))
-        .buffer_unordered(TAKE_OVERS);
-    taken.try_collect().await
+/// Says so if there is nothing to do here yet: a later segment may have more stripes.
+fn warn_of_none(shared: &Shared, stripes: &RangeInclusive<u16>) {
+    let entry = shared.entry();
+    let Ok(newest) = entry.last_segment() else {
+        return;
+    };
+    if shared.most(newest) == 0 {
+        let (first, last, layout) = (stripes.start(), stripes.end(), newest.layout.stripes());
+        let text = "the newest segment has none of the stripes of the settings";
+        tracing::warn!(first, last, layout, "{text}");
+    }
+}
+
+/// Whether a stripe is served here no more: another process owns it, or its task has ended.
+fn is_lost(stripe: &Arc<StripeHandle>) -> bool {
+    stripe.fenced.load(Ordering::Acquire) || stripe.events.is_closed()
 }
 
 /// Starts to watch the peers, and to take what nobody owns.
-fn keep(
-    takeover: &Takeover,
-    taker: Taker,
-    segment: Segment,
-    tasks: &mut JoinSet<()>,
-) -> Arc<Board> {
+fn keep(takeover: &Takeover, shared: &Arc<Shared>, tasks: &mut JoinSet<()>) -> Arc<Board> {
     let board = Arc::new(Board::new(takeover));
-    let shared = &taker.shared;
     for (member, writer) in takeover.writers.iter().enumerate() {
         if member == takeover.own {
             continue;
@@ -288,7 +245,7 @@ fn keep(
         };
         tasks.spawn(peer.watch(Arc::clone(&board)));
     }
-    tasks.spawn(Keeper::new(taker, segment, Arc::clone(&board)).run());
+    tasks.spawn(Keeper::new(Arc::clone(shared), Arc::clone(&board)).run());
     board
 }
 

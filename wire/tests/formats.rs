@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use wire::control::LogHead;
-use wire::datagram::{Grant, Header, MAX_DATAGRAM_BYTES, MAX_ENTRIES, Reply, Report};
+use wire::datagram::{Grant, Header, MAX_DATAGRAM_BYTES, MAX_ENTRIES, Reply, Report, Restripe};
 use wire::frame::{
     Ack, Append, Ask, End, Frontier, Frontiers, Hello, PREFIX_BYTES, Place, Push, Refusal, Seal,
     SealedStripe, Unsubscribe, Welcome,
@@ -57,6 +57,7 @@ fn sizes_are_those_of_the_code() {
         ("Datagram header", Header::SIZE),
         ("Grant entry", Grant::SIZE),
         ("Report entry", Report::SIZE),
+        ("Restripe entry", Restripe::SIZE),
         ("Reply entry", Reply::SIZE),
         ("Frame prefix", PREFIX_BYTES),
         ("Hello", Hello::SIZE),

@@ -16,12 +16,14 @@ use common::{
 };
 use wire::control::{ControlEntry, LogHead};
 use wire::datagram::{
-    Datagram, Grant, Header, Kind, MAX_DATAGRAM_BYTES, Reply, Report, Status, write,
+    Datagram, Grant, Header, Kind, MAX_DATAGRAM_BYTES, Reply, Report, Restripe, Status, write,
 };
 use wire::frame::{Frame, Frontier, PREFIX_BYTES, Prefix, SealedStripe};
 use wire::object::Object;
 use wire::snapshot::Snapshot;
-use wire::{Epoch, Fixed, Lane, OwnerNumber, Position, RequestId, SegmentId, Slot, StripeId, name};
+use wire::{
+    Epoch, Fixed, Lane, Layout, OwnerNumber, Position, RequestId, SegmentId, Slot, StripeId, name,
+};
 
 /// The golden bytes of `name`, after a comparison with what is written now.
 fn golden(name: &str, bytes: &[u8]) -> Vec<u8> {
@@ -98,6 +100,10 @@ fn datagrams() {
         StripeId(31),
         Position(0x5566),
     )];
+    let layout = Layout::new(64, 16).expect("valid");
+    let restripe = [Restripe::new(Lane(65), RequestId(7), layout, SegmentId(3))];
+    datagram("datagram_restripe", request(Kind::Restripe, 1), &restripe);
+    assert_eq!(restripe[0].as_grant().to_vec(), restripe[0].to_vec());
     datagram("datagram_report", request(Kind::Report, 1), &report);
     let replies = Status::ALL.map(|status| {
         Reply::new(id, lane, status, Position(0x99), 4).with_durable(Some(Position(0x88)))

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 use wire::StripeId;
+use wire::limits::MAX_STRIPES;
 
 use crate::CatalogError;
 
@@ -44,6 +45,18 @@ impl Membership {
         Ok(self)
     }
 
+    /// Stripes, counted from the first, that have exactly one owner each: a layout may have as many.
+    #[must_use]
+    pub fn owned_stripes(&self) -> u32 {
+        let owned = (0..MAX_STRIPES).take_while(|stripe| {
+            let owners = self.writers.iter().filter(|writer| {
+                u16::try_from(*stripe).is_ok_and(|stripe| writer.stripes.contains(&stripe))
+            });
+            owners.count() == 1
+        });
+        u32::try_from(owned.count()).unwrap_or(MAX_STRIPES)
+    }
+
     /// The address of a stripe's owner.
     #[must_use]
     pub fn owner(&self, stripe: StripeId) -> Option<SocketAddr> {
@@ -80,5 +93,14 @@ mod tests {
         assert!(members(&[0..=3, 5..=7]).checked(8).is_err());
         assert!(members(&[0..=4, 4..=7]).checked(8).is_err());
         assert!(members(&[]).checked(1).is_err());
+    }
+
+    #[test]
+    fn h5_a_layout_may_have_as_many_stripes_as_have_one_owner_each() {
+        assert_eq!(members(&[0..=3, 4..=7]).owned_stripes(), 8);
+        assert_eq!(members(&[0..=2000]).owned_stripes(), MAX_STRIPES);
+        assert_eq!(members(&[0..=3, 5..=7]).owned_stripes(), 4);
+        assert_eq!(members(&[0..=4, 4..=7]).owned_stripes(), 4);
+        assert_eq!(members(&[]).owned_stripes(), 0);
     }
 }

@@ -31,6 +31,8 @@ pub(crate) enum Live {
     Run(Run),
     /// What was asked for is in the owner's memory no more: it is in the store. Nothing comes behind it.
     InStore,
+    /// The stripe has no more: its segment has ended.
+    Ended,
 }
 
 /// What a subscription brings, and the memory that it takes until it is received.
@@ -235,7 +237,7 @@ impl Of {
             return Ok(());
         };
         match end.reason()? {
-            EndReason::Done => {}
+            EndReason::Done => drop(to.try_send((Live::Ended, None))),
             // A full queue says enough.
             EndReason::Lagged => drop(to.try_send((Live::InStore, None))),
             // [C-6] Whoever took the stripe over is found by asking.

@@ -30,7 +30,10 @@ impl Routes {
     /// Whom to ask for a stripe.
     pub(crate) fn owner(&self, stripe: StripeId) -> Option<SocketAddr> {
         let moved = self.moved().get(&stripe).copied();
-        moved.or_else(|| self.membership.owner(stripe))
+        moved
+            .or_else(|| self.membership.owner(stripe))
+            // [H-5] A later segment may have more stripes than the membership knew of: they are looked for as well.
+            .or_else(|| self.membership.addresses().next())
     }
 
     /// The writer at `from` does not serve the stripe: whom to ask from now on, which is another writer unless
@@ -86,6 +89,14 @@ mod tests {
         assert_eq!(routes.leave(stripe, address(3)), address(1));
         assert_eq!(routes.leave(stripe, address(1)), address(2));
         assert_eq!(routes.owner(StripeId(21)), Some(address(2)), "not this one");
+    }
+
+    #[test]
+    fn h5_a_stripe_that_the_membership_does_not_name_is_looked_for_in_turn() {
+        let (routes, stripe) = (routes(3), StripeId(900));
+        assert_eq!(routes.owner(stripe), Some(address(1)));
+        assert_eq!(routes.leave(stripe, address(1)), address(2));
+        assert_eq!(routes.owner(stripe), Some(address(2)));
     }
 
     #[test]

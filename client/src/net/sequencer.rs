@@ -20,10 +20,10 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use wire::datagram::{
     self, Datagram, ENTRY_BYTES, Grant, HEADER_BYTES, Header, Kind, MAX_DATAGRAM_BYTES, Reply,
-    Status,
+    Restripe, Status,
 };
 use wire::mac::{Key, Signer};
-use wire::{ClientId, Epoch, Lane, LogId, Position, RequestId};
+use wire::{ClientId, Epoch, Lane, Layout, LogId, Position, RequestId, SegmentId};
 
 use crate::limits::{GRANT_LANES_MAX, GRANT_TIMEOUT_MAX, REQUESTS_WAITING};
 use crate::logic::pack::{Asks, Packed};
@@ -37,6 +37,9 @@ const TAILS: Lane = Lane(GRANT_LANES_MAX);
 
 /// Lane of the questions that find out who reigns. Their numbers answer nobody else.
 const WHO: Lane = Lane(GRANT_LANES_MAX + 1);
+
+/// Lane of wishes for another layout.
+const LAYOUTS: Lane = Lane(GRANT_LANES_MAX + 2);
 
 /// An answer of the sequencer.
 #[derive(Debug, Clone, Copy)]
@@ -128,6 +131,18 @@ impl Sequencer {
     pub(crate) async fn tails(&self, limit: Duration) -> Result<Told> {
         let question = Grant::new(TAILS, self.next_request(), 0);
         let told = timeout(limit, self.ask(Kind::Tail, question)).await;
+        told.unwrap_or_else(|_| Err(self.silent()))
+    }
+
+    /// Asks for a segment with another layout behind `behind`, until an answer comes or `limit` has passed.
+    pub(crate) async fn restripe(
+        &self,
+        layout: Layout,
+        behind: SegmentId,
+        limit: Duration,
+    ) -> Result<Told> {
+        let wish = Restripe::new(LAYOUTS, self.next_request(), layout, behind);
+        let told = timeout(limit, self.ask(Kind::Restripe, wish.as_grant())).await;
         told.unwrap_or_else(|_| Err(self.silent()))
     }
 
@@ -293,7 +308,7 @@ impl Sequencer {
         };
         let header = datagram.header;
         let ours = header.is_reply() && header.client == self.client;
-        if !ours || !matches!(datagram.kind, Kind::Grant | Kind::Tail) {
+        if !ours || !matches!(datagram.kind, Kind::Grant | Kind::Tail | Kind::Restripe) {
             return false;
         }
         self.wrong_key.store(false, Ordering::Relaxed);

@@ -21,8 +21,9 @@ mod sealed;
 mod shard;
 mod take;
 mod watch;
+mod wish;
 
-pub use chain::{begin, clean, extend, nothing_to_seal};
+pub use chain::{begin, clean, extend, nothing_to_seal, restripe};
 pub use counter::{CLOSED, Counter};
 pub use counters::{Dropped, ShardCounters, TRUNCATED, Tally, UNANSWERABLE};
 pub use frontiers::Frontiers;
@@ -33,3 +34,4 @@ pub use reservation::Window;
 pub use sealed::Sealing;
 pub use shard::{Limits, Shard};
 pub use watch::Watch;
+pub use wish::Wish;

@@ -19,7 +19,8 @@ pub struct Sealing {
 }
 
 impl Sealing {
-    /// What the reign that `entry` begins waits for: every stripe of every segment, unless there is nothing to seal.
+    /// What the reign that `entry` begins waits for: every stripe of every open segment, unless there is nothing to seal.
+    /// What lies before is complete: the reign that opened a segment had everything before the former one sealed (H-5).
     #[must_use]
     pub fn new(entry: &ControlEntry) -> Self {
         let seal = Seal {
@@ -28,7 +29,7 @@ impl Sealing {
         };
         let mut open = BTreeSet::new();
         if !nothing_to_seal(entry) {
-            for segment in &entry.segments {
+            for segment in entry.open_segments() {
                 let name = |stripe| SealedStripe {
                     segment: segment.id,
                     stripe,
@@ -140,6 +141,20 @@ mod tests {
         assert_eq!(sealing.missing(), 5);
         sealing.sealed(seal, &all);
         assert!(sealing.is_complete());
+    }
+
+    /// Nobody has to own a stripe of a segment that is complete, so that nobody can answer for it.
+    #[test]
+    fn h5_complete_segments_are_not_waited_for_and_the_last_two_are() {
+        let mut entry = entry(800);
+        let mut newest = entry.segments[1];
+        (newest.id, newest.start) = (SegmentId(5), Position(800));
+        newest.layout = Layout::new(1, 1).expect("valid");
+        entry.segments.push(newest);
+        let mut sealing = Sealing::new(&entry);
+        assert_eq!(sealing.missing(), 4);
+        sealing.sealed(sealing.seal(), &names(&[(3, 0), (3, 1), (3, 2)]));
+        assert_eq!(sealing.first_missing(), names(&[(5, 0)]).first().copied());
     }
 
     #[test]

@@ -53,4 +53,6 @@ pub struct Opened<C> {
     pub control: C,
     /// The stripe-writers that have to seal before anything is granted (H-4).
     pub writers: Vec<SocketAddr>,
+    /// Stripes, counted from the first, that have an owner: no segment is opened that has more (H-5).
+    pub stripes: u32,
 }

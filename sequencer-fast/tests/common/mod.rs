@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub(crate) mod desk;
+pub(crate) mod writer;
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
@@ -169,10 +170,19 @@ pub(crate) fn start_with(chain: &Chain, config: Config, writers: Vec<SocketAddr>
     sequencer
 }
 
+/// Stripes of which tests say that they have an owner.
+pub(crate) const STRIPES_WITH_OWNERS: u32 = 64;
+
 /// Starts a sequencer over a chain.
 pub(crate) fn begin(chain: &Chain, config: Config, writers: Vec<SocketAddr>) -> Sequencer {
     let control = chain.clone();
-    let open = move || async move { Ok(Opened { control, writers }) };
+    let open = move || async move {
+        Ok(Opened {
+            control,
+            writers,
+            stripes: STRIPES_WITH_OWNERS,
+        })
+    };
     Sequencer::start(config, open).expect("starts")
 }
 

@@ -228,6 +228,9 @@ impl Members {
                 }
             }
         }
+        // What went wrong in segments that are complete does not matter any more.
+        let oldest = all.iter().map(|key| key.0).min();
+        stripes.retain(|key, _| Some(key.0) >= oldest);
         self.stripes = stripes;
         decisions
     }

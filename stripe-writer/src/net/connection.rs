@@ -25,7 +25,7 @@ use crate::limits::{
     TASKS_A_CONNECTION,
 };
 use crate::shared::Shared;
-use crate::store::{self, Event};
+use crate::store::{self, Event, StripeHandle};
 
 /// Bytes read from the socket at once, beside bodies: what is left of a larger body is read to where it
 /// stays, so that at most so much of it is copied.
@@ -188,7 +188,7 @@ impl Connection {
     ) -> Result<(), ConnectionError> {
         let body = RunBody::checked(append.count, append.crc, body)?;
         let run = Run::records(append.place.first, append.identity, body);
-        let handle = self.shared.stripe(append.place);
+        let handle = self.handle(&append).await;
         // All of it is counted, also what is over the share.
         let charged = handle.as_ref().is_none_or(|h| {
             self.shared.memory.charge(&mut room, &h.taken) || h.pressure.wants(run.first, run.end())
@@ -202,7 +202,10 @@ impl Connection {
         );
         let refuse = |status| token.answer(run.first, run.end(), status);
         let Some(handle) = handle else {
-            refuse(AckStatus::NotOwner);
+            match self.shared.closed(append.place) {
+                Some(closed) => closed.answer(&run, token),
+                None => refuse(AckStatus::NotOwner),
+            }
             return Ok(());
         };
         if !charged {
@@ -227,9 +230,23 @@ impl Connection {
             events.send(Event::Append { run, epoch, token }).await
             && let Event::Append { run, token, .. } = event
         {
-            token.answer(run.first, run.end(), AckStatus::NotOwner);
+            // It has ended: its segment is complete, or this process stops.
+            match self.shared.closed(append.place) {
+                Some(closed) => closed.answer(&run, token),
+                None => token.answer(run.first, run.end(), AckStatus::NotOwner),
+            }
         }
         Ok(())
+    }
+
+    /// The stripe of an append. One that is not known may be of a segment that a newer reign has opened.
+    async fn handle(&self, append: &Append) -> Option<Arc<StripeHandle>> {
+        let handle = self.shared.stripe(append.place);
+        if handle.is_none() && append.epoch > self.shared.epoch() {
+            self.shared.learn(append.epoch).await;
+            return self.shared.stripe(append.place);
+        }
+        handle
     }
 
     async fn ask(&mut self, ask: Ask, follow: bool) {
@@ -240,7 +257,11 @@ impl Connection {
             return self.send(end(EndReason::Lagged)).await;
         }
         let Some(handle) = self.shared.stripe(ask.place) else {
-            return self.send(end(EndReason::NotOwner)).await;
+            let reason = match self.shared.closed(ask.place) {
+                Some(_) => EndReason::Lagged,
+                None => EndReason::NotOwner,
+            };
+            return self.send(end(reason)).await;
         };
         let task = tail::serve(handle, ask, follow, self.out.clone(), self.pushes.clone());
         let task = self.tasks.spawn(task);

@@ -16,12 +16,12 @@ use wire::datagram::{
     self, Datagram, Grant, Header, Kind, MAX_DATAGRAM_BYTES, MAX_ENTRIES, Reply, Report, Status,
 };
 use wire::mac::{Key, Signer};
-use wire::{ClientId, Epoch, Fixed, Lane, Position, RequestId};
+use wire::{ClientId, Epoch, Fixed, Lane, Position, RequestId, SegmentId};
 
 use crate::limits::{REPORT_HEARTBEAT, REPORT_INTERVAL, REPORT_PATIENCE, SILENCE_TOLD};
 use crate::logic::hole::HoleClock;
 use crate::shared::Shared;
-use crate::store;
+use crate::store::{self, StripeHandle};
 use crate::writer::Options;
 
 /// Tells the sequencer how far the stripes are. What it answers makes holes ripen.
@@ -34,7 +34,7 @@ pub(crate) struct Reporter {
     client: ClientId,
     clock: HoleClock,
     ripe: watch::Sender<Position>,
-    reported: Vec<Position>,
+    reported: Vec<(SegmentId, Position)>,
     reported_at: Duration,
     request: u64,
     signer: Option<Signer>,
@@ -114,13 +114,13 @@ impl Reporter {
             *known = ripe.max(*known);
             grew
         });
-        let frontiers: Vec<_> = self
-            .shared
-            .owned
-            .serving()
-            .iter()
-            .map(|s| s.frontier_position())
-            .collect();
+        // Of what came before the newest segment the sequencer knows that it is sealed (H-4).
+        let newest = self.shared.newest();
+        let frontier = |stripe: &Arc<StripeHandle>| {
+            let segment = stripe.chain.id().segment;
+            (segment, stripe.frontier_position())
+        };
+        let frontiers: Vec<_> = newest.iter().map(frontier).collect();
         if self
             .unanswered
             .is_some_and(|since| now.saturating_sub(since) >= REPORT_PATIENCE)
@@ -140,7 +140,7 @@ impl Reporter {
     /// Reports to the sequencer that reigns, or to all.
     async fn report(&mut self, all: bool) {
         let mut reports = Vec::new();
-        for handle in self.shared.owned.serving() {
+        for handle in self.shared.newest() {
             let id = handle.chain.id();
             self.request += 1;
             let request = RequestId(self.request);

@@ -43,10 +43,10 @@ pub(super) async fn serve(
     let mut frontier = handle.frontier.clone();
     let mut next = ask.place.first;
     let reason = loop {
-        if next >= ask.until {
+        frontier.borrow_and_update();
+        if next >= ask.until.min(handle.end()) {
             break EndReason::Done;
         }
-        frontier.borrow_and_update();
         match handle.history.with_recent(|recent| recent.at(next)) {
             Found::Gone => break EndReason::Lagged,
             Found::Run(run) => {
