@@ -26,6 +26,9 @@ points() {
     point failover-both "sequencer and stripe-writer killed at once, and a store that refuses all: the log waits and goes on" \
         "$bench failover-both --short" \
         "$bench failover-both"
+    point etcd "etcd loses a node, stands still, and is restored from an old backup, while a sequencer and a stripe-writer die" \
+        "scripts/points/etcd.sh --short" \
+        "scripts/points/etcd.sh"
     point hole "readers pass the hole of a dead client, and a late write is junk" \
         "$bench hole"
     point junk "200 million positions that were reserved and not granted: one run a stripe, read over in a second" \
@@ -156,7 +159,7 @@ main() {
     done
     ((${#wanted[@]})) || misuse "which point? see --help"
     if [[ ${wanted[0]} != list ]]; then
-        (cd -- "$ROOT" && cargo build --quiet --release --workspace --locked >&2)
+        (cd -- "$ROOT" && cargo build --quiet --release --workspace --locked "${FEATURES[@]}" >&2)
     fi
     points
     if [[ ${wanted[0]} == list ]]; then return; fi

@@ -1,5 +1,6 @@
 //! A log served by real processes: the released programs, started and killed as a user would.
 
+use std::fmt::Display;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use stripelog::{Log, Membership, Options, Writer};
+use stripelog::{EtcdSettings, Log, Membership, Options, Writer};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -22,6 +23,10 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Stripes of a log that is created without a number, and most that a log has.
 const DEFAULT_STRIPES: u32 = 32;
 const MAX_STRIPES: u32 = 1024;
+
+/// What keys in etcd begin with, and the lease of processes there.
+pub(crate) const ETCD_PREFIX: &str = "/bench";
+const ETCD_LEASE: Duration = Duration::from_secs(3);
 
 /// Which daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,6 +52,8 @@ pub(crate) struct Spec {
     pub(crate) pair: bool,
     /// Stripe-writers that the settings name, where it is more than one; see [`crate::group::Group`].
     pub(crate) writers: usize,
+    /// Nodes of etcd, if the processes find each other there.
+    pub(crate) etcd: Vec<String>,
     /// Environment of the daemons.
     pub(crate) environment: Vec<(String, String)>,
 }
@@ -195,9 +202,29 @@ impl Cluster {
         Ok(u32::try_from(unit)?)
     }
 
+    /// The stripe-writers as the settings name them.
+    fn entries(&self) -> String {
+        let writers = self.writers().into_iter().map(|writer| {
+            let (address, (first, last)) = (writer.address, writer.stripes.into_inner());
+            match self.other_writers.is_empty() {
+                true => format!("{{ address = \"{address}\" }}"),
+                false => format!("{{ address = \"{address}\", stripes = \"{first}-{last}\" }}"),
+            }
+        });
+        writers.collect::<Vec<_>>().join(", ")
+    }
+
     /// Options of a client of this log.
     #[must_use]
     pub(crate) fn options(&self) -> Options {
+        if !self.spec.etcd.is_empty() {
+            let etcd = EtcdSettings {
+                endpoints: self.spec.etcd.clone(),
+                prefix: ETCD_PREFIX.to_owned(),
+                lease: ETCD_LEASE,
+            };
+            return Options::in_etcd(&self.store, etcd);
+        }
         let membership = Membership {
             sequencers: self.sequencers(),
             writers: self.writers(),
@@ -443,19 +470,19 @@ impl Cluster {
         let sections = sections
             .map(|(name, lines)| format!("[{name}]\n{lines}"))
             .join("\n");
-        let sequencers = self.sequencers().into_iter().map(|s| format!("\"{s}\""));
-        let sequencers = sequencers.collect::<Vec<_>>().join(", ");
-        let writers = self.writers().into_iter().map(|writer| {
-            let (address, (first, last)) = (writer.address, writer.stripes.into_inner());
-            match self.other_writers.is_empty() {
-                true => format!("{{ address = \"{address}\" }}"),
-                false => format!("{{ address = \"{address}\", stripes = \"{first}-{last}\" }}"),
-            }
-        });
-        let writers = writers.collect::<Vec<_>>().join(", ");
-        format!(
-            "store = \"{store}\"\n\n[membership]\nsequencer = [{sequencers}]\nwriters = [{writers}]\n\n{sections}"
-        )
+        let membership = match self.spec.etcd.as_slice() {
+            [] => format!(
+                "sequencer = [{}]\nwriters = [{}]\n",
+                quoted(&self.sequencers()),
+                self.entries()
+            ),
+            etcd => format!(
+                "etcd = [{}]\netcd_prefix = \"{ETCD_PREFIX}\"\nlease_ms = {}\n",
+                quoted(etcd),
+                ETCD_LEASE.as_millis()
+            ),
+        };
+        format!("store = \"{store}\"\n\n[membership]\n{membership}\n{sections}")
     }
 }
 
@@ -474,6 +501,11 @@ pub(crate) fn binary(name: &str) -> Result<PathBuf> {
         .map(|d| d.join(name))
         .find(|p| p.is_file());
     found.with_context(|| format!("{name} is not built: cargo build --release"))
+}
+
+fn quoted<T: Display>(all: &[T]) -> String {
+    let all = all.iter().map(|one| format!("\"{one}\""));
+    all.collect::<Vec<_>>().join(", ")
 }
 
 fn slot(daemon: Daemon) -> usize {

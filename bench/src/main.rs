@@ -4,6 +4,7 @@
 
 mod chart;
 mod cluster;
+mod etcd;
 mod group;
 mod host;
 mod load;
@@ -46,6 +47,8 @@ enum Point {
     FailoverWriter(points::failover_writer::Args),
     /// Kills the sequencer and a stripe-writer at the same moment, and lets the store refuse everything for a while
     FailoverBoth(points::failover_both::Args),
+    /// Takes etcd away in every way while a log is found through it, and lets a standby take over meanwhile
+    Etcd(points::etcd::Args),
     /// Lets a client die between token and write, and another write too late
     Hole(points::hole::Args),
     /// Kills a sequencer that has reserved much: what the hole costs in the store, and how soon it is read over
@@ -131,6 +134,7 @@ async fn run(point: Point) -> Result<bool> {
         Point::FailoverStall(args) => points::failover_stall::run(args).await?,
         Point::FailoverWriter(args) => points::failover_writer::run(args).await?,
         Point::FailoverBoth(args) => points::failover_both::run(args).await?,
+        Point::Etcd(args) => points::etcd::run(args).await?,
         Point::Hole(args) => points::hole::run(args).await?,
         Point::Junk(args) => points::junk::run(args).await?,
         Point::Restripe(args) => points::restripe::run(args).await?,

@@ -27,6 +27,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use log::Log;
 pub use options::Options;
 pub use query::{Status, StripeStatus, Tail, Tails};
+pub use runtime::settings::EtcdSettings;
 pub use scan::{Content, Item, Scan};
 pub use stats::Stats;
 pub use store::verify::{Finding, StripeReport, Verify, VerifyReport};

@@ -69,6 +69,12 @@ pub const PROBE_AFTER: Duration = Duration::from_secs(2);
 /// Time for it to say so.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Longest wait for the membership, where it comes from etcd.
+pub const MEMBERS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pause before a sequencer of the membership is tried again to which no socket could be opened.
+pub const RELIST_AGAIN: Duration = Duration::from_secs(1);
+
 /// Bytes of small frames that are joined to one write.
 pub const WRITE_BYTES: usize = 256 << 10;
 

@@ -242,8 +242,8 @@ impl Log {
             }
         };
         let mut stripes = Vec::new();
-        for address in self.shared.writers.keys() {
-            let asked = timeout(STATUS_TIMEOUT, self.frontiers(&control, *address));
+        for address in self.shared.writers.addresses() {
+            let asked = timeout(STATUS_TIMEOUT, self.frontiers(&control, address));
             match asked.await.unwrap_or(Err(Lost::Silent)) {
                 Ok(told) => stripes.extend(told),
                 Err(lost) => problems.push(format!("stripe-writer {address}: {lost}")),
@@ -305,8 +305,8 @@ impl Log {
         let granting = tails.map(|tails| tails.epoch);
         let control = self.shared.view.refresh().await?;
         let mut frontiers = Vec::new();
-        for address in self.shared.writers.keys() {
-            let asked = timeout(STATUS_TIMEOUT, self.shared.frontiers_of(*address));
+        for address in self.shared.writers.addresses() {
+            let asked = timeout(STATUS_TIMEOUT, self.shared.frontiers_of(address));
             frontiers.extend(asked.await.ok().and_then(Result::ok).into_iter().flatten());
         }
         let known = verify::Known {

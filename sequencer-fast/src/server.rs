@@ -26,6 +26,7 @@ use crate::shards::Shards;
 use crate::stop::Stop;
 use crate::store::begin::{Begun, begin, retried};
 use crate::store::checkpoint::{Checkpoint, Next};
+use crate::store::seal::Writers;
 use crate::store::standby::succeed;
 use crate::store::{Control, Opened};
 
@@ -178,7 +179,7 @@ impl Threads {
             Ok(begun) => begun,
             Err(error) => return ended(error),
         };
-        let (mut control, writers) = (opened.control, opened.writers);
+        let mut control = opened.control;
         loop {
             let reign = Reign::new(&begun.entry)?.with_stripes(&begun.entry, opened.stripes);
             let reign = Arc::new(reign);
@@ -193,7 +194,8 @@ impl Threads {
                 Arc::clone(&self.demand),
                 shards.sleepers(),
             );
-            let over = over(checkpoint, &writers, &stop).await;
+            let writers = Writers::new(opened.writers.clone(), opened.changes.clone());
+            let over = over(checkpoint, writers, &stop).await;
             reign.end();
             shards.end()?;
             match over? {
@@ -225,10 +227,7 @@ impl Threads {
         };
         let owner = WriterId::from(Ulid::generate());
         let begun = match &self.config.standby {
-            Some(standby) => {
-                self.succeed(standby, &opened.control, owner, window)
-                    .await?
-            }
+            Some(standby) => self.succeed(standby, &opened, owner, window).await?,
             None => begin(&opened.control, owner, window).await,
         };
         Ok(begun.map(|begun| (opened, begun)))
@@ -238,23 +237,32 @@ impl Threads {
     async fn succeed<C: Control>(
         &self,
         standby: &Standby,
-        control: &C,
+        opened: &Opened<C>,
         owner: WriterId,
         window: u64,
     ) -> Result<Result<Begun, CatalogError>, SequencerError> {
+        let control = &opened.control;
         let last = match retried("read the control chain", || control.last()).await {
             Ok(last) => last,
             Err(error) => return Ok(Err(error)),
         };
-        let (addresses, key) = (&standby.others, self.config.key.as_ref());
-        let others = Others::new(addresses, last.log, seed(), key).await;
+        let key = self.config.key.as_ref();
+        let others = Others::new(&standby.others, last.log, seed(), key);
         let mut others = others.map_err(setup("socket to the other sequencers"))?;
+        let own = standby.member.unwrap_or(self.config.listen);
+        others.follow(opened.changes.clone(), own);
         let limits = self.limits();
         let (counters, merges) = (self.status.shards(), self.config.merge);
         let standing = Standing::start(&self.sockets, &last, counters, &limits, merges)?;
         self.status.stands_by(true);
-        tracing::info!(others = addresses.len(), detect = ?standby.detect, "standing by");
-        let begun = succeed(control, &mut others, owner, window, standby.detect).await;
+        tracing::info!(others = others.count(), detect = ?standby.detect, "standing by");
+        // A list that changes may lack the one that reigns, until that one registers again.
+        let unheard = match opened.changes {
+            Some(_) => self.config.reign_ttl,
+            None => standby.detect,
+        };
+        let detect = (standby.detect, unheard);
+        let begun = succeed(control, &mut others, owner, window, detect).await;
         standing.end();
         if begun.is_ok() {
             self.status.took_over();
@@ -324,7 +332,7 @@ enum Over<C> {
 /// A reign from the seals to its end.
 async fn over<C: Control>(
     mut checkpoint: Checkpoint<C>,
-    writers: &[SocketAddr],
+    writers: Writers,
     stop: &Stop,
 ) -> Result<Over<C>, SequencerError> {
     let over = tokio::select! {

@@ -7,13 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use catalog::ErrorKind;
+use catalog::{ErrorKind, Membership};
 use common::desk::{Inbox, Peer, limits, request, status};
 use common::writer::{Seals, Writer, stripes};
-use common::{Chain, Client, begin, config, eventually, grant, start, start_with, stop};
+use common::{
+    Chain, Client, begin, begin_told, config, eventually, grant, start, start_with, stop,
+};
 use proptest::prelude::*;
 use sequencer_fast::logic::{self, Reign, Shard, ShardCounters};
 use sequencer_fast::{Backend, Ended, Sequencer, SequencerError};
+use tokio::sync::watch;
 use wire::control::ControlEntry;
 use wire::datagram::{Kind, Status};
 use wire::{Epoch, Layout, Position, WriterId};
@@ -394,4 +397,49 @@ fn h4_the_first_reign_seals_nothing() {
         Position(0)
     );
     stop(sequencer);
+}
+
+/// Who lists the stripe-writers may leave out any of them: whatever it says, nothing is granted before every stripe is
+/// sealed, by whoever comes into the list.
+#[test]
+fn h4_stripes_of_writers_that_a_list_lacks_are_waited_for() {
+    let chain = crashed();
+    let (listed, missing) = (
+        Writer::start(Seals::Well, stripes(0, 0..3)),
+        Writer::start(Seals::Well, stripes(0, 3..4)),
+    );
+    let membership = |writers: &[&Writer]| Membership {
+        sequencers: Vec::new(),
+        writers: writers
+            .iter()
+            .map(|writer| catalog::Writer {
+                address: writer.address,
+                stripes: 0..=1023,
+            })
+            .collect(),
+    };
+    let (tell, told) = watch::channel(membership(&[]));
+    let sequencer = begin_told(&chain, config(Backend::Poll), Vec::new(), Some(told));
+    eventually("the reign", || sequencer.status().reign().is_some());
+    let client = Client::new(sequencer.address(), 1);
+    assert_eq!(status(&client.grant(1, 1)), Status::Sealing);
+    tell.send_replace(membership(&[&listed]));
+    // As often as it may be asked: it never says that the last stripe is sealed.
+    eventually("asked again", || {
+        listed.asked.load(std::sync::atomic::Ordering::SeqCst) >= 3
+    });
+    assert_eq!(status(&client.grant(2, 1)), Status::Sealing);
+    tell.send_replace(membership(&[&missing]));
+    refuses_until_granting(&client);
+    drop(tell);
+    stop(sequencer);
+}
+
+fn refuses_until_granting(client: &Client) {
+    let mut request = 10;
+    eventually("granting", || {
+        request += 1;
+        let reply = client.grant(request, 1);
+        status(&reply) == Status::Ok && reply.first == Position(777)
+    });
 }

@@ -2,11 +2,13 @@
 //! back those whose home has returned. What is done when is decided in `logic/members.rs`.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use catalog::{CatalogError, Writer};
-use tokio::sync::Notify;
+use catalog::{CatalogError, Membership, Writer};
+use runtime::members::changed;
+use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
 use wire::{OwnerNumber, Segment};
@@ -14,11 +16,12 @@ use wire::{OwnerNumber, Segment};
 use crate::limits::TAKE_OVERS;
 use crate::logic::members::{Key, Members};
 use crate::metrics::Move;
+use crate::net::Peer;
 use crate::shared::Shared;
 use crate::store::{self, Event};
 
 /// The membership of a stripe-writer that watches its peers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Takeover {
     /// All stripe-writers, in the order of the settings.
     pub writers: Vec<Writer>,
@@ -26,6 +29,8 @@ pub struct Takeover {
     pub own: usize,
     /// One that has not answered for so long is dead: its stripes are taken over.
     pub timeout: Duration,
+    /// The membership as it changes, if it does. Its writers take the place of [`Self::writers`], but for this one.
+    pub changes: Option<watch::Receiver<Membership>>,
 }
 
 /// What the peers say, where all that watch them write it down.
@@ -86,16 +91,30 @@ pub(crate) struct Keeper {
     board: Arc<Board>,
     takes: JoinSet<(Key, Result<(), CatalogError>)>,
     taking: BTreeMap<Key, AbortHandle>,
+    timeout: Duration,
+    changes: Option<watch::Receiver<Membership>>,
+    peers: JoinSet<()>,
+    watched: BTreeMap<usize, AbortHandle>,
 }
 
 impl Keeper {
-    pub(crate) fn new(shared: Arc<Shared>, board: Arc<Board>) -> Self {
-        Self {
+    pub(crate) fn new(takeover: &Takeover, shared: Arc<Shared>, board: Arc<Board>) -> Self {
+        let mut keeper = Self {
             shared,
             board,
             takes: JoinSet::new(),
             taking: BTreeMap::new(),
+            timeout: takeover.timeout,
+            changes: takeover.changes.clone(),
+            peers: JoinSet::new(),
+            watched: BTreeMap::new(),
+        };
+        for (member, writer) in takeover.writers.iter().enumerate() {
+            if member != takeover.own {
+                keeper.watch(member, writer.address);
+            }
         }
+        keeper
     }
 
     /// Keeps them for ever.
@@ -110,6 +129,7 @@ impl Keeper {
                 // [H-5] A reign may have opened a segment. The sender lives as long as this does.
                 _ = entries.changed() => {}
                 () = board.news.notified() => {}
+                membership = changed(&mut self.changes) => self.relist(&membership),
                 Some(taken) = self.takes.join_next(), if !self.takes.is_empty() => match taken {
                     Ok((key, outcome)) => self.taken(key, outcome),
                     Err(error) => self.broke_off(&error),
@@ -117,6 +137,38 @@ impl Keeper {
             }
             self.look().await;
         }
+    }
+
+    /// Watches whom the membership has now.
+    fn relist(&mut self, membership: &Membership) {
+        let changes = self.board.members().relist(&membership.writers);
+        for (member, address) in changes {
+            match address {
+                Some(address) => self.watch(member, address),
+                None => self.leave(member),
+            }
+        }
+    }
+
+    fn watch(&mut self, member: usize, address: SocketAddr) {
+        self.leave(member);
+        let shared = &self.shared;
+        let peer = Peer {
+            member,
+            address,
+            log: shared.log.id(),
+            client: shared.client(),
+            timeout: self.timeout,
+        };
+        let task = self.peers.spawn(peer.watch(Arc::clone(&self.board)));
+        self.watched.insert(member, task);
+    }
+
+    fn leave(&mut self, member: usize) {
+        if let Some(task) = self.watched.remove(&member) {
+            task.abort();
+        }
+        while self.peers.try_join_next().is_some() {}
     }
 
     /// Looks at who owns what, and acts.

@@ -52,6 +52,9 @@ pub const LOOKUPS: usize = 16;
 /// Bytes of the first read of an index that is looked up: most have no more.
 pub const LOOKUP_BYTES: u64 = 16 << 10;
 
+/// Pause before a sequencer of the membership is tried again to which no socket could be opened.
+pub const RELIST_AGAIN: Duration = Duration::from_secs(1);
+
 /// How often frontiers are reported while they move.
 pub const REPORT_INTERVAL: Duration = Duration::from_millis(20);
 

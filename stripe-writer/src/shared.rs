@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use wire::control::ControlEntry;
 use wire::frame::{Place, Seal, SealedStripe};
-use wire::{Epoch, Segment, StripeId, WriterId};
+use wire::{ClientId, Epoch, Segment, StripeId, WriterId};
 
 use crate::limits::{PRESSED, PUSHES, TAKE_OVERS};
 use crate::logic::members::Key;
@@ -148,6 +148,12 @@ impl Shared {
             self.tell(&newest, &handle, None).await;
         }
         self.metrics.stripes(self.owned.serving().len());
+    }
+
+    /// Who this process is when it asks others: the low half of its identity is random enough.
+    pub(crate) fn client(&self) -> ClientId {
+        let low = self.writer.0.last_chunk::<8>();
+        ClientId(low.map_or(0, |bytes| u64::from_le_bytes(*bytes)))
     }
 
     /// Puts that are under way.

@@ -7,19 +7,19 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use catalog::{CatalogError, Log, Store};
+use catalog::{CatalogError, Log, Membership, Store};
 use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use ulid::Ulid;
+use wire::WriterId;
 use wire::mac::Key;
-use wire::{ClientId, WriterId};
 
 use crate::keeper::{Board, Keeper, Takeover};
 use crate::limits::{LOOKUPS, RECENT_BYTES, RECENT_PART, REPORT_HEARTBEAT, STORE_PATIENCE};
 use crate::metrics::Metrics;
-use crate::net::{Memory, Peer, Reporter, Server};
+use crate::net::{Memory, Reporter, Server};
 use crate::shared::Shared;
 use crate::store::{Event, Places, StoreThreads, StripeHandle, Workers, now};
 use crate::taking::Taking;
@@ -51,6 +51,8 @@ pub struct Options {
     /// The peers to watch and to take stripes over from. Without it all of `stripes` are taken at the start,
     /// and nothing afterwards.
     pub takeover: Option<Takeover>,
+    /// The membership as it changes, if it does. Its sequencers take the place of [`Self::sequencers`].
+    pub changes: Option<watch::Receiver<Membership>>,
 }
 
 /// Why a stripe-writer does not start.
@@ -139,7 +141,7 @@ impl StripeWriter {
         let takeover = options.takeover.as_ref();
         let board = takeover.map(|takeover| keep(takeover, &shared, &mut tasks));
         tracing::info!(log = %shared.log.id(), %writer, epoch = %shared.epoch(), %address, "serving");
-        let reporter = Reporter::new(Arc::clone(&shared), options, client_id(writer), ripe);
+        let reporter = Reporter::new(Arc::clone(&shared), options, ripe);
         tasks.spawn(reporter.await.map_err(listen)?.run());
         tasks.spawn(server.run(Arc::clone(&shared)));
         Ok(Self {
@@ -232,25 +234,6 @@ fn is_lost(stripe: &Arc<StripeHandle>) -> bool {
 /// Starts to watch the peers, and to take what nobody owns.
 fn keep(takeover: &Takeover, shared: &Arc<Shared>, tasks: &mut JoinSet<()>) -> Arc<Board> {
     let board = Arc::new(Board::new(takeover));
-    for (member, writer) in takeover.writers.iter().enumerate() {
-        if member == takeover.own {
-            continue;
-        }
-        let peer = Peer {
-            member,
-            address: writer.address,
-            log: shared.log.id(),
-            client: client_id(shared.writer),
-            timeout: takeover.timeout,
-        };
-        tasks.spawn(peer.watch(Arc::clone(&board)));
-    }
-    tasks.spawn(Keeper::new(Arc::clone(shared), Arc::clone(&board)).run());
+    tasks.spawn(Keeper::new(takeover, Arc::clone(shared), Arc::clone(&board)).run());
     board
-}
-
-/// The low half of the process's identity is random enough to tell reporters apart.
-fn client_id(writer: WriterId) -> ClientId {
-    let low = writer.0.last_chunk::<8>();
-    ClientId(low.map_or(0, |bytes| u64::from_le_bytes(*bytes)))
 }

@@ -42,6 +42,7 @@ async fn start(store: &Store, listen: SocketAddr, takeover: Option<Takeover>) ->
         max_commit_age: Duration::from_secs(60),
         key: None,
         takeover,
+        changes: None,
     };
     let registry = Mutex::new(Registry::default());
     let writer = StripeWriter::start(store.clone(), &options, &registry).await;
@@ -355,6 +356,7 @@ async fn h5_c6_the_stripes_of_a_dead_process_move_in_all_open_segments() {
         writers: writers.clone(),
         own,
         timeout: Duration::from_millis(200),
+        changes: None,
     };
     let one = start(&store, addresses[0], Some(member(0))).await;
     let other = start(&store, addresses[1], Some(member(1))).await;

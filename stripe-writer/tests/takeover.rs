@@ -74,7 +74,9 @@ impl Group {
                 writers: self.writers.clone(),
                 own: member,
                 timeout: TIMEOUT,
+                changes: None,
             }),
+            changes: None,
         };
         let runtime = Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.expect("starts");

@@ -101,6 +101,7 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
         pair: true,
         writers: WRITERS,
         environment: bucket.environment(),
+        ..Spec::default()
     })
     .await?;
     let result = scene(&args, seed, &cluster, &bucket).await;

@@ -4,6 +4,7 @@ pub(crate) mod append;
 pub(crate) mod backlog;
 pub(crate) mod check;
 pub(crate) mod cost;
+pub(crate) mod etcd;
 pub(crate) mod failover;
 pub(crate) mod failover_both;
 pub(crate) mod failover_stall;

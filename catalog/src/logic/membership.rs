@@ -1,4 +1,4 @@
-//! Who serves the log: a static list.
+//! Who serves the log.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use wire::StripeId;
 use wire::limits::MAX_STRIPES;
 
+use super::assign::assigned;
 use crate::CatalogError;
 
 /// A stripe-writer and the stripes that it owns.
@@ -13,14 +14,14 @@ use crate::CatalogError;
 pub struct Writer {
     /// TCP address.
     pub address: SocketAddr,
-    /// First and last stripe.
+    /// First and last stripe. Where ranges overlap, [`assigned`](crate::assigned) chooses.
     pub stripes: RangeInclusive<u16>,
 }
 
 /// The sequencers and all stripe-writers of a log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Membership {
-    /// UDP addresses of the sequencers, at least one: any of them may reign, the others stand by.
+    /// UDP addresses of the sequencers: any of them may reign, the others stand by.
     pub sequencers: Vec<SocketAddr>,
     /// All stripe-writers.
     pub writers: Vec<Writer>,
@@ -57,10 +58,10 @@ impl Membership {
         u32::try_from(owned.count()).unwrap_or(MAX_STRIPES)
     }
 
-    /// The address of a stripe's owner.
+    /// The address of the stripe-writer that is to own a stripe, as [`assigned`] finds it.
     #[must_use]
     pub fn owner(&self, stripe: StripeId) -> Option<SocketAddr> {
-        let owner = self.writers.iter().find(|w| w.stripes.contains(&stripe.0));
+        let owner = assigned(&self.writers, stripe).and_then(|at| self.writers.get(at));
         owner.map(|writer| writer.address)
     }
 

@@ -65,6 +65,11 @@ impl Outgoing {
         self.flight().unsent_bytes() > UNSENT_BYTES
     }
 
+    /// Whether nothing waits to be sent, or to be answered.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.flight().is_empty()
+    }
+
     /// Serves the connection, for ever.
     pub(crate) async fn run(&self, shared: &Shared) {
         let mut pauses = Backoff::new(BACKOFF);
@@ -108,7 +113,7 @@ impl Outgoing {
             }
             let mut pause = pauses.pause(jitter());
             // It may be dead, and another has its stripes by now. If none has, they come back.
-            if failures >= FAILURES && shared.writers.len() > 1 {
+            if failures >= FAILURES && shared.routes.has_other(self.address) {
                 let frames = self.flight().take_all();
                 self.send_away(shared, frames, shared.elapsed());
                 pause = pause.min(LOOK_AGAIN);
@@ -196,7 +201,7 @@ impl Outgoing {
                 return Err(Lost::Silent);
             }
             // A slow store is no reason to leave a writer for another; that it is gone is, if there is one.
-            if shared.writers.len() > 1 {
+            if shared.routes.has_other(self.address) {
                 tokio::select! {
                     frame = &mut frame => return frame,
                     gone = self.is_gone(shared) => if gone {
@@ -289,9 +294,10 @@ impl Outgoing {
 
     /// Gives frames to the connections of the writers that are to be asked now, later.
     fn send_away(&self, shared: &Shared, frames: Vec<Entry<Arc<Call>>>, until: Duration) {
+        let writers = shared.writers.read();
         for frame in frames {
             let owner = shared.routes.leave(frame.stripe(), self.address);
-            let connection = shared.writers.get(&owner).unwrap_or(self);
+            let connection = writers.get(&owner).map_or(self, |connection| &**connection);
             for share in frame.shares() {
                 share.owner.moved(&connection.sign);
             }

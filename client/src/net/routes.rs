@@ -13,54 +13,88 @@ use wire::StripeId;
 
 /// The routes of an open log.
 #[derive(Debug)]
-pub(crate) struct Routes {
+pub(crate) struct Routes(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
     membership: Membership,
     /// Stripes that have left the writer that the membership names.
-    moved: Mutex<BTreeMap<StripeId, SocketAddr>>,
+    moved: BTreeMap<StripeId, SocketAddr>,
 }
 
 impl Routes {
     pub(crate) fn new(membership: Membership) -> Self {
-        Self {
-            membership,
-            moved: Mutex::default(),
-        }
+        let moved = BTreeMap::new();
+        Self(Mutex::new(State { membership, moved }))
+    }
+
+    /// The membership is another now. Stripes that have moved to a writer that it still has stay there.
+    pub(crate) fn relist(&self, membership: Membership) {
+        let mut state = self.state();
+        state.membership = membership;
+        let State { membership, moved } = &mut *state;
+        moved.retain(|_, to| membership.addresses().any(|address| address == *to));
+    }
+
+    /// Whether the membership has a writer.
+    pub(crate) fn has(&self, address: SocketAddr) -> bool {
+        self.state()
+            .membership
+            .addresses()
+            .any(|one| one == address)
+    }
+
+    /// Whether the membership has a writer at all.
+    pub(crate) fn has_any(&self) -> bool {
+        !self.state().membership.writers.is_empty()
+    }
+
+    /// Whether the membership has another writer than this.
+    pub(crate) fn has_other(&self, address: SocketAddr) -> bool {
+        self.state()
+            .membership
+            .addresses()
+            .any(|one| one != address)
     }
 
     /// Whom to ask for a stripe.
     pub(crate) fn owner(&self, stripe: StripeId) -> Option<SocketAddr> {
-        let moved = self.moved().get(&stripe).copied();
-        moved
-            .or_else(|| self.membership.owner(stripe))
-            // [H-5] A later segment may have more stripes than the membership knew of: they are looked for as well.
-            .or_else(|| self.membership.addresses().next())
+        self.state().owner(stripe)
     }
 
     /// The writer at `from` does not serve the stripe: whom to ask from now on, which is another writer unless
     /// there is none.
     pub(crate) fn leave(&self, stripe: StripeId, from: SocketAddr) -> SocketAddr {
-        match self.owner(stripe) {
+        let mut state = self.state();
+        match state.owner(stripe) {
             // Others have found that out before.
             Some(owner) if owner != from => return owner,
             _ => {}
         }
-        let mut addresses = self
-            .membership
-            .addresses()
-            .chain(self.membership.addresses());
+        let State { membership, moved } = &mut *state;
+        let mut addresses = membership.addresses().chain(membership.addresses());
         addresses.by_ref().find(|address| *address == from);
         let next = addresses.find(|address| *address != from).unwrap_or(from);
-        self.moved().insert(stripe, next);
+        moved.insert(stripe, next);
         next
     }
 
-    fn moved(&self) -> MutexGuard<'_, BTreeMap<StripeId, SocketAddr>> {
-        self.moved.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn owner(&self, stripe: StripeId) -> Option<SocketAddr> {
+        let moved = self.moved.get(&stripe).copied();
+        moved.or_else(|| self.membership.owner(stripe))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ops::RangeInclusive;
+
     use catalog::Writer;
 
     use super::*;
@@ -70,14 +104,18 @@ mod tests {
     }
 
     fn routes(writers: u16) -> Routes {
-        let writers = (1..=writers).map(|n| Writer {
+        Routes::new(members(1..=writers))
+    }
+
+    fn members(writers: RangeInclusive<u16>) -> Membership {
+        let writers = writers.map(|n| Writer {
             address: address(n),
             stripes: n * 10..=n * 10 + 9,
         });
-        Routes::new(Membership {
+        Membership {
             sequencers: vec![address(99)],
             writers: writers.collect(),
-        })
+        }
     }
 
     #[test]
@@ -103,5 +141,23 @@ mod tests {
     fn with_one_writer_there_is_nobody_else() {
         let routes = routes(1);
         assert_eq!(routes.leave(StripeId(10), address(1)), address(1));
+    }
+
+    #[test]
+    fn c6_a_stripe_stays_where_it_was_found_when_the_membership_changes() {
+        let (routes, stripe) = (routes(3), StripeId(20));
+        assert_eq!(routes.leave(stripe, address(2)), address(3));
+        routes.relist(members(3..=4));
+        assert_eq!(routes.owner(stripe), Some(address(3)));
+        assert!(!routes.has(address(2)) && routes.has_other(address(3)));
+        routes.relist(members(4..=5));
+        let owner = routes.owner(stripe).expect("one of the two");
+        assert!(
+            [address(4), address(5)].contains(&owner),
+            "who had it is gone"
+        );
+        assert_eq!(routes.leave(stripe, address(3)), owner, "asked before");
+        assert_ne!(routes.leave(stripe, owner), owner);
+        assert_eq!(routes.owner(StripeId(40)), Some(address(4)), "in its range");
     }
 }

@@ -3,9 +3,10 @@
 //! It asks the other sequencers for their tails all the time. A sign of a reign is an answer of one that reigns, or
 //! that has begun and waits for seals, in a reign that is not older than the newest that is known; and a control
 //! chain that has gone on since the last look. Where there is none for the time of detection, and the newest entry
-//! was looked at after that, its reign is taken to be over. A mistake costs the reign that stood a takeover, and
-//! never a position: the create of the next entry decides (S-3), and the new reign starts at the old
-//! reservation (S-4).
+//! was looked at after that, its reign is taken to be over. Where the list of the others may be wrong, silence counts
+//! so soon only of a sequencer that was heard in its reign; any other is given the time to come into the list. A
+//! mistake costs the reign that stood a takeover, and never a position: the create of the next entry decides (S-3),
+//! and the new reign starts at the old reservation (S-4).
 
 use wire::Epoch;
 use wire::control::ControlEntry;
@@ -19,6 +20,8 @@ const LOOKS: u64 = 4;
 #[derive(Debug)]
 pub struct Watch {
     detect_ns: u64,
+    /// As long where the newest reign was never heard of from the one that reigns.
+    unheard_ns: u64,
     every_ns: u64,
     ticked_ns: u64,
     /// Time without a sign, as far as this process was awake.
@@ -28,6 +31,8 @@ pub struct Watch {
     /// Number of the newest entry that was seen.
     number: Option<u64>,
     epoch: Epoch,
+    /// The newest reign whose sequencer has answered.
+    heard: Epoch,
 }
 
 impl Watch {
@@ -36,12 +41,29 @@ impl Watch {
     pub fn new(detect_ns: u64, every_ns: u64, now_ns: u64) -> Self {
         Self {
             detect_ns,
+            unheard_ns: detect_ns,
             every_ns,
             ticked_ns: now_ns,
             silent_ns: 0,
             look_ns: 0,
             number: None,
             epoch: Epoch(0),
+            heard: Epoch(0),
+        }
+    }
+
+    /// Who reigns may be missing from the list of those that are asked, until it registers again: one that was never
+    /// heard is silent for so long before its reign is taken to be over.
+    #[must_use]
+    pub fn with_unheard(mut self, unheard_ns: u64) -> Self {
+        self.unheard_ns = unheard_ns.max(self.detect_ns);
+        self
+    }
+
+    fn patience_ns(&self) -> u64 {
+        match self.heard >= self.epoch {
+            true => self.detect_ns,
+            false => self.unheard_ns,
         }
     }
 
@@ -55,8 +77,9 @@ impl Watch {
         if due {
             let next = self.silent_ns + self.detect_ns / LOOKS;
             // The last look is not before the end.
-            self.look_ns = match self.silent_ns < self.detect_ns {
-                true => next.min(self.detect_ns),
+            let end = self.patience_ns();
+            self.look_ns = match self.silent_ns < end {
+                true => next.min(end),
                 false => self.silent_ns,
             };
         }
@@ -72,7 +95,7 @@ impl Watch {
             Status::NotReigning => false,
         };
         if reigns && epoch >= self.epoch {
-            self.epoch = epoch;
+            (self.epoch, self.heard) = (epoch, epoch);
             self.sign();
         }
     }
@@ -90,7 +113,7 @@ impl Watch {
             self.sign();
             return false;
         }
-        before.is_some() && self.silent_ns >= self.detect_ns
+        before.is_some() && self.silent_ns >= self.patience_ns()
     }
 
     /// Another sequencer was faster.
@@ -170,6 +193,34 @@ mod tests {
         assert!(!desk.watch.seen(&last));
         assert_eq!(desk.over(5000, &last), Some(1000));
         assert!(desk.looks <= 5, "looks={}", desk.looks);
+    }
+
+    #[test]
+    fn a_reign_that_was_never_heard_is_over_when_its_chain_stands_still_for_longer() {
+        let unheard = || {
+            let mut desk = Desk::new();
+            desk.watch = desk.watch.with_unheard(10_000 * MS);
+            desk
+        };
+        let mut desk = unheard();
+        let last = entry(5, 3, false);
+        assert!(!desk.watch.seen(&last));
+        assert_eq!(desk.over(20_000, &last), Some(10_000));
+        assert!(desk.looks <= 45, "looks={}", desk.looks);
+        // It renews its reign, and is heard only later.
+        let mut desk = unheard();
+        for number in 5..15 {
+            assert_eq!(desk.over(3300, &entry(number, 3, false)), None);
+        }
+        desk.watch.heard(Epoch(3), Status::Ok);
+        assert_eq!(desk.over(900, &entry(14, 3, false)), None);
+        assert!(desk.over(200, &entry(14, 3, false)).is_some());
+        // Another one, that is not heard, has begun after it.
+        let mut desk = unheard();
+        desk.watch.heard(Epoch(3), Status::Ok);
+        assert_eq!(desk.over(9900, &entry(6, 4, false)), None);
+        // An end in good order needs no patience.
+        assert!(desk.watch.seen(&entry(7, 4, true)));
     }
 
     #[test]

@@ -3,7 +3,6 @@
 //! Owned by the checkpoint thread. At any time at most one create is under way, so that the number of the
 //! next entry is never in doubt.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,7 +13,7 @@ use wire::{ClientId, Layout, Position};
 
 use super::begin::{self, Begun};
 use super::control::Control;
-use super::seal::seal_all;
+use super::seal::{Writers, seal_all};
 use crate::clock;
 use crate::demand::Demand;
 use crate::logic::{self, Counter, Reign, Sealing, Window};
@@ -86,7 +85,7 @@ impl<C: Control> Checkpoint<C> {
     ///
     /// # Errors
     /// If the reign is over, or the store fails in a way that trying again does not cure.
-    pub(crate) async fn open(&mut self, writers: &[SocketAddr]) -> Result<(), CatalogError> {
+    pub(crate) async fn open(&mut self, writers: Writers) -> Result<(), CatalogError> {
         let mut sealing = Sealing::new(&self.entry);
         if !sealing.is_complete() {
             let (log, client) = (self.entry.log, ClientId(self.entry.number));

@@ -1,14 +1,16 @@
 //! Sealing: before a reign grants, every stripe refuses older epochs and is complete up to where the
 //! reign starts (H-3, H-4).
 
-use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use catalog::Membership;
+use runtime::members::changed;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use wire::frame::{Frame, Hello, PREFIX_BYTES, Prefix, Seal, SealedStripe};
@@ -25,6 +27,9 @@ const SEAL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Pause before a writer is asked again that has answered while stripes are missing: it may own them by then.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
+
+/// Writers that are asked at the same time, at most. A list has far fewer.
+const WRITERS: usize = 1024;
 
 /// Failures of one writer between two log lines.
 const LOG_EVERY: u32 = 10;
@@ -45,21 +50,25 @@ enum SealError {
 
 /// Asks the writers until every stripe is sealed, however long it takes and whoever owns it by then.
 pub(crate) async fn seal_all(
-    writers: &[SocketAddr],
+    mut writers: Writers,
     log: LogId,
     client: ClientId,
     sealing: &mut Sealing,
 ) {
     let seal = sealing.seal();
     let mut asking = JoinSet::new();
-    for writer in writers {
+    for writer in &writers.known {
         asking.spawn(Asked::new(*writer).again(log, client, seal));
     }
     // [H-4] There is no way around a stripe of which nobody says that it is sealed.
     while !sealing.is_complete() {
-        let Some(asked) = asking.join_next().await else {
-            // Nobody to ask: nothing is ever sealed.
-            return pending().await;
+        let asked = tokio::select! {
+            // Without anybody to ask nothing is ever sealed.
+            Some(asked) = asking.join_next() => asked,
+            writer = writers.next() => {
+                asking.spawn(Asked::new(writer).again(log, client, seal));
+                continue;
+            }
         };
         let mut asked = match asked {
             Ok(asked) => asked,
@@ -68,9 +77,55 @@ pub(crate) async fn seal_all(
             Err(_) => continue,
         };
         asked.note(sealing);
-        asking.spawn(asked.again(log, client, seal));
+        if writers.has(asked.writer) {
+            asking.spawn(asked.again(log, client, seal));
+        }
     }
     tracing::info!(epoch = %seal.epoch, position = %seal.position, "every stripe is sealed");
+}
+
+/// The stripe-writers of the log, and those that come.
+#[derive(Debug)]
+pub(crate) struct Writers {
+    known: Vec<SocketAddr>,
+    changes: Option<watch::Receiver<Membership>>,
+    new: Vec<SocketAddr>,
+}
+
+impl Writers {
+    pub(crate) fn new(
+        known: Vec<SocketAddr>,
+        changes: Option<watch::Receiver<Membership>>,
+    ) -> Self {
+        Self {
+            known,
+            changes,
+            new: Vec::new(),
+        }
+    }
+
+    /// Whether a writer is to be asked.
+    fn has(&self, writer: SocketAddr) -> bool {
+        self.known.contains(&writer)
+    }
+
+    /// The next one that was not there before. One that has left the list may own stripes as before, and is asked as
+    /// long as there is room. Cancel-safe.
+    async fn next(&mut self) -> SocketAddr {
+        loop {
+            if let Some(new) = self.new.pop() {
+                self.known.push(new);
+                return new;
+            }
+            let membership = changed(&mut self.changes).await;
+            let listed: Vec<_> = membership.addresses().take(WRITERS).collect();
+            let new = listed.iter().filter(|writer| !self.has(**writer));
+            self.new = new.copied().collect();
+            if self.known.len() + self.new.len() > WRITERS {
+                self.known.retain(|writer| listed.contains(writer));
+            }
+        }
+    }
 }
 
 /// A writer, and what became of the last question.
@@ -162,5 +217,41 @@ async fn receive(stream: &mut TcpStream) -> Result<(Frame, Vec<u8>), SealError> 
             Err(SealError::Refused(text))
         }
         frame => Ok((frame, body)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn writer(port: usize) -> SocketAddr {
+        ([10, 0, 0, 1], u16::try_from(port).expect("a port")).into()
+    }
+
+    fn membership(writers: &[SocketAddr]) -> Membership {
+        let writers = writers.iter().map(|address| catalog::Writer {
+            address: *address,
+            stripes: 0..=1023,
+        });
+        Membership {
+            writers: writers.collect(),
+            ..Membership::default()
+        }
+    }
+
+    /// However many have come and gone, the next one that comes is asked; those that are gone make room.
+    #[tokio::test]
+    async fn h4_a_writer_that_comes_is_asked_however_many_have_gone() {
+        let (tell, told) = watch::channel(membership(&[writer(1)]));
+        let mut writers = Writers::new(Vec::new(), Some(told));
+        for port in 1..=WRITERS + 10 {
+            tell.send_replace(membership(&[writer(port)]));
+            let next = timeout(ANSWER_TIMEOUT, writers.next()).await;
+            assert_eq!(next.ok(), Some(writer(port)), "asked");
+            assert!(writers.has(writer(port)) && writers.known.len() <= WRITERS);
+            let kept = port == 1 || writers.has(writer(port - 1));
+            assert!(kept || port == WRITERS + 1, "while there is room: {port}");
+        }
+        assert!(!writers.has(writer(1)));
     }
 }

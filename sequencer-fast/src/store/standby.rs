@@ -22,7 +22,8 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 /// Questions within the time of detection, at least.
 const QUESTIONS: u32 = 5;
 
-/// Waits until no other sequencer reigns, and begins a reign.
+/// Waits until no other sequencer reigns, and begins a reign. Silence counts after the first of the two times of
+/// detection, of one that was never heard after the second.
 ///
 /// # Errors
 /// Whatever is not cured by trying again. That another standby was faster is no error: then it waits on.
@@ -31,10 +32,11 @@ pub(crate) async fn succeed<C: Control>(
     others: &mut Others,
     owner: WriterId,
     window: u64,
-    detect: Duration,
+    (detect, unheard): (Duration, Duration),
 ) -> Result<Begun, CatalogError> {
     let every = ASK_EVERY.min(detect / QUESTIONS);
-    let mut watch = Watch::new(nanos(detect), nanos(every), clock::now_ns());
+    let watch = Watch::new(nanos(detect), nanos(every), clock::now_ns());
+    let mut watch = watch.with_unheard(nanos(unheard));
     loop {
         let last = over(control, others, &mut watch, every).await?;
         let (epoch, clean) = (last.epoch, last.clean);

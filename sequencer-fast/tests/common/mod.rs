@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use catalog::CatalogError;
+use catalog::{CatalogError, Membership};
 use sequencer_fast::{Backend, Config, Control, Ended, Opened, Sequencer};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use wire::control::ControlEntry;
 use wire::datagram::{self, Datagram, Grant, Header, Kind, Reply};
 use wire::{
@@ -175,12 +175,23 @@ pub(crate) const STRIPES_WITH_OWNERS: u32 = 64;
 
 /// Starts a sequencer over a chain.
 pub(crate) fn begin(chain: &Chain, config: Config, writers: Vec<SocketAddr>) -> Sequencer {
+    begin_told(chain, config, writers, None)
+}
+
+/// The same with a membership that changes.
+pub(crate) fn begin_told(
+    chain: &Chain,
+    config: Config,
+    writers: Vec<SocketAddr>,
+    changes: Option<watch::Receiver<Membership>>,
+) -> Sequencer {
     let control = chain.clone();
     let open = move || async move {
         Ok(Opened {
             control,
             writers,
             stripes: STRIPES_WITH_OWNERS,
+            changes,
         })
     };
     Sequencer::start(config, open).expect("starts")

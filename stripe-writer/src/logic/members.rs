@@ -7,9 +7,10 @@
 //! does not take its own silence for that of its peers.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use catalog::Writer;
+use catalog::{Rank, Writer};
 use wire::{OwnerNumber, SegmentId, StripeId};
 
 /// A stripe of a segment.
@@ -37,6 +38,9 @@ const ATTEMPTS: u32 = 3;
 
 /// Times that a pause doubles, at most.
 const DOUBLINGS: u32 = 6;
+
+/// Members that are watched, at most.
+const MEMBERS: usize = 256;
 
 /// Time-outs after which what went wrong with a stripe is forgotten.
 const FORGET: u32 = 64;
@@ -67,6 +71,10 @@ pub struct Members {
 #[derive(Debug)]
 struct Watched {
     writer: Writer,
+    /// Whether the membership has it. One that it has no more counts as long as it answers.
+    listed: bool,
+    /// Whether it is watched no more, and another member may have its place.
+    vacant: bool,
     contact: Contact,
     /// Since the tick that followed its last answer.
     silence: Duration,
@@ -108,22 +116,55 @@ impl Members {
     /// `timeout` is dead.
     #[must_use]
     pub fn new(writers: &[Writer], own: usize, timeout: Duration) -> Self {
-        let watched = |writer: &Writer| Watched {
-            writer: writer.clone(),
-            contact: Contact::Unknown,
-            silence: Duration::ZERO,
-            fresh: false,
-            steady: Duration::ZERO,
-            claims: BTreeMap::new(),
-        };
         Self {
             own,
             timeout,
-            watched: writers.iter().map(watched).collect(),
+            watched: writers.iter().map(Watched::new).collect(),
             stripes: BTreeMap::new(),
             running: Duration::ZERO,
             ticked_at: None,
         }
+    }
+
+    /// The membership has these writers now. Gives the members to watch from now on, and, without an address, those
+    /// not to be watched any more. One that has left the membership counts as long as it answers: who lists the
+    /// members may be wrong, an answer is not.
+    pub fn relist(&mut self, writers: &[Writer]) -> Vec<(usize, Option<SocketAddr>)> {
+        let mut changes = Vec::new();
+        for (at, watched) in self.watched.iter_mut().enumerate() {
+            let known = writers.iter().find(|w| w.address == watched.writer.address);
+            if at == self.own {
+                continue;
+            }
+            if let Some(writer) = known {
+                watched.writer = writer.clone();
+            }
+            watched.listed = known.is_some();
+            if watched.listed && watched.vacant {
+                *watched = Watched::new(&watched.writer);
+                changes.push((at, Some(watched.writer.address)));
+            } else if !watched.listed && !watched.vacant && !watched.is_alive(self.timeout) {
+                watched.vacant = true;
+                changes.push((at, None));
+            }
+        }
+        for writer in writers {
+            let same = |watched: &Watched| watched.writer.address == writer.address;
+            if self.watched.iter().any(same) {
+                continue;
+            }
+            let vacant = self.watched.iter().position(|watched| watched.vacant);
+            let at = vacant.unwrap_or(self.watched.len());
+            if at >= MEMBERS {
+                continue;
+            }
+            match self.watched.get_mut(at) {
+                Some(watched) => *watched = Watched::new(writer),
+                None => self.watched.push(Watched::new(writer)),
+            }
+            changes.push((at, Some(writer.address)));
+        }
+        changes
     }
 
     /// Time between two ticks.
@@ -166,7 +207,7 @@ impl Members {
     pub fn silent(&self) -> usize {
         let others = self.watched.iter().enumerate();
         others
-            .filter(|(at, watched)| *at != self.own && !watched.is_alive(self.timeout))
+            .filter(|(at, one)| *at != self.own && one.listed && !one.is_alive(self.timeout))
             .count()
     }
 
@@ -278,7 +319,8 @@ impl Members {
         }
         let order = self.order(stripe);
         let home = self.home(stripe).and_then(|home| self.watched.get(home));
-        let never_heard = home.is_some_and(|home| home.contact != Contact::Heard);
+        // Or not listed yet.
+        let never_heard = home.is_none_or(|home| home.contact != Contact::Heard);
         if !self.is_home(stripe) && never_heard && self.running < self.timeout * GRACE {
             return false;
         }
@@ -293,7 +335,9 @@ impl Members {
     fn knows_all(&self) -> bool {
         let mut others = self.watched.iter().enumerate();
         self.running >= self.timeout
-            || others.all(|(at, peer)| at == self.own || peer.contact != Contact::Unknown)
+            || others.all(|(at, peer)| {
+                at == self.own || !peer.listed || peer.contact != Contact::Unknown
+            })
     }
 
     /// The members that are alive in the order in which they are to take a stripe: its home, and then each stripe has an
@@ -301,21 +345,25 @@ impl Members {
     fn order(&self, stripe: StripeId) -> Vec<usize> {
         let members = self.watched.iter().enumerate();
         let alive = members.filter(|(at, peer)| *at == self.own || peer.is_alive(self.timeout));
-        let mut order: Vec<_> = alive.map(|(at, _)| at).collect();
-        order.sort_unstable_by_key(|at| self.rank(*at, stripe));
-        order
+        let mut order: Vec<_> = alive
+            .filter_map(|(at, _)| Some((self.rank(at, stripe)?, at)))
+            .collect();
+        order.sort_unstable();
+        order.into_iter().map(|(_, at)| at).collect()
     }
 
     /// Where a member stands in the order of a stripe: lower ranks come first.
-    fn rank(&self, member: usize, stripe: StripeId) -> (bool, u64, usize) {
-        let writer = self.watched.get(member).map(|watched| &watched.writer);
-        let weight = writer.map_or(u64::MAX, |writer| weight(writer, stripe));
-        (self.home(stripe) != Some(member), weight, member)
+    fn rank(&self, member: usize, stripe: StripeId) -> Option<Rank> {
+        let member = self.watched.get(member)?;
+        Some(Rank::new(&member.writer, stripe))
     }
 
     fn home(&self, stripe: StripeId) -> Option<usize> {
-        let mut writers = self.watched.iter();
-        writers.position(|watched| watched.writer.stripes.contains(&stripe.0))
+        let members = self.watched.iter().enumerate();
+        let known = members.filter(|(_, peer)| peer.listed || peer.is_alive(self.timeout));
+        let ranks = known.map(|(at, peer)| (Rank::new(&peer.writer, stripe), at));
+        let least = ranks.filter(|(rank, _)| rank.is_home()).min();
+        least.map(|(_, at)| at)
     }
 
     fn may_give_back(&self, (_, stripe): Key, history: &History) -> bool {
@@ -331,6 +379,19 @@ impl Members {
 }
 
 impl Watched {
+    fn new(writer: &Writer) -> Self {
+        Self {
+            writer: writer.clone(),
+            listed: true,
+            vacant: false,
+            contact: Contact::Unknown,
+            silence: Duration::ZERO,
+            fresh: false,
+            steady: Duration::ZERO,
+            claims: BTreeMap::new(),
+        }
+    }
+
     fn is_alive(&self, timeout: Duration) -> bool {
         self.contact == Contact::Heard && self.silence < timeout
     }
@@ -365,18 +426,6 @@ impl History {
 
 fn doubled(pause: Duration, times: u32) -> Duration {
     pause * (1 << times.min(DOUBLINGS))
-}
-
-/// Orders the members for a stripe: the same in every process that has the same settings.
-fn weight(writer: &Writer, stripe: StripeId) -> u64 {
-    let text = format!("{} {}", writer.address, stripe.0);
-    // FNV-1a, and the mixing at the end of splitmix64.
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    hash ^ (hash >> 31)
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::{Heard, Reigning};
+use catalog::{Heard, Membership, Reigning, with_asked};
 use futures::future::select_all;
+use runtime::members::changed;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
@@ -18,7 +19,9 @@ use wire::datagram::{
 use wire::mac::{Key, Signer};
 use wire::{ClientId, Epoch, Fixed, Lane, Position, RequestId, SegmentId};
 
-use crate::limits::{REPORT_HEARTBEAT, REPORT_INTERVAL, REPORT_PATIENCE, SILENCE_TOLD};
+use crate::limits::{
+    RELIST_AGAIN, REPORT_HEARTBEAT, REPORT_INTERVAL, REPORT_PATIENCE, SILENCE_TOLD,
+};
 use crate::logic::hole::HoleClock;
 use crate::shared::Shared;
 use crate::store::{self, StripeHandle};
@@ -31,6 +34,9 @@ pub(crate) struct Reporter {
     /// One for each sequencer, in the order of the membership.
     sockets: Vec<UdpSocket>,
     reigning: Reigning,
+    /// The list, while sockets to some of it cannot be opened, and since when.
+    missing: Option<(Vec<SocketAddr>, Duration)>,
+    changes: Option<watch::Receiver<Membership>>,
     client: ClientId,
     clock: HoleClock,
     ripe: watch::Sender<Position>,
@@ -55,18 +61,24 @@ impl Reporter {
     pub(crate) async fn new(
         shared: Arc<Shared>,
         options: &Options,
-        client: ClientId,
         ripe: watch::Sender<Position>,
     ) -> std::io::Result<Self> {
         let mut sockets = Vec::new();
         for address in &options.sequencers {
-            sockets.push(connected(*address).await?);
+            match connected(*address).await {
+                Ok(socket) => sockets.push(socket),
+                // It is tried again as the list is taken in.
+                Err(_) if options.changes.is_some() => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(Self {
+            client: shared.client(),
             shared,
             reigning: Reigning::new(sockets.len(), Epoch(0)),
             sockets,
-            client,
+            missing: None,
+            changes: options.changes.clone(),
             clock: HoleClock::new(options.hole_timeout),
             ripe,
             reported: Vec::new(),
@@ -88,6 +100,10 @@ impl Reporter {
         loop {
             tokio::select! {
                 _ = tick.tick() => self.tick().await,
+                membership = changed(&mut self.changes) => {
+                    self.missing = None;
+                    self.relist(&membership.sequencers).await;
+                }
                 (from, ready) = readable(&self.sockets) => {
                     let socket = self.sockets.get(from).filter(|_| ready.is_ok());
                     match socket.map(|socket| socket.try_recv(&mut buffer)) {
@@ -101,8 +117,45 @@ impl Reporter {
         }
     }
 
+    /// Reports to these sequencers from now on.
+    async fn relist(&mut self, listed: &[SocketAddr]) {
+        let peer = |socket: &UdpSocket| socket.peer_addr().ok();
+        let asked = self.sockets.get(self.reigning.current()).and_then(peer);
+        let (addresses, _) = with_asked(listed, asked);
+        let mut sockets = Vec::new();
+        let known = self.missing.take().is_some();
+        for address in addresses {
+            let open = self.sockets.iter().position(|s| peer(s) == Some(address));
+            let socket = match open {
+                Some(at) => Ok(self.sockets.swap_remove(at)),
+                None => connected(address).await,
+            };
+            match socket {
+                Ok(socket) => sockets.push(socket),
+                // The others are reported to all the same.
+                Err(error) => {
+                    if !known {
+                        tracing::error!(%error, %address, "no socket to a sequencer: trying again");
+                    }
+                    self.missing = Some((listed.to_vec(), store::now()));
+                }
+            }
+        }
+        let current = asked.and_then(|asked| sockets.iter().position(|s| peer(s) == Some(asked)));
+        self.sockets = sockets;
+        self.reigning
+            .relist(self.sockets.len(), current, store::now());
+        self.reported.clear();
+    }
+
     async fn tick(&mut self) {
         let now = store::now();
+        if let Some((listed, since)) = &self.missing
+            && now.saturating_sub(*since) >= RELIST_AGAIN
+        {
+            let listed = listed.clone();
+            self.relist(&listed).await;
+        }
         self.watch_silence(now);
         self.shared.look_at_pressure(now);
         if self.shared.memory.is_full() && self.shared.puts_under_way() > 0 {

@@ -364,3 +364,89 @@ fn c6_a_stripe_that_takes_long_to_give_back_is_given_back_once() {
     assert!(!times.is_empty());
     assert!(times.values().all(|times| *times == 1), "{times:?}");
 }
+
+/// Writers without ranges of their own, as a membership may list them.
+fn listed(ports: std::ops::RangeInclusive<u16>) -> Vec<Writer> {
+    let writer = |port| Writer {
+        address: SocketAddr::from(([10, 0, 0, 1], port)),
+        stripes: 0..=1023,
+    };
+    ports.map(writer).collect()
+}
+
+#[test]
+fn c6_a_member_that_leaves_the_list_counts_as_long_as_it_answers() {
+    let writers = listed(1..=3);
+    let mut members = Members::new(&writers, 0, TIMEOUT);
+    let claims = |stripes: std::ops::Range<u16>| -> BTreeMap<_, _> {
+        stripes
+            .map(|stripe| (key(stripe), OwnerNumber(1)))
+            .collect()
+    };
+    let (second, third) = (claims(0..15), claims(15..30));
+    let mut now = Duration::from_secs(1000);
+    let mut tick = |members: &mut Members, ticks: u32, alive: &[usize]| {
+        let mut take = Vec::new();
+        for _ in 0..ticks {
+            now += TICK;
+            for member in alive {
+                members.heard(
+                    *member,
+                    if *member == 1 {
+                        second.clone()
+                    } else {
+                        third.clone()
+                    },
+                );
+            }
+            take = members.decide(now, &all(), &BTreeMap::new()).take;
+        }
+        take
+    };
+    assert_eq!(tick(&mut members, TICKS * GRACE, &[1, 2]), []);
+    // The list is wrong: two of three answer.
+    assert_eq!(members.relist(&listed(1..=1)), []);
+    assert_eq!(tick(&mut members, TICKS * 4, &[1, 2]), []);
+    // One of them is dead, too, and another has come.
+    let left = tick(&mut members, TICKS * 2, &[2]);
+    assert!((3..=12).contains(&left.len()), "half, about: {left:?}");
+    assert!(left.iter().all(|key| claims(0..15).contains_key(key)));
+    let changes = members.relist(&[&writers[..1], &listed(9..=9)].concat());
+    assert_eq!(changes, [(1, None), (1, Some(listed(9..=9)[0].address))]);
+    // It is in the list again, where there is no place for it any more.
+    let changes = members.relist(&[&writers[..2], &listed(9..=9)].concat());
+    assert_eq!(changes, [(3, Some(writers[1].address))]);
+    assert_eq!(
+        members.relist(&[&writers[..2], &listed(9..=9)].concat()),
+        []
+    );
+}
+
+#[test]
+fn a_member_that_comes_gets_its_part_of_the_stripes_and_nothing_else_moves() {
+    let members = |ports| Members::new(&listed(ports), 0, TIMEOUT);
+    let homes = |members: &Members| -> Vec<_> {
+        let homes = (0..STRIPES).map(|stripe| members.home(StripeId(stripe)));
+        homes.map(|home| home.expect("one")).collect()
+    };
+    let (two, mut three) = (members(1..=2), members(1..=2));
+    assert_eq!(three.relist(&listed(1..=3)).len(), 1);
+    let moved: Vec<_> = homes(&two)
+        .into_iter()
+        .zip(homes(&three))
+        .filter(|(before, after)| before != after)
+        .collect();
+    assert!(moved.iter().all(|(_, after)| *after == 2));
+    assert!(
+        (4..=16).contains(&moved.len()),
+        "a third, about: {}",
+        moved.len()
+    );
+}
+
+#[test]
+fn members_beyond_the_bound_are_not_watched() {
+    let mut members = Members::new(&listed(1..=1), 0, TIMEOUT);
+    assert_eq!(members.relist(&listed(1..=1000)).len(), MEMBERS - 1);
+    assert_eq!(members.relist(&listed(1..=1000)), []);
+}
