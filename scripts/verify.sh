@@ -29,6 +29,9 @@ points() {
     point etcd "etcd loses a node, stands still, and is restored from an old backup, while a sequencer and a stripe-writer die" \
         "scripts/points/etcd.sh --short" \
         "scripts/points/etcd.sh"
+    point hand-over "the sequencer stopped in good order: its standby goes on at the exact tail within 200 ms" \
+        "$bench hand-over --short" \
+        "$bench hand-over"
     point hole "readers pass the hole of a dead client, and a late write is junk" \
         "$bench hole"
     point junk "200 million positions that were reserved and not granted: one run a stripe, read over in a second" \

@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use catalog::Store;
 use serde_json::Value;
 use stripelog::{EtcdSettings, Log, Membership, Options, Writer};
 use tempfile::TempDir;
@@ -56,6 +57,8 @@ pub(crate) struct Spec {
     pub(crate) etcd: Vec<String>,
     /// Environment of the daemons.
     pub(crate) environment: Vec<(String, String)>,
+    /// The store as this program reaches it, where that is not by its own environment.
+    pub(crate) opened: Option<Store>,
 }
 
 /// A log and the processes that serve it, all killed when this is dropped.
@@ -237,7 +240,13 @@ impl Cluster {
     /// # Errors
     /// If it cannot be opened.
     pub(crate) async fn client(&self) -> Result<Log> {
-        Ok(Log::open(self.options()).await?)
+        match &self.spec.opened {
+            Some(store) => {
+                let log = catalog::Log::open(store.clone()).await?;
+                Ok(Log::open_in(log, self.options()).await?)
+            }
+            None => Ok(Log::open(self.options()).await?),
+        }
     }
 
     /// Starts a daemon that is not running.

@@ -49,6 +49,8 @@ enum Point {
     FailoverBoth(points::failover_both::Args),
     /// Takes etcd away in every way while a log is found through it, and lets a standby take over meanwhile
     Etcd(points::etcd::Args),
+    /// Stops the sequencer that reigns in good order, again and again, under load: its standby goes on at the exact tail
+    HandOver(points::hand_over::Args),
     /// Lets a client die between token and write, and another write too late
     Hole(points::hole::Args),
     /// Kills a sequencer that has reserved much: what the hole costs in the store, and how soon it is read over
@@ -135,6 +137,7 @@ async fn run(point: Point) -> Result<bool> {
         Point::FailoverWriter(args) => points::failover_writer::run(args).await?,
         Point::FailoverBoth(args) => points::failover_both::run(args).await?,
         Point::Etcd(args) => points::etcd::run(args).await?,
+        Point::HandOver(args) => points::hand_over::run(args).await?,
         Point::Hole(args) => points::hole::run(args).await?,
         Point::Junk(args) => points::junk::run(args).await?,
         Point::Restripe(args) => points::restripe::run(args).await?,

@@ -31,7 +31,6 @@ pub(crate) enum Role {
 #[derive(Debug)]
 pub(crate) struct Pair {
     members: Vec<Member>,
-    environment: Vec<(String, String)>,
 }
 
 #[derive(Debug)]
@@ -39,6 +38,7 @@ struct Member {
     listen: SocketAddr,
     admin: SocketAddr,
     config: PathBuf,
+    environment: Vec<(String, String)>,
     backend: &'static str,
     log: PathBuf,
     child: Option<Child>,
@@ -56,16 +56,13 @@ impl Pair {
                 listen,
                 admin: free_tcp_port()?,
                 config: cluster.config(),
+                environment: cluster.environment().to_vec(),
                 backend: "auto",
                 log: cluster.directory().join(format!("sequencer-{number}.log")),
                 child: None,
             });
         }
-        let environment = cluster.environment().to_vec();
-        let mut pair = Self {
-            members,
-            environment,
-        };
+        let mut pair = Self { members };
         ensure!(pair.members.len() == 2, "not a pair");
         for (which, role) in [(0, Role::Reigns), (1, Role::Standby)] {
             pair.run(which)?;
@@ -99,7 +96,7 @@ impl Pair {
             .args(["--backend", member.backend])
             .arg("--config")
             .arg(&member.config)
-            .envs(self.environment.iter().cloned())
+            .envs(member.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -63,6 +63,8 @@ impl Requests {
 /// How slow it is.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pace {
+    /// Added to every request.
+    pub(crate) answer: Duration,
     /// Added to every put.
     pub(crate) put: Duration,
     /// Added to puts of names that have this text in them.
@@ -317,6 +319,10 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         return status(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable");
     }
     shared.count(&method, key.is_empty());
+    let wait = lock(&shared.pace).answer;
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
     match (method, key.is_empty()) {
         (Method::PUT, false) => shared.put(key, request).await,
         (Method::GET, true) => shared.list(request.uri().query().unwrap_or("")),

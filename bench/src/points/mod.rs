@@ -14,6 +14,7 @@ pub(crate) mod flood;
 pub(crate) mod floor_store;
 pub(crate) mod follow;
 pub(crate) mod grants;
+pub(crate) mod hand_over;
 pub(crate) mod headroom;
 pub(crate) mod hole;
 pub(crate) mod input;

@@ -7,6 +7,9 @@
 //! so soon only of a sequencer that was heard in its reign; any other is given the time to come into the list. A
 //! mistake costs the reign that stood a takeover, and never a position: the create of the next entry decides (S-3),
 //! and the new reign starts at the old reservation (S-4).
+//!
+//! The one that gave the last sign may stop in good order. It says then that it does not reign, and soon its port is
+//! closed: the chain is looked at at once, a few times, for the entry that ends its reign.
 
 use wire::Epoch;
 use wire::control::ControlEntry;
@@ -15,6 +18,9 @@ use wire::datagram::Status;
 /// Looks at the control chain within the time of detection, once there are no answers: a chain that was ended in
 /// good order need not be waited for.
 const LOOKS: u64 = 4;
+
+/// Looks at once after the last sign of a reign: what one that was killed costs the store.
+const QUICK_LOOKS: u32 = 12;
 
 /// What a standby knows of the reign of others.
 #[derive(Debug)]
@@ -33,6 +39,9 @@ pub struct Watch {
     epoch: Epoch,
     /// The newest reign whose sequencer has answered.
     heard: Epoch,
+    /// Which of the others gave the last sign.
+    reigning: Option<usize>,
+    quick_looks: u32,
 }
 
 impl Watch {
@@ -49,6 +58,8 @@ impl Watch {
             number: None,
             epoch: Epoch(0),
             heard: Epoch(0),
+            reigning: None,
+            quick_looks: 0,
         }
     }
 
@@ -86,18 +97,33 @@ impl Watch {
         due
     }
 
-    /// Takes an answer that was given for the reign of `epoch`.
-    pub fn heard(&mut self, epoch: Epoch, status: Status) {
+    /// Takes an answer of one of the others that was given for the reign of `epoch`. Returns whether the control chain
+    /// is to be looked at now.
+    pub fn heard(&mut self, from: usize, epoch: Epoch, status: Status) -> bool {
         let reigns = match status {
             Status::Ok | Status::Busy | Status::TailMoved | Status::Invalid | Status::Sealing => {
                 true
             }
             Status::NotReigning => false,
         };
-        if reigns && epoch >= self.epoch {
-            (self.epoch, self.heard) = (epoch, epoch);
-            self.sign();
+        if epoch < self.epoch {
+            return false;
         }
+        if !reigns {
+            return self.gone(from);
+        }
+        (self.epoch, self.heard) = (epoch, epoch);
+        self.reigning = Some(from);
+        self.sign();
+        false
+    }
+
+    /// One of the others does not reign any more, or is not there. Returns whether the control chain is to be looked at
+    /// now.
+    pub fn gone(&mut self, from: usize) -> bool {
+        let looks = self.reigning == Some(from) && self.quick_looks < QUICK_LOOKS;
+        self.quick_looks += u32::from(looks);
+        looks
     }
 
     /// Takes the newest entry of the control chain. Returns whether its reign is over, so that the next one begins
@@ -124,6 +150,7 @@ impl Watch {
 
     fn sign(&mut self) {
         self.silent_ns = 0;
+        self.quick_looks = 0;
         self.look_ns = self.detect_ns / LOOKS;
     }
 }
@@ -230,7 +257,7 @@ mod tests {
             let last = entry(5, 3, false);
             assert!(!desk.watch.seen(&last));
             for _ in 0..100 {
-                desk.watch.heard(Epoch(3), status);
+                assert!(!desk.watch.heard(0, Epoch(3), status));
                 assert_eq!(desk.over(200, &last), None);
             }
             assert_eq!(desk.looks, 0, "{status:?}");
@@ -250,7 +277,7 @@ mod tests {
             assert!(!desk.watch.seen(&last));
             let mut over = None;
             for _ in 0..20 {
-                desk.watch.heard(Epoch(epoch), status);
+                assert!(!desk.watch.heard(0, Epoch(epoch), status));
                 over = over.or(desk.over(100, &last));
             }
             assert_eq!(over, Some(1000), "{status:?}");
@@ -265,7 +292,7 @@ mod tests {
         assert_eq!(desk.over(900, &entry(6, 3, false)), None);
         assert_eq!(desk.over(900, &entry(7, 4, false)), None);
         // Who answers for the reign before is of no account.
-        desk.watch.heard(Epoch(3), Status::Ok);
+        assert!(!desk.watch.heard(0, Epoch(3), Status::Ok));
         assert!(desk.over(1000, &entry(7, 4, false)).is_some());
     }
 
@@ -275,6 +302,23 @@ mod tests {
         assert!(!desk.watch.seen(&entry(5, 3, false)));
         assert_eq!(desk.over(2000, &entry(6, 3, true)), Some(300));
         assert!(Desk::new().watch.seen(&entry(0, 0, true)), "a new log");
+    }
+
+    #[test]
+    fn one_that_stops_in_good_order_is_looked_after_at_once_but_not_for_ever() {
+        let mut desk = Desk::new();
+        let last = entry(5, 3, false);
+        assert!(!desk.watch.seen(&last));
+        assert!(!desk.watch.gone(0), "it gave no sign");
+        assert!(!desk.watch.heard(0, Epoch(3), Status::Ok));
+        assert!(!desk.watch.gone(1), "another");
+        assert!(!desk.watch.heard(0, Epoch(2), Status::NotReigning), "late");
+        assert!(desk.watch.heard(0, Epoch(3), Status::NotReigning));
+        assert!(!desk.watch.seen(&last), "it has not ended it yet");
+        let looks = (0..1000).filter(|_| desk.watch.gone(0)).count();
+        assert_eq!(looks, 11);
+        assert!(!desk.watch.heard(0, Epoch(3), Status::Ok));
+        assert!(desk.watch.gone(0) && desk.watch.seen(&entry(6, 3, true)));
     }
 
     /// Nobody was asked while this process stood still.

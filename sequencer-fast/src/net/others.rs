@@ -15,15 +15,35 @@ use wire::mac::{Key, Signer};
 use wire::{ClientId, Epoch, Lane, LogId, RequestId};
 
 /// Questions whose answers count: a datagram that was long on its way says nothing about now.
-const FRESH: u64 = 3;
+const FRESH: u64 = 12;
+
+/// What is heard of one of the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sign {
+    /// It answers for a reign.
+    Told(Epoch, Status),
+    /// Its host says that nobody listens at its port.
+    Gone,
+}
+
+/// One of them, with a socket of its own.
+#[derive(Debug)]
+struct Other {
+    /// Never given to another one.
+    number: usize,
+    address: SocketAddr,
+    socket: UdpSocket,
+}
 
 /// Questions until a socket is tried again that could not be opened.
 const OPEN_AGAIN: u64 = 16;
 
-/// One socket for each of the others.
+/// All of them.
 #[derive(Debug)]
 pub(crate) struct Others {
-    sockets: Vec<UdpSocket>,
+    others: Vec<Other>,
+    /// The number of the next one that comes.
+    next: usize,
     /// The list, while sockets to some of it could not be opened.
     missing: Option<Vec<SocketAddr>>,
     changes: Option<watch::Receiver<Membership>>,
@@ -48,9 +68,11 @@ impl Others {
         client: u64,
         key: Option<&Key>,
     ) -> io::Result<Self> {
-        let sockets = addresses.iter().copied().map(connected);
+        let others = addresses.iter().copied().enumerate();
+        let others = others.map(|(number, address)| Other::new(number, address));
         Ok(Self {
-            sockets: sockets.collect::<io::Result<_>>()?,
+            others: others.collect::<io::Result<_>>()?,
+            next: addresses.len(),
             missing: None,
             changes: None,
             own: None,
@@ -71,22 +93,25 @@ impl Others {
         self.changes = Some(changes);
     }
 
-    /// Sockets that are asked.
+    /// How many are asked.
     pub(crate) fn count(&self) -> usize {
-        self.sockets.len()
+        self.others.len()
     }
 
     fn relist(&mut self, addresses: &[SocketAddr]) {
-        let (mut others, _) = with_asked(addresses, self.reigns);
-        others.retain(|other| Some(*other) != self.own);
-        let mut sockets = Vec::new();
+        let (mut listed, _) = with_asked(addresses, self.reigns);
+        listed.retain(|other| Some(*other) != self.own);
+        let mut others = Vec::new();
         let told = self.missing.take();
-        for address in others {
-            let known = |socket: &UdpSocket| socket.peer_addr().ok() == Some(address);
-            match self.sockets.iter().position(known) {
-                Some(at) => sockets.push(self.sockets.swap_remove(at)),
-                None => match connected(address) {
-                    Ok(socket) => sockets.push(socket),
+        for address in listed {
+            let known = |other: &Other| other.address == address;
+            match self.others.iter().position(known) {
+                Some(at) => others.push(self.others.swap_remove(at)),
+                None => match Other::new(self.next, address) {
+                    Ok(other) => {
+                        self.next += 1;
+                        others.push(other);
+                    }
                     // The others are asked all the same.
                     Err(error) => {
                         if told.as_deref() != Some(addresses) {
@@ -97,7 +122,7 @@ impl Others {
                 },
             }
         }
-        self.sockets = sockets;
+        self.others = others;
     }
 
     /// Asks all of them. What cannot be sent is lost: the next question follows soon.
@@ -120,39 +145,41 @@ impl Others {
         if let Some(signer) = &mut self.signer {
             signer.sign(bytes);
         }
-        for socket in &self.sockets {
-            let _ = socket.send(bytes).await;
+        for other in &self.others {
+            let _ = other.socket.send(bytes).await;
         }
     }
 
-    /// Waits for the next answer of any of them.
-    pub(crate) async fn answer(&mut self) -> (Epoch, Status) {
+    /// Waits for the next sign of any of them, and gives its number among them.
+    pub(crate) async fn sign(&mut self) -> (usize, Sign) {
         let mut buffer = [0; MAX_DATAGRAM_BYTES];
         loop {
             let received = poll_fn(|context| {
-                for socket in &self.sockets {
+                for other in &self.others {
                     let mut room = ReadBuf::new(&mut buffer);
-                    // An error tells that a port is closed. It is taken out of the way of what is behind it.
-                    while let Poll::Ready(received) = socket.poll_recv(context, &mut room) {
-                        if received.is_ok() {
-                            return Poll::Ready((room.filled().len(), socket.peer_addr().ok()));
-                        }
+                    if let Poll::Ready(received) = other.socket.poll_recv(context, &mut room) {
+                        let received = received.map(|()| room.filled().len());
+                        return Poll::Ready((other.number, other.address, received));
                     }
                 }
                 Poll::Pending
             });
-            let (len, from) = tokio::select! {
+            let (from, address, received) = tokio::select! {
                 received = received => received,
                 membership = changed(&mut self.changes) => {
                     self.relist(&membership.sequencers);
                     continue;
                 }
             };
-            if let Some(answer) = self.read(buffer.get(..len).unwrap_or_default()) {
-                if answer.1 != Status::NotReigning {
-                    self.reigns = from;
+            match received.map(|len| self.read(buffer.get(..len).unwrap_or_default())) {
+                Ok(Some((epoch, status))) => {
+                    if status != Status::NotReigning {
+                        self.reigns = Some(address);
+                    }
+                    return (from, Sign::Told(epoch, status));
                 }
-                return answer;
+                Ok(None) => {}
+                Err(_) => return (from, Sign::Gone),
             }
         }
     }
@@ -174,6 +201,17 @@ impl Others {
         let age = self.asked.checked_sub(reply.request.0)?;
         let status = reply.status().ok()?;
         (age < FRESH).then_some((header.epoch, status))
+    }
+}
+
+impl Other {
+    fn new(number: usize, address: SocketAddr) -> io::Result<Self> {
+        let socket = connected(address)?;
+        Ok(Self {
+            number,
+            address,
+            socket,
+        })
     }
 }
 

@@ -132,6 +132,8 @@ impl Writers {
 struct Asked {
     writer: SocketAddr,
     failures: Backoff,
+    /// Answers that left stripes missing.
+    in_vain: u32,
     /// Before it is asked again.
     pause: Duration,
     answer: Result<Vec<SealedStripe>, SealError>,
@@ -142,6 +144,7 @@ impl Asked {
         Self {
             writer,
             failures: Backoff::default(),
+            in_vain: 0,
             pause: Duration::ZERO,
             answer: Ok(Vec::new()),
         }
@@ -162,6 +165,11 @@ impl Asked {
                 self.pause = ASK_AGAIN;
                 let (sealed, missing) = (stripes.len(), sealing.missing());
                 tracing::debug!(%writer, sealed, missing, "stripe-writer has sealed what it owns");
+                self.in_vain = self.in_vain.wrapping_add(u32::from(missing > 0));
+                if missing > 0 && self.in_vain.is_multiple_of(LOG_EVERY) {
+                    let stripe = sealing.first_missing();
+                    tracing::warn!(%writer, sealed, missing, ?stripe, "stripes that no stripe-writer says are sealed: asking again");
+                }
             }
             Err(error) => {
                 let attempts = self.failures.attempts();

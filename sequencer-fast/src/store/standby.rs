@@ -14,10 +14,10 @@ use super::begin::{Begun, begin_behind};
 use super::control::Control;
 use crate::clock;
 use crate::logic::Watch;
-use crate::net::others::Others;
+use crate::net::others::{Others, Sign};
 
-/// Time between two questions to the others, at most.
-const ASK_EVERY: Duration = Duration::from_millis(100);
+/// Time between two questions to the others, at most: what a planned hand-over waits for.
+const ASK_EVERY: Duration = Duration::from_millis(25);
 
 /// Questions within the time of detection, at least.
 const QUESTIONS: u32 = 5;
@@ -71,7 +71,7 @@ async fn over<C: Control>(
         let looked = loop {
             tokio::select! {
                 looked = &mut look => break looked,
-                (epoch, status) = others.answer() => watch.heard(epoch, status),
+                (from, sign) = others.sign() => { note(watch, from, sign); }
                 _ = ticks.tick() => {
                     others.ask().await;
                     watch.tick(clock::now_ns());
@@ -94,7 +94,9 @@ async fn until_look(others: &mut Others, watch: &mut Watch, ticks: &mut tokio::t
     loop {
         tokio::select! {
             biased;
-            (epoch, status) = others.answer() => watch.heard(epoch, status),
+            (from, sign) = others.sign() => if note(watch, from, sign) {
+                return;
+            },
             _ = ticks.tick() => {
                 others.ask().await;
                 if watch.tick(clock::now_ns()) {
@@ -102,6 +104,14 @@ async fn until_look(others: &mut Others, watch: &mut Watch, ticks: &mut tokio::t
                 }
             }
         }
+    }
+}
+
+/// Tells the watch. Returns whether the chain is to be looked at now.
+fn note(watch: &mut Watch, from: usize, sign: Sign) -> bool {
+    match sign {
+        Sign::Told(epoch, status) => watch.heard(from, epoch, status),
+        Sign::Gone => watch.gone(from),
     }
 }
 
