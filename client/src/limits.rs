@@ -29,6 +29,12 @@ pub const PATIENCE: u32 = 10;
 /// to become junk.
 pub const PUT_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
+/// First and longest pause before another stripe-writer is asked for a stripe that one does not own.
+pub const MOVED: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
+
+/// Time without a move after which the pauses of a stripe begin anew.
+pub const MOVED_FOR: Duration = Duration::from_secs(5);
+
 /// Default of the time after which a grant request is sent again. It doubles each time.
 pub const GRANT_TIMEOUT: Duration = Duration::from_millis(50);
 

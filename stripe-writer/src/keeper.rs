@@ -52,9 +52,9 @@ impl Board {
         }
     }
 
-    /// A peer answers with what it owns.
-    pub(crate) fn heard(&self, member: usize, claims: BTreeMap<Key, OwnerNumber>) {
-        if self.members().heard(member, claims) {
+    /// A peer says what it owns, and whether it is about to end.
+    pub(crate) fn heard(&self, member: usize, claims: BTreeMap<Key, OwnerNumber>, leaving: bool) {
+        if self.members().heard(member, claims, leaving) {
             self.news.notify_one();
         }
     }
@@ -90,6 +90,7 @@ pub(crate) struct Keeper {
     shared: Arc<Shared>,
     board: Arc<Board>,
     takes: JoinSet<(Key, Result<(), CatalogError>)>,
+    leaves: JoinSet<()>,
     taking: BTreeMap<Key, AbortHandle>,
     timeout: Duration,
     changes: Option<watch::Receiver<Membership>>,
@@ -103,6 +104,7 @@ impl Keeper {
             shared,
             board,
             takes: JoinSet::new(),
+            leaves: JoinSet::new(),
             taking: BTreeMap::new(),
             timeout: takeover.timeout,
             changes: takeover.changes.clone(),
@@ -134,6 +136,7 @@ impl Keeper {
                     Ok((key, outcome)) => self.taken(key, outcome),
                     Err(error) => self.broke_off(&error),
                 },
+                Some(_) = self.leaves.join_next(), if !self.leaves.is_empty() => {}
             }
             self.look().await;
         }
@@ -201,7 +204,7 @@ impl Keeper {
             }
         }
         if let Some(key) = decisions.give_back {
-            self.give_back(key).await;
+            self.give_back(key);
         }
         lock(&self.board.failing).retain(|key, _| all.contains(key) && !mine.contains_key(key));
         shared.metrics.peers_silent(silent);
@@ -276,12 +279,12 @@ impl Keeper {
         }
     }
 
-    async fn give_back(&mut self, key: Key) {
+    fn give_back(&mut self, key: Key) {
         let shared = &self.shared;
-        if let Some(handle) = shared.owned.leave(key) {
+        if let Some(leaving) = Arc::clone(shared).leave(key) {
             tracing::info!(segment = %key.0, stripe = %key.1, "giving a stripe back");
             shared.metrics.moved(Move::GivenBack);
-            let _ = handle.events.send(Event::Stop).await;
+            self.leaves.spawn(leaving);
         }
     }
 }

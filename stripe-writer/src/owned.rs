@@ -24,7 +24,7 @@ enum Held {
     /// It is served.
     Serving(Arc<StripeHandle>, JoinHandle<()>),
     /// What it holds is made durable, and then it is left to its next owner.
-    Leaving(Arc<StripeHandle>, JoinHandle<()>),
+    Leaving(Arc<StripeHandle>),
 }
 
 impl Owned {
@@ -110,14 +110,14 @@ impl Owned {
         self.write().insert(key, Held::Serving(handle, task));
     }
 
-    /// A stripe is to be left to its next owner: it takes in nothing more. Told to others as owned until its task has
-    /// ended.
-    pub(crate) fn leave(&self, key: Key) -> Option<Arc<StripeHandle>> {
+    /// A stripe is to be left to its next owner: it takes in nothing more. Told to others as owned until [`Self::left`],
+    /// which is to be called when its task has ended.
+    pub(crate) fn leave(&self, key: Key) -> Option<(Arc<StripeHandle>, JoinHandle<()>)> {
         let mut table = self.write();
         match table.remove(&key)? {
             Held::Serving(handle, task) => {
-                table.insert(key, Held::Leaving(Arc::clone(&handle), task));
-                Some(handle)
+                table.insert(key, Held::Leaving(Arc::clone(&handle)));
+                Some((handle, task))
             }
             other => {
                 table.insert(key, other);
@@ -126,20 +126,27 @@ impl Owned {
         }
     }
 
+    /// A stripe was left. Another process may have taken it before, or this one again.
+    pub(crate) fn left(&self, key: Key) {
+        let mut table = self.write();
+        if matches!(table.get(&key), Some(Held::Leaving(_))) {
+            table.remove(&key);
+        }
+    }
+
     /// A stripe is another process's. Gives who has to be told here, if it was served.
     pub(crate) fn drop_now(&self, key: Key) -> Option<Arc<StripeHandle>> {
         match self.write().remove(&key)? {
-            Held::Serving(handle, _) | Held::Leaving(handle, _) => Some(handle),
+            Held::Serving(handle, _) | Held::Leaving(handle) => Some(handle),
             Held::Taking => None,
         }
     }
 
-    /// Forgets stripes whose tasks have ended, and those that another process owns; gives the latter.
+    /// Forgets stripes that another process owns, or whose tasks have broken off, and gives them.
     pub(crate) fn sweep(&self) -> Vec<Key> {
         let mut fenced = Vec::new();
         self.write().retain(|key, held| match held {
-            Held::Taking => true,
-            Held::Leaving(_, task) => !task.is_finished(),
+            Held::Taking | Held::Leaving(_) => true,
             Held::Serving(handle, task) => {
                 let lost = handle.fenced.load(Ordering::Acquire) || task.is_finished();
                 if lost {
@@ -149,16 +156,6 @@ impl Owned {
             }
         });
         fenced
-    }
-
-    /// Takes all of them out: their handles and tasks.
-    pub(crate) fn take_all(&self) -> Vec<(Arc<StripeHandle>, JoinHandle<()>)> {
-        let all = std::mem::take(&mut *self.write());
-        let begun = all.into_values().filter_map(|held| match held {
-            Held::Serving(handle, task) | Held::Leaving(handle, task) => Some((handle, task)),
-            Held::Taking => None,
-        });
-        begun.collect()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, HashMap<Key, Held>> {
@@ -174,7 +171,7 @@ impl Held {
     fn handle(&self) -> Option<&Arc<StripeHandle>> {
         match self {
             Self::Taking => None,
-            Self::Serving(handle, _) | Self::Leaving(handle, _) => Some(handle),
+            Self::Serving(handle, _) | Self::Leaving(handle) => Some(handle),
         }
     }
 

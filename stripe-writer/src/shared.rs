@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) taking: Taking,
     /// First and last stripe of each segment that are taken as soon as it is open; none where peers are watched.
     own: Option<RangeInclusive<u16>>,
+    /// Whether this process is about to end. Changes, also to what it was, when peers are to hear what is owned now.
+    pub(crate) leaving: watch::Sender<bool>,
     places: Arc<Places>,
     epoch: AtomicU64,
     /// The newest control entry that stripes were told of.
@@ -72,6 +74,7 @@ impl Shared {
             pushes: Arc::new(Semaphore::new(PUSHES)),
             metrics: Arc::clone(&taking.workers.metrics),
             owned: Owned::default(),
+            leaving: watch::Sender::new(false),
             own,
             places: Arc::clone(&taking.workers.places),
             taking,
@@ -154,6 +157,21 @@ impl Shared {
     pub(crate) fn client(&self) -> ClientId {
         let low = self.writer.0.last_chunk::<8>();
         ClientId(low.map_or(0, |bytes| u64::from_le_bytes(*bytes)))
+    }
+
+    /// Leaves a stripe to its next owner: resolves when what is held of it is durable, and peers are told. `None` if it is
+    /// not served here.
+    pub(crate) fn leave(self: Arc<Self>, key: Key) -> Option<impl Future<Output = ()> + Send> {
+        let (handle, task) = self.owned.leave(key)?;
+        Some(async move {
+            // A task that has ended needs no word.
+            let _ = handle.events.send(Event::Stop).await;
+            if let Err(error) = task.await {
+                tracing::error!(%error, stripe = %key.1, "the task of a stripe broke off");
+            }
+            self.owned.left(key);
+            self.leaving.send_modify(|_| {});
+        })
     }
 
     /// Puts that are under way.

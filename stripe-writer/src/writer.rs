@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use catalog::{CatalogError, Log, Membership, Store};
+use futures::future::join_all;
 use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
@@ -21,11 +22,14 @@ use crate::limits::{LOOKUPS, RECENT_BYTES, RECENT_PART, REPORT_HEARTBEAT, STORE_
 use crate::metrics::Metrics;
 use crate::net::{Memory, Reporter, Server};
 use crate::shared::Shared;
-use crate::store::{Event, Places, StoreThreads, StripeHandle, Workers, now};
+use crate::store::{Places, StoreThreads, StripeHandle, Workers, now};
 use crate::taking::Taking;
 
 /// Longest time to make durable what is held at a stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Time for the last answers to leave, and for peers to hear what is theirs now.
+const FAREWELL: Duration = Duration::from_millis(50);
 
 /// How a stripe-writer runs.
 #[derive(Debug, Clone)]
@@ -196,20 +200,19 @@ impl StripeWriter {
     /// Takes in nothing more, makes durable what is held without a hole before it, and ends.
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
-        let stripes = self.shared.owned.take_all();
-        for (handle, _) in &stripes {
-            let _ = handle.events.send(Event::Stop).await;
-        }
-        let all = async {
-            for (_, stripe) in stripes {
-                let _ = stripe.await;
-            }
-        };
+        self.shared.leaving.send_replace(true);
+        let stripes = self.shared.owned.serving();
+        let leaves = stripes.iter().filter_map(|handle| {
+            let id = handle.chain.id();
+            Arc::clone(&self.shared).leave((id.segment, id.stripe))
+        });
+        let all = join_all(leaves);
         if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
             tracing::warn!(
                 "the store is too slow to wait for: what is held was never acknowledged"
             );
         }
+        tokio::time::sleep(FAREWELL).await;
     }
 }
 

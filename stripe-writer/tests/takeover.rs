@@ -189,7 +189,10 @@ impl Drop for Group {
 async fn claims(address: SocketAddr, log: LogId) -> Option<Vec<u8>> {
     let mut socket = TcpStream::connect(address).await.ok()?;
     hello(&mut socket, log).await?;
-    let question = Frame::AskFrontiers(Frontiers { epoch: Epoch(0) });
+    let question = Frame::AskFrontiers(Frontiers {
+        epoch: Epoch(0),
+        leaving: 0,
+    });
     let question = question.encode(0).expect("valid");
     socket.write_all(&question).await.ok()?;
     let (_, body) = read(&mut socket).await?;

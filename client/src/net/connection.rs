@@ -13,9 +13,7 @@ use tokio::time::{sleep, timeout};
 use wire::frame::{Ack, AckStatus, Frame};
 
 use crate::call::{Call, Piece};
-use crate::limits::{
-    BACKOFF, PROBE_AFTER, PROBE_TIMEOUT, PUT_OFF, SILENCE_MAX, UNSENT_BYTES, WRITE_BYTES,
-};
+use crate::limits::{BACKOFF, PROBE_AFTER, PROBE_TIMEOUT, SILENCE_MAX, UNSENT_BYTES, WRITE_BYTES};
 use crate::logic::backoff::Backoff;
 use crate::logic::flight::{Answer, AppendFrame, Entry, Flight};
 use crate::net::frames::{self, Lost};
@@ -272,10 +270,11 @@ impl Outgoing {
         shared.counters.frames_put_off.add(1);
         let now = shared.elapsed();
         if status == AckStatus::NotOwner
-            && shared.routes.leave(ack.place.stripe, address) != address
+            && shared.routes.leave(ack.place.stripe, address, now) != address
         {
             let frames = self.flight().take(ack);
-            let pause = Backoff::new(PUT_OFF).pause(jitter());
+            let nominal = shared.routes.pause(ack.place.stripe);
+            let pause = Backoff::new((nominal, nominal)).pause(jitter());
             self.send_away(shared, frames, now + pause);
             return;
         }
@@ -296,7 +295,9 @@ impl Outgoing {
     fn send_away(&self, shared: &Shared, frames: Vec<Entry<Arc<Call>>>, until: Duration) {
         let writers = shared.writers.read();
         for frame in frames {
-            let owner = shared.routes.leave(frame.stripe(), self.address);
+            let owner = shared
+                .routes
+                .leave(frame.stripe(), self.address, shared.elapsed());
             let connection = writers.get(&owner).map_or(self, |connection| &**connection);
             for share in frame.shares() {
                 share.owner.moved(&connection.sign);

@@ -103,7 +103,8 @@ impl Hub {
     pub(crate) async fn subscribe(&mut self, place: Place, until: Slot) -> Option<Subscription> {
         let owner = self.shared.routes.owner(place.stripe)?;
         let Some(commands) = self.connection(owner).await else {
-            self.shared.routes.leave(place.stripe, owner);
+            let now = self.shared.elapsed();
+            self.shared.routes.leave(place.stripe, owner, now);
             return None;
         };
         self.next_id = self.next_id.wrapping_add(1);
@@ -125,7 +126,8 @@ impl Hub {
     /// not know it.
     pub(crate) fn leave(&self, subscription: &Subscription) {
         let Subscription { stripe, owner, .. } = *subscription;
-        self.shared.routes.leave(stripe, owner);
+        let now = self.shared.elapsed();
+        self.shared.routes.leave(stripe, owner, now);
     }
 
     async fn connection(&mut self, owner: SocketAddr) -> Option<mpsc::Sender<Command>> {
@@ -242,7 +244,8 @@ impl Of {
             EndReason::Lagged => drop(to.try_send((Live::InStore, None))),
             // [C-6] Whoever took the stripe over is found by asking.
             EndReason::NotOwner => {
-                self.shared.routes.leave(place.stripe, self.owner);
+                let now = self.shared.elapsed();
+                self.shared.routes.leave(place.stripe, self.owner, now);
             }
         }
         Ok(())

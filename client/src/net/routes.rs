@@ -7,9 +7,15 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use catalog::Membership;
 use wire::StripeId;
+
+use crate::limits::{MOVED, MOVED_FOR};
+
+/// Times that a pause doubles, at most.
+const DOUBLINGS: u32 = 10;
 
 /// The routes of an open log.
 #[derive(Debug)]
@@ -19,7 +25,15 @@ pub(crate) struct Routes(Mutex<State>);
 struct State {
     membership: Membership,
     /// Stripes that have left the writer that the membership names.
-    moved: BTreeMap<StripeId, SocketAddr>,
+    moved: BTreeMap<StripeId, Moved>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Moved {
+    to: SocketAddr,
+    /// Moves one after the other.
+    times: u32,
+    at: Duration,
 }
 
 impl Routes {
@@ -33,7 +47,7 @@ impl Routes {
         let mut state = self.state();
         state.membership = membership;
         let State { membership, moved } = &mut *state;
-        moved.retain(|_, to| membership.addresses().any(|address| address == *to));
+        moved.retain(|_, moved| membership.addresses().any(|address| address == moved.to));
     }
 
     /// Whether the membership has a writer.
@@ -62,9 +76,21 @@ impl Routes {
         self.state().owner(stripe)
     }
 
+    /// Nominal pause before the next one is asked for a stripe. Short at first, as a stripe that moves is soon served
+    /// again; while nobody has it, its records are not sent about all the time.
+    pub(crate) fn pause(&self, stripe: StripeId) -> Duration {
+        let times = self
+            .state()
+            .moved
+            .get(&stripe)
+            .map_or(0, |moved| moved.times);
+        let doubled = MOVED.0 * (1 << times.saturating_sub(1).min(DOUBLINGS));
+        doubled.min(MOVED.1)
+    }
+
     /// The writer at `from` does not serve the stripe: whom to ask from now on, which is another writer unless
     /// there is none.
-    pub(crate) fn leave(&self, stripe: StripeId, from: SocketAddr) -> SocketAddr {
+    pub(crate) fn leave(&self, stripe: StripeId, from: SocketAddr, now: Duration) -> SocketAddr {
         let mut state = self.state();
         match state.owner(stripe) {
             // Others have found that out before.
@@ -75,7 +101,12 @@ impl Routes {
         let mut addresses = membership.addresses().chain(membership.addresses());
         addresses.by_ref().find(|address| *address == from);
         let next = addresses.find(|address| *address != from).unwrap_or(from);
-        moved.insert(stripe, next);
+        let before = moved
+            .get(&stripe)
+            .filter(|before| now.saturating_sub(before.at) < MOVED_FOR);
+        let times = before.map_or(0, |before| before.times).saturating_add(1);
+        let (to, at) = (next, now);
+        moved.insert(stripe, Moved { to, times, at });
         next
     }
 
@@ -86,7 +117,7 @@ impl Routes {
 
 impl State {
     fn owner(&self, stripe: StripeId) -> Option<SocketAddr> {
-        let moved = self.moved.get(&stripe).copied();
+        let moved = self.moved.get(&stripe).map(|moved| moved.to);
         moved.or_else(|| self.membership.owner(stripe))
     }
 }
@@ -98,6 +129,8 @@ mod tests {
     use catalog::Writer;
 
     use super::*;
+
+    const NOW: Duration = Duration::from_secs(77);
 
     fn address(port: u16) -> SocketAddr {
         ([127, 0, 0, 1], port).into()
@@ -122,10 +155,10 @@ mod tests {
     fn c6_a_stripe_that_its_writer_does_not_own_is_looked_for_in_turn() {
         let (routes, stripe) = (routes(3), StripeId(20));
         assert_eq!(routes.owner(stripe), Some(address(2)));
-        assert_eq!(routes.leave(stripe, address(2)), address(3));
-        assert_eq!(routes.leave(stripe, address(2)), address(3), "known");
-        assert_eq!(routes.leave(stripe, address(3)), address(1));
-        assert_eq!(routes.leave(stripe, address(1)), address(2));
+        assert_eq!(routes.leave(stripe, address(2), NOW), address(3));
+        assert_eq!(routes.leave(stripe, address(2), NOW), address(3), "known");
+        assert_eq!(routes.leave(stripe, address(3), NOW), address(1));
+        assert_eq!(routes.leave(stripe, address(1), NOW), address(2));
         assert_eq!(routes.owner(StripeId(21)), Some(address(2)), "not this one");
     }
 
@@ -133,20 +166,40 @@ mod tests {
     fn h5_a_stripe_that_the_membership_does_not_name_is_looked_for_in_turn() {
         let (routes, stripe) = (routes(3), StripeId(900));
         assert_eq!(routes.owner(stripe), Some(address(1)));
-        assert_eq!(routes.leave(stripe, address(1)), address(2));
+        assert_eq!(routes.leave(stripe, address(1), NOW), address(2));
         assert_eq!(routes.owner(stripe), Some(address(2)));
+    }
+
+    #[test]
+    fn pauses_double_while_nobody_serves_a_stripe_and_begin_anew() {
+        let (routes, stripe) = (routes(3), StripeId(20));
+        let mut now = NOW;
+        let mut pauses = Vec::new();
+        for _ in 0..6 {
+            let owner = routes.owner(stripe).expect("one");
+            routes.leave(stripe, owner, now);
+            routes.leave(stripe, owner, now);
+            let pause = routes.pause(stripe);
+            pauses.push(pause.as_millis());
+            now += pause;
+        }
+        assert_eq!(pauses, [10, 20, 40, 80, 100, 100]);
+        assert_eq!(routes.pause(StripeId(21)), MOVED.0, "of each stripe");
+        let owner = routes.owner(stripe).expect("one");
+        routes.leave(stripe, owner, now + MOVED_FOR);
+        assert_eq!(routes.pause(stripe), MOVED.0);
     }
 
     #[test]
     fn with_one_writer_there_is_nobody_else() {
         let routes = routes(1);
-        assert_eq!(routes.leave(StripeId(10), address(1)), address(1));
+        assert_eq!(routes.leave(StripeId(10), address(1), NOW), address(1));
     }
 
     #[test]
     fn c6_a_stripe_stays_where_it_was_found_when_the_membership_changes() {
         let (routes, stripe) = (routes(3), StripeId(20));
-        assert_eq!(routes.leave(stripe, address(2)), address(3));
+        assert_eq!(routes.leave(stripe, address(2), NOW), address(3));
         routes.relist(members(3..=4));
         assert_eq!(routes.owner(stripe), Some(address(3)));
         assert!(!routes.has(address(2)) && routes.has_other(address(3)));
@@ -156,8 +209,8 @@ mod tests {
             [address(4), address(5)].contains(&owner),
             "who had it is gone"
         );
-        assert_eq!(routes.leave(stripe, address(3)), owner, "asked before");
-        assert_ne!(routes.leave(stripe, owner), owner);
+        assert_eq!(routes.leave(stripe, address(3), NOW), owner, "asked before");
+        assert_ne!(routes.leave(stripe, owner, NOW), owner);
         assert_eq!(routes.owner(StripeId(40)), Some(address(4)), "in its range");
     }
 }

@@ -50,7 +50,10 @@ impl Shared {
     /// The frontiers of all stripes that a stripe-writer owns, without those that it is taking over.
     pub(crate) async fn frontiers_of(&self, address: SocketAddr) -> Result<Vec<Frontier>, Lost> {
         let (mut stream, _) = frames::connect(address, self.id(), self.client).await?;
-        let question = Frontiers { epoch: Epoch(0) };
+        let question = Frontiers {
+            epoch: Epoch(0),
+            leaving: 0,
+        };
         frames::write(&mut stream, Frame::AskFrontiers(question)).await?;
         let (Frame::Frontiers(_), body) = frames::read(&mut stream).await? else {
             return Err(Lost::Unexpected);

@@ -239,12 +239,12 @@ mod tests {
         for number in 5..15 {
             assert_eq!(desk.over(3300, &entry(number, 3, false)), None);
         }
-        desk.watch.heard(Epoch(3), Status::Ok);
+        desk.watch.heard(0, Epoch(3), Status::Ok);
         assert_eq!(desk.over(900, &entry(14, 3, false)), None);
         assert!(desk.over(200, &entry(14, 3, false)).is_some());
         // Another one, that is not heard, has begun after it.
         let mut desk = unheard();
-        desk.watch.heard(Epoch(3), Status::Ok);
+        desk.watch.heard(0, Epoch(3), Status::Ok);
         assert_eq!(desk.over(9900, &entry(6, 4, false)), None);
         // An end in good order needs no patience.
         assert!(desk.watch.seen(&entry(7, 4, true)));

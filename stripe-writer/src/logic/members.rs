@@ -93,6 +93,8 @@ enum Contact {
     Refused,
     /// It has answered.
     Heard,
+    /// It has said that it is about to end. What it owns is its own until it says otherwise or is gone.
+    Leaving,
 }
 
 #[derive(Debug, Default)]
@@ -143,7 +145,7 @@ impl Members {
             if watched.listed && watched.vacant {
                 *watched = Watched::new(&watched.writer);
                 changes.push((at, Some(watched.writer.address)));
-            } else if !watched.listed && !watched.vacant && !watched.is_alive(self.timeout) {
+            } else if !watched.listed && !watched.vacant && !watched.is_there(self.timeout) {
                 watched.vacant = true;
                 changes.push((at, None));
             }
@@ -173,17 +175,28 @@ impl Members {
         self.timeout / TICKS
     }
 
-    /// A member answers: it owns these stripes, or takes them over, which the number 0 says. True if that is news.
-    pub fn heard(&mut self, member: usize, claims: BTreeMap<Key, OwnerNumber>) -> bool {
+    /// A member answers: it owns these stripes, or takes them over, which the number 0 says, and may be about to end.
+    /// True if that is news.
+    pub fn heard(
+        &mut self,
+        member: usize,
+        claims: BTreeMap<Key, OwnerNumber>,
+        leaving: bool,
+    ) -> bool {
         let timeout = self.timeout;
+        let contact = match leaving {
+            true => Contact::Leaving,
+            false => Contact::Heard,
+        };
         let Some(watched) = self.watched.get_mut(member) else {
             return false;
         };
-        let news = !watched.is_alive(timeout) || watched.claims != claims;
+        let news =
+            watched.contact != contact || watched.silence >= timeout || watched.claims != claims;
         if !watched.is_alive(timeout) {
             watched.steady = Duration::ZERO;
         }
-        watched.contact = Contact::Heard;
+        watched.contact = contact;
         (watched.silence, watched.fresh) = (Duration::ZERO, true);
         watched.claims = claims;
         news
@@ -195,11 +208,13 @@ impl Members {
             return false;
         };
         watched.steady = Duration::ZERO;
-        let news = watched.contact == Contact::Unknown;
-        if news {
-            watched.contact = Contact::Refused;
+        match watched.contact {
+            Contact::Unknown => watched.contact = Contact::Refused,
+            // It has ended, as it said.
+            Contact::Leaving if !watched.claims.is_empty() => watched.claims.clear(),
+            Contact::Leaving | Contact::Refused | Contact::Heard => return false,
         }
-        news
+        true
     }
 
     /// Members beside this one that do not answer.
@@ -293,11 +308,11 @@ impl Members {
         passed
     }
 
-    /// Peers that are alive and claim a stripe, each with its number.
+    /// Peers that are there and claim a stripe, each with its number.
     fn claims(&self, key: &Key) -> impl Iterator<Item = (usize, OwnerNumber)> {
         let peers = self.watched.iter().enumerate();
-        let alive = peers.filter(|(at, peer)| *at != self.own && peer.is_alive(self.timeout));
-        alive.filter_map(|(at, peer)| Some((at, *peer.claims.get(key)?)))
+        let there = peers.filter(|(at, peer)| *at != self.own && peer.is_there(self.timeout));
+        there.filter_map(|(at, peer)| Some((at, *peer.claims.get(key)?)))
     }
 
     fn is_claimed(&self, key: &Key) -> bool {
@@ -320,7 +335,8 @@ impl Members {
         let order = self.order(stripe);
         let home = self.home(stripe).and_then(|home| self.watched.get(home));
         // Or not listed yet.
-        let never_heard = home.is_none_or(|home| home.contact != Contact::Heard);
+        let never_heard =
+            home.is_none_or(|home| matches!(home.contact, Contact::Unknown | Contact::Refused));
         if !self.is_home(stripe) && never_heard && self.running < self.timeout * GRACE {
             return false;
         }
@@ -392,6 +408,12 @@ impl Watched {
         }
     }
 
+    /// Whether what it claims is its own.
+    fn is_there(&self, timeout: Duration) -> bool {
+        self.is_alive(timeout) || (self.contact == Contact::Leaving && self.silence < timeout)
+    }
+
+    /// Whether it may take stripes.
     fn is_alive(&self, timeout: Duration) -> bool {
         self.contact == Contact::Heard && self.silence < timeout
     }

@@ -56,6 +56,8 @@ struct Connection {
     pushes: Pushes,
     asks: HashMap<u32, AbortHandle>,
     tasks: JoinSet<()>,
+    /// Whether the peer is told of moves.
+    told: bool,
 }
 
 /// Serves a connection until it ends. Whatever a peer sends, only its own connection suffers.
@@ -77,6 +79,7 @@ pub(super) async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAd
         pushes,
         asks: HashMap::new(),
         tasks: JoinSet::new(),
+        told: false,
     };
     let mut read = BufReader::with_capacity(READ_BUFFER_BYTES, read);
     let ended = tokio::select! {
@@ -169,8 +172,8 @@ impl Connection {
             }
             Frame::Seal(seal) => self.seal(seal).await,
             Frame::AskFrontiers(_) => {
-                let answer = self.frontiers();
-                self.send(answer).await;
+                self.send(frontiers(&self.shared)).await;
+                self.tell_moves();
             }
             _ => {
                 let why = "a frame that only a stripe-writer sends";
@@ -295,17 +298,36 @@ impl Connection {
         });
     }
 
-    fn frontiers(&self) -> Outgoing {
-        let claims = self.shared.owned.claims();
-        let body: Vec<u8> = claims.iter().flat_map(Fixed::to_vec).collect();
-        let epoch = self.shared.epoch();
-        Outgoing::new(Frame::Frontiers(Frontiers { epoch }), body.into())
+    /// Tells a peer that has asked once what is left to it, unasked: it would find out late.
+    fn tell_moves(&mut self) {
+        if std::mem::replace(&mut self.told, true) {
+            return;
+        }
+        let (shared, out) = (Arc::clone(&self.shared), self.out.clone());
+        self.tasks.spawn(async move {
+            let mut moves = shared.leaving.subscribe();
+            while moves.changed().await.is_ok() {
+                if out.send(frontiers(&shared)).await.is_err() {
+                    return;
+                }
+            }
+        });
     }
 
     async fn send(&self, outgoing: Outgoing) {
         // The writer's end is noticed by `serve`.
         let _ = self.out.send(outgoing).await;
     }
+}
+
+fn frontiers(shared: &Shared) -> Outgoing {
+    let claims = shared.owned.claims();
+    let body: Vec<u8> = claims.iter().flat_map(Fixed::to_vec).collect();
+    let frontiers = Frontiers {
+        epoch: shared.epoch(),
+        leaving: u32::from(*shared.leaving.borrow()),
+    };
+    Outgoing::new(Frame::Frontiers(frontiers), body.into())
 }
 
 /// Reads prefix and head of the next frame; `None` at the end of the connection between two frames.

@@ -73,18 +73,36 @@ impl Peer {
         let (Frame::Welcome(_), _) = self.receive(&mut stream).await? else {
             return Err(PeerError::Unexpected);
         };
-        let question = Frame::AskFrontiers(Frontiers { epoch: Epoch(0) }).encode(0)?;
+        let question = Frontiers {
+            epoch: Epoch(0),
+            leaving: 0,
+        };
+        let question = Frame::AskFrontiers(question).encode(0)?;
         loop {
             stream.write_all(&question).await?;
-            let (Frame::Frontiers(_), body) = self.receive(&mut stream).await? else {
-                return Err(PeerError::Unexpected);
-            };
-            board.heard(self.member, claims(&body)?);
+            self.hear(&mut stream, board).await?;
             if !std::mem::replace(reached, true) {
                 tracing::info!(peer = %self.address, "a stripe-writer answers again");
             }
-            sleep(self.pause()).await;
+            let pause = sleep(self.pause());
+            tokio::pin!(pause);
+            loop {
+                tokio::select! {
+                    () = &mut pause => break,
+                    // What it leaves to others it tells unasked.
+                    ready = stream.readable() => ready?,
+                }
+                self.hear(&mut stream, board).await?;
+            }
         }
+    }
+
+    async fn hear(&self, stream: &mut TcpStream, board: &Board) -> Result<(), PeerError> {
+        let (Frame::Frontiers(told), body) = self.receive(stream).await? else {
+            return Err(PeerError::Unexpected);
+        };
+        board.heard(self.member, claims(&body)?, told.leaving != 0);
+        Ok(())
     }
 
     async fn receive(&self, stream: &mut TcpStream) -> Result<(Frame, Vec<u8>), PeerError> {

@@ -340,6 +340,8 @@ pub struct SealedStripe {
 pub struct Frontiers {
     /// Newest epoch that the answering side knows; 0 in the question.
     pub epoch: Epoch,
+    /// 1 if the answering side is about to end: what it owns no more, others may take at once. 0 in the question.
+    pub leaving: u32,
 }
 
 /// State of one stripe. While an owner takes a stripe over, it knows neither number nor slot yet, and both are 0.

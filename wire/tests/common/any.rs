@@ -106,11 +106,15 @@ pub(crate) fn any_frame() -> impl Strategy<Value = (Frame, Bytes)> {
         any::<u64>().prop_map(move |epoch| {
             empty(Frame::AskFrontiers(Frontiers {
                 epoch: Epoch(epoch),
+                leaving: 0,
             }))
         }),
-        any::<u64>().prop_map(move |epoch| empty(Frame::Frontiers(Frontiers {
-            epoch: Epoch(epoch)
-        }))),
+        any::<(u64, u32)>().prop_map(move |(epoch, leaving)| {
+            empty(Frame::Frontiers(Frontiers {
+                epoch: Epoch(epoch),
+                leaving,
+            }))
+        }),
     ]
 }
 

@@ -172,8 +172,17 @@ fn bare_frames() -> [(&'static str, Frame); 10] {
         ("seal", Frame::Seal(SEAL)),
         (
             "ask_frontiers",
-            Frame::AskFrontiers(Frontiers { epoch: Epoch(0) }),
+            Frame::AskFrontiers(Frontiers {
+                epoch: Epoch(0),
+                leaving: 0,
+            }),
         ),
-        ("frontiers", Frame::Frontiers(Frontiers { epoch: Epoch(7) })),
+        (
+            "frontiers",
+            Frame::Frontiers(Frontiers {
+                epoch: Epoch(7),
+                leaving: 1,
+            }),
+        ),
     ]
 }

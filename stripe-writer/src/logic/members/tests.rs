@@ -88,7 +88,7 @@ impl Group {
                 let dead = self.processes[peer].is_none();
                 match dead || self.deaf.contains(&(member, peer)) {
                     true => members.unreachable(peer),
-                    false => members.heard(peer, self.owners[peer].clone()),
+                    false => members.heard(peer, self.owners[peer].clone(), false),
                 };
             }
             let decisions = members.decide(self.now, &all(), &self.owners[member].clone());
@@ -214,13 +214,13 @@ fn c6_a_stripe_that_a_peer_owns_under_a_higher_number_is_dropped() {
     let mut claims = group.owners[1].clone();
     let own = group.owners[0][&key(3)];
     claims.insert(key(3), own);
-    members.heard(1, claims.clone());
+    members.heard(1, claims.clone(), false);
     let decide = |members: &mut Members, group: &Group| {
         members.decide(group.now, &all(), &group.owners[0].clone())
     };
     assert_eq!(decide(&mut members, &group).lost, []);
     claims.insert(key(3), OwnerNumber(own.0 + 1));
-    members.heard(1, claims);
+    members.heard(1, claims, false);
     assert_eq!(decide(&mut members, &group).lost, [key(3)]);
 }
 
@@ -259,8 +259,8 @@ fn c6_a_stripe_that_its_first_does_not_take_comes_to_the_next() {
     for _ in 0..TICKS * PATIENCE * 2 {
         now += TICK;
         // The second member answers and owns nothing.
-        members.heard(1, BTreeMap::new());
-        members.heard(2, group.owners[2].clone());
+        members.heard(1, BTreeMap::new(), false);
+        members.heard(2, group.owners[2].clone(), false);
         taken = members.decide(now, &all(), &group.owners[0].clone()).take;
         if !taken.is_empty() {
             break;
@@ -285,7 +285,7 @@ fn c6_a_stripe_that_one_member_cannot_take_comes_to_the_next() {
         group.now += TICK;
         for (member, peer) in [(0, 2), (2, 0)] {
             let mut members = group.processes[member].take().expect("runs");
-            members.heard(peer, group.owners[peer].clone());
+            members.heard(peer, group.owners[peer].clone(), false);
             let takes = members.decide(group.now, &all(), &group.owners[member].clone());
             for key in takes.take {
                 let number = match member {
@@ -332,7 +332,7 @@ fn c6_of_two_that_own_a_stripe_under_the_same_number_the_later_in_its_order_leav
             group.owners[peer].extend([both(stripe)]);
         }
         let mut members = group.processes[member].take().expect("runs");
-        members.heard(peer, group.owners[peer].clone());
+        members.heard(peer, group.owners[peer].clone(), false);
         let now = group.now + TICK;
         let decisions = members.decide(now, &all(), &group.owners[member].clone());
         assert_eq!(decisions.take, []);
@@ -354,8 +354,8 @@ fn c6_a_stripe_that_takes_long_to_give_back_is_given_back_once() {
     let (mut now, mut times) = (group.now, BTreeMap::<Key, u32>::new());
     for _ in 0..TICKS * STEADY * 2 {
         now += TICK;
-        members.heard(1, BTreeMap::new());
-        members.heard(2, group.owners[2].clone());
+        members.heard(1, BTreeMap::new(), false);
+        members.heard(2, group.owners[2].clone(), false);
         // What is given back stays here: its last object is on its way.
         if let Some(key) = members.decide(now, &all(), &mine).give_back {
             *times.entry(key).or_default() += 1;
@@ -390,14 +390,8 @@ fn c6_a_member_that_leaves_the_list_counts_as_long_as_it_answers() {
         for _ in 0..ticks {
             now += TICK;
             for member in alive {
-                members.heard(
-                    *member,
-                    if *member == 1 {
-                        second.clone()
-                    } else {
-                        third.clone()
-                    },
-                );
+                let claims = [&second, &third][*member - 1];
+                members.heard(*member, claims.clone(), false);
             }
             take = members.decide(now, &all(), &BTreeMap::new()).take;
         }
@@ -449,4 +443,50 @@ fn members_beyond_the_bound_are_not_watched() {
     let mut members = Members::new(&listed(1..=1), 0, TIMEOUT);
     assert_eq!(members.relist(&listed(1..=1000)).len(), MEMBERS - 1);
     assert_eq!(members.relist(&listed(1..=1000)), []);
+}
+
+/// What a member that ends has left is taken at once, and the rest when it is gone, however long the time-out.
+#[test]
+fn c6_what_a_member_that_ends_has_left_is_taken_at_once() {
+    let mut group = Group::started();
+    let (left, kept): (Vec<_>, Vec<_>) = home(1).into_iter().partition(|stripe| stripe % 2 == 0);
+    let claims: BTreeMap<_, _> = group.owners[1].clone();
+    let claims: BTreeMap<_, _> = claims
+        .into_iter()
+        .filter(|((_, stripe), _)| kept.contains(&stripe.0))
+        .collect();
+    let now = group.now + TICK;
+    let mut taken = Vec::new();
+    for (member, peer) in [(0, 2), (2, 0)] {
+        let mine = group.owners[member].clone();
+        let mut members = group.processes[member].take().expect("runs");
+        members.heard(peer, group.owners[peer].clone(), false);
+        assert!(members.heard(1, claims.clone(), true), "is news");
+        assert!(!members.heard(1, claims.clone(), true), "once");
+        taken.extend(members.decide(now, &all(), &mine).take);
+        group.processes[member] = Some(members);
+    }
+    taken.sort_unstable();
+    let keys = |stripes: &[u16]| {
+        stripes
+            .iter()
+            .map(|stripe| key(*stripe))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        taken,
+        keys(&left),
+        "each by one, and none that it still owns"
+    );
+    let mut rest = Vec::new();
+    for (member, peer) in [(0, 2), (2, 0)] {
+        let mut mine = group.owners[member].clone();
+        mine.extend(taken.iter().map(|key| (*key, OwnerNumber(0))));
+        let members = group.processes[member].as_mut().expect("runs");
+        members.heard(peer, group.owners[peer].clone(), false);
+        assert!(members.unreachable(1) && !members.unreachable(1));
+        rest.extend(members.decide(now, &all(), &mine).take);
+    }
+    rest.sort_unstable();
+    assert_eq!(rest, keys(&kept));
 }
