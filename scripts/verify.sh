@@ -32,6 +32,9 @@ points() {
     point hand-over "the sequencer stopped in good order: its standby goes on at the exact tail within 200 ms" \
         "$bench hand-over --short" \
         "$bench hand-over"
+    point hand-over-writer "a stripe-writer stopped in good order: the others go on with its stripes within 200 ms" \
+        "$bench hand-over-writer --short" \
+        "$bench hand-over-writer"
     point hole "readers pass the hole of a dead client, and a late write is junk" \
         "$bench hole"
     point junk "200 million positions that were reserved and not granted: one run a stripe, read over in a second" \

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use stripelog::{Log, Writer};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
@@ -16,6 +16,9 @@ use crate::host;
 
 /// Longest time until every stripe is owned as it is to be.
 const OWNED_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Longest time for one to end after a signal to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Time between two looks at who owns what.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -106,6 +109,27 @@ impl Group {
             );
         }
         child.kill().await?;
+        Ok(())
+    }
+
+    /// Stops one in good order, and waits until it has ended.
+    ///
+    /// # Errors
+    /// If it does not end in time, or not as it should.
+    pub(crate) async fn stop(&mut self, which: usize) -> Result<()> {
+        let child = self.members[which].child.take();
+        let mut child = child.context("the stripe-writer does not run")?;
+        let id = child.id().context("the stripe-writer has ended")?;
+        let mut kill = Command::new("kill");
+        let sent = kill.arg("-TERM").arg(id.to_string()).status().await?;
+        ensure!(sent.success(), "cannot send a signal");
+        let ended = timeout(STOP_TIMEOUT, child.wait()).await;
+        let status = ended.with_context(|| self.last_lines())??;
+        ensure!(
+            status.success(),
+            "stopped with {status}\n{}",
+            self.last_lines()
+        );
         Ok(())
     }
 

@@ -43,6 +43,8 @@ enum Point {
     Failover(points::failover::Args),
     /// Stops the sequencer that reigns for longer than its reign lasts, and wakes it when its standby has taken over
     FailoverStall(points::failover_stall::Args),
+    /// Stops one of several stripe-writers in good order, again and again, under load: the others go on with its stripes
+    HandOverWriter(points::hand_over_writer::Args),
     /// Kills one of several stripe-writers, again and again, under load, and lets the others take its stripes over
     FailoverWriter(points::failover_writer::Args),
     /// Kills the sequencer and a stripe-writer at the same moment, and lets the store refuse everything for a while
@@ -134,6 +136,7 @@ async fn run(point: Point) -> Result<bool> {
         Point::Rounds(args) => points::rounds::run(args).await?,
         Point::Failover(args) => points::failover::run(args).await?,
         Point::FailoverStall(args) => points::failover_stall::run(args).await?,
+        Point::HandOverWriter(args) => points::hand_over_writer::run(args).await?,
         Point::FailoverWriter(args) => points::failover_writer::run(args).await?,
         Point::FailoverBoth(args) => points::failover_both::run(args).await?,
         Point::Etcd(args) => points::etcd::run(args).await?,

@@ -30,7 +30,7 @@ pub const PATIENCE: u32 = 10;
 pub const PUT_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// First and longest pause before another stripe-writer is asked for a stripe that one does not own.
-pub const MOVED: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
+pub const MOVED: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 
 /// Time without a move after which the pauses of a stripe begin anew.
 pub const MOVED_FOR: Duration = Duration::from_secs(5);

@@ -48,6 +48,12 @@ impl Owned {
         self.write().remove(&key);
     }
 
+    /// Whether a stripe is being taken over.
+    #[must_use]
+    pub(crate) fn is_taking(&self, key: Key) -> bool {
+        matches!(self.read().get(&key), Some(Held::Taking))
+    }
+
     /// All stripes that are served here.
     #[must_use]
     pub(crate) fn serving(&self) -> Vec<Arc<StripeHandle>> {

@@ -239,6 +239,6 @@ pub(super) async fn since(load: &Steady, at: Instant, group: &Group) -> Result<(
     recovered.with_context(|| format!("stripes do not go on\n{}", group.last_lines()))
 }
 
-fn largest(all: Vec<f64>) -> f64 {
+pub(super) fn largest(all: Vec<f64>) -> f64 {
     all.into_iter().fold(0.0, f64::max)
 }

@@ -15,6 +15,7 @@ pub(crate) mod floor_store;
 pub(crate) mod follow;
 pub(crate) mod grants;
 pub(crate) mod hand_over;
+pub(crate) mod hand_over_writer;
 pub(crate) mod headroom;
 pub(crate) mod hole;
 pub(crate) mod input;

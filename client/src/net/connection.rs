@@ -109,14 +109,20 @@ impl Outgoing {
                     failures = FAILURES;
                 }
             }
-            let mut pause = pauses.pause(jitter());
-            // It may be dead, and another has its stripes by now. If none has, they come back.
-            if failures >= FAILURES && shared.routes.has_other(self.address) {
-                let frames = self.flight().take_all();
-                self.send_away(shared, frames, shared.elapsed());
-                pause = pause.min(LOOK_AGAIN);
+            let pause = pauses.pause(jitter());
+            if failures < FAILURES || !shared.routes.has_other(self.address) {
+                sleep(pause).await;
+                continue;
             }
-            sleep(pause).await;
+            // It may be dead, and another has its stripes by now. If none has, they come back.
+            let away = async {
+                loop {
+                    let frames = self.flight().take_all();
+                    self.send_away(shared, frames);
+                    self.changed.notified().await;
+                }
+            };
+            let _ = timeout(pause.min(LOOK_AGAIN), away).await;
         }
     }
 
@@ -273,9 +279,7 @@ impl Outgoing {
             && shared.routes.leave(ack.place.stripe, address, now) != address
         {
             let frames = self.flight().take(ack);
-            let nominal = shared.routes.pause(ack.place.stripe);
-            let pause = Backoff::new((nominal, nominal)).pause(jitter());
-            self.send_away(shared, frames, now + pause);
+            self.send_away(shared, frames);
             return;
         }
         let until = self.flight().pause(ack.place.stripe, now, jitter());
@@ -291,13 +295,13 @@ impl Outgoing {
         self.changed.notify_one();
     }
 
-    /// Gives frames to the connections of the writers that are to be asked now, later.
-    fn send_away(&self, shared: &Shared, frames: Vec<Entry<Arc<Call>>>, until: Duration) {
+    /// Gives frames to the connections of the writers that are to be asked now, after a pause.
+    fn send_away(&self, shared: &Shared, frames: Vec<Entry<Arc<Call>>>) {
         let writers = shared.writers.read();
+        let now = shared.elapsed();
         for frame in frames {
-            let owner = shared
-                .routes
-                .leave(frame.stripe(), self.address, shared.elapsed());
+            let owner = shared.routes.leave(frame.stripe(), self.address, now);
+            let until = now + shared.routes.pause(frame.stripe());
             let connection = writers.get(&owner).map_or(self, |connection| &**connection);
             for share in frame.shares() {
                 share.owner.moved(&connection.sign);
@@ -345,9 +349,8 @@ const FULL: &str = "it has more than the store takes at once";
 const UNHEARD: &str =
     "the sequencer does not answer it, so that it fills no holes: their keys may differ";
 
-/// Longest pause between two looks whether a writer is there whose stripes are looked for elsewhere.
+/// Longest pause between two looks whether a writer is there that cannot be reached.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// Connections that fail one after the other before a writer's stripes are looked for elsewhere: a second or
-/// two, in which a process that was started anew comes back.
-const FAILURES: u32 = 8;
+/// Connections that fail one after the other before a writer's stripes are looked for elsewhere.
+const FAILURES: u32 = 2;

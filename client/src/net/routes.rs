@@ -183,7 +183,7 @@ mod tests {
             pauses.push(pause.as_millis());
             now += pause;
         }
-        assert_eq!(pauses, [10, 20, 40, 80, 100, 100]);
+        assert_eq!(pauses, [10, 20, 40, 80, 160, 250]);
         assert_eq!(routes.pause(StripeId(21)), MOVED.0, "of each stripe");
         let owner = routes.owner(stripe).expect("one");
         routes.leave(stripe, owner, now + MOVED_FOR);

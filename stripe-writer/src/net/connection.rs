@@ -205,8 +205,12 @@ impl Connection {
         );
         let refuse = |status| token.answer(run.first, run.end(), status);
         let Some(handle) = handle else {
-            match self.shared.closed(append.place) {
+            let place = append.place;
+            // Soon it is served here: to look for it elsewhere would take longer.
+            let taking = self.shared.owned.is_taking((place.segment, place.stripe));
+            match self.shared.closed(place) {
                 Some(closed) => closed.answer(&run, token),
+                None if taking => refuse(AckStatus::Busy),
                 None => refuse(AckStatus::NotOwner),
             }
             return Ok(());

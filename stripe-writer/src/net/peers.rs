@@ -84,13 +84,13 @@ impl Peer {
             if !std::mem::replace(reached, true) {
                 tracing::info!(peer = %self.address, "a stripe-writer answers again");
             }
-            let pause = sleep(self.pause());
+            let (pause, mut first) = (sleep(self.pause()), [0]);
             tokio::pin!(pause);
             loop {
                 tokio::select! {
                     () = &mut pause => break,
-                    // What it leaves to others it tells unasked.
-                    ready = stream.readable() => ready?,
+                    // What it leaves to others it tells unasked. Not by `readable`, which may say so of what was read.
+                    peeked = stream.peek(&mut first) => { peeked?; }
                 }
                 self.hear(&mut stream, board).await?;
             }

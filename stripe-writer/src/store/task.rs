@@ -255,6 +255,9 @@ impl Task {
             }
             self.act();
         }
+        if !self.stripe.is_fenced() {
+            self.snapshots.finish(self.stripe.owner()).await;
+        }
         self.leave(inbox).await;
     }
 
@@ -388,7 +391,8 @@ impl Task {
                     self.running.push(self.workers.threads.spawn(walk));
                 }
                 Action::Fenced => {
-                    tracing::info!(stripe = %self.handle.chain.id().stripe, "another process owns the stripe now");
+                    let stripe = self.handle.chain.id().stripe;
+                    tracing::info!(%stripe, left = self.stopping, "the stripe is this process's no more");
                     self.handle.fenced.store(true, Ordering::Release);
                     // Who waits here for more is sent on.
                     self.frontier.send_modify(|_| {});
