@@ -237,6 +237,7 @@ impl Keeper {
                     true => Move::Taken,
                     false => Move::TakenOver,
                 };
+                tracing::info!(segment = %key.0, stripe = %key.1, "a stripe is served here");
                 self.shared.metrics.moved(how);
             }
             Err(error) => self.failed(key, error.to_string()),

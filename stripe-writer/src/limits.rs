@@ -70,6 +70,10 @@ pub const SILENCE_TOLD: Duration = Duration::from_secs(5);
 /// How often a connection that waits for this process is told that it gets on.
 pub const PULSE: Duration = Duration::from_secs(1);
 
+/// Longest time for which an append waits for a stripe that is on its way here, or away. A host that is taken out of
+/// service leaves its stripes within it on a store that answers in some 20 ms; who waits longer asks again.
+pub const MOVING: Duration = Duration::from_millis(250);
+
 /// Time after a moment in which memory was full or puts were slow, for which clients are told.
 pub const PRESSED: Duration = Duration::from_secs(3);
 

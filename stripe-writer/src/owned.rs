@@ -1,9 +1,11 @@
 //! The stripes that this process owns, and those that are on their way to it or away from it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use wire::frame::{Frontier, Place};
 use wire::{OwnerNumber, Slot};
@@ -15,6 +17,8 @@ use crate::store::StripeHandle;
 #[derive(Debug, Default)]
 pub(crate) struct Owned {
     table: RwLock<HashMap<Key, Held>>,
+    /// A stripe has come, or is gone.
+    settled: Notify,
 }
 
 #[derive(Debug)]
@@ -46,12 +50,27 @@ impl Owned {
     /// A stripe whose segment is complete: nobody has to own it any more.
     pub(crate) fn close(&self, key: Key) {
         self.write().remove(&key);
+        self.settled.notify_waiters();
     }
 
     /// Whether a stripe is being taken over.
     #[must_use]
     pub(crate) fn is_taking(&self, key: Key) -> bool {
         matches!(self.read().get(&key), Some(Held::Taking))
+    }
+
+    /// Waits until a stripe is neither on its way here nor on its way to another process. Cancel-safe.
+    pub(crate) async fn settled(&self, key: Key) {
+        loop {
+            let mut settled = pin!(self.settled.notified());
+            // From here on no change is missed.
+            settled.as_mut().enable();
+            match self.read().get(&key) {
+                Some(Held::Taking | Held::Leaving(_)) => {}
+                Some(Held::Serving(..)) | None => return,
+            }
+            settled.await;
+        }
     }
 
     /// All stripes that are served here.
@@ -106,6 +125,7 @@ impl Owned {
         let mut table = self.write();
         if matches!(table.get(&key), Some(Held::Taking)) {
             table.remove(&key);
+            self.settled.notify_waiters();
         }
     }
 
@@ -114,6 +134,7 @@ impl Owned {
         let id = handle.chain.id();
         let key = (id.segment, id.stripe);
         self.write().insert(key, Held::Serving(handle, task));
+        self.settled.notify_waiters();
     }
 
     /// A stripe is to be left to its next owner: it takes in nothing more. Told to others as owned until [`Self::left`],
@@ -137,12 +158,15 @@ impl Owned {
         let mut table = self.write();
         if matches!(table.get(&key), Some(Held::Leaving(_))) {
             table.remove(&key);
+            self.settled.notify_waiters();
         }
     }
 
     /// A stripe is another process's. Gives who has to be told here, if it was served.
     pub(crate) fn drop_now(&self, key: Key) -> Option<Arc<StripeHandle>> {
-        match self.write().remove(&key)? {
+        let held = self.write().remove(&key)?;
+        self.settled.notify_waiters();
+        match held {
             Held::Serving(handle, _) | Held::Leaving(handle) => Some(handle),
             Held::Taking => None,
         }
@@ -188,5 +212,34 @@ impl Held {
         };
         let fenced = handle.fenced.load(Ordering::Acquire);
         (!fenced).then(|| OwnerNumber(handle.owner.load(Ordering::Relaxed)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+    use wire::{SegmentId, StripeId};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_append_waits_for_a_stripe_that_is_on_its_way_and_for_no_other() {
+        const SOON: Duration = Duration::from_secs(20);
+        let owned = Arc::new(Owned::default());
+        let (key, other) = ((SegmentId(0), StripeId(1)), (SegmentId(0), StripeId(2)));
+        timeout(SOON, owned.settled(key)).await.expect("not ours");
+        owned.taking(key);
+        owned.taking(other);
+        let waiting = Arc::clone(&owned);
+        let waiting = tokio::spawn(async move { waiting.settled(key).await });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        owned.give_up(other);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(!waiting.is_finished(), "another stripe's news");
+        owned.give_up(key);
+        let ended = timeout(SOON, waiting).await.expect("is told");
+        ended.expect("ends well");
     }
 }

@@ -277,9 +277,9 @@ impl Shared {
         taken.map(|()| sealed)
     }
 
-    /// Takes over the own stripes of all open segments that are not served here yet.
+    /// Takes over the own stripes of all open segments that are not served here yet; none at the end of this process.
     async fn take_own(&self, entry: &ControlEntry) -> Result<(), CatalogError> {
-        let Some(own) = &self.own else {
+        let Some(own) = self.own.as_ref().filter(|_| !*self.leaving.borrow()) else {
             return Ok(());
         };
         let _one = self.following.lock().await;

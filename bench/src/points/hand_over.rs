@@ -120,7 +120,7 @@ async fn rounds(args: &Args, seed: u64, cluster: &Cluster) -> Result<Report> {
     let (appends, errors) = load.finish().await;
     report.exactly("failed_appends", errors.len(), 0);
     let (findings, _) = check::judge(cluster, &appends, &[], &mut report).await?;
-    let wasted = tail(cluster).await?.saturating_sub(findings.in_log as u64);
+    let wasted = tail(cluster).await?.saturating_sub(findings.in_log);
     report.exactly("wasted_positions", wasted, 0);
     report.exactly("panics", pair.panics() + cluster.panics(Daemon::Writer), 0);
     Ok(report)

@@ -21,8 +21,8 @@ use super::outgoing::{self, Outgoing, Token};
 use super::pulse::{self, Owed};
 use super::tail::{self, Pushes};
 use crate::limits::{
-    ASKS_A_CONNECTION, BODY_TIMEOUT, FRAMES_A_CONNECTION, HELLO_TIMEOUT, PUSHES_A_CONNECTION,
-    TASKS_A_CONNECTION,
+    ASKS_A_CONNECTION, BODY_TIMEOUT, FRAMES_A_CONNECTION, HELLO_TIMEOUT, MOVING,
+    PUSHES_A_CONNECTION, TASKS_A_CONNECTION,
 };
 use crate::shared::Shared;
 use crate::store::{self, Event, StripeHandle};
@@ -246,14 +246,19 @@ impl Connection {
         Ok(())
     }
 
-    /// The stripe of an append. One that is not known may be of a segment that a newer reign has opened.
+    /// The stripe of an append. One that is not known may be of a segment that a newer reign has opened; one that is on
+    /// its way here, or away, is waited for a little: who is told to look elsewhere, or to come again, takes longer.
     async fn handle(&self, append: &Append) -> Option<Arc<StripeHandle>> {
-        let handle = self.shared.stripe(append.place);
-        if handle.is_none() && append.epoch > self.shared.epoch() {
-            self.shared.learn(append.epoch).await;
-            return self.shared.stripe(append.place);
+        let (shared, place) = (&self.shared, append.place);
+        if let Some(handle) = shared.stripe(place) {
+            return Some(handle);
         }
-        handle
+        if append.epoch > shared.epoch() {
+            shared.learn(append.epoch).await;
+        }
+        let settled = shared.owned.settled((place.segment, place.stripe));
+        let _ = tokio::time::timeout(MOVING, settled).await;
+        shared.stripe(place)
     }
 
     async fn ask(&mut self, ask: Ask, follow: bool) {
