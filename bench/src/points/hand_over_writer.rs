@@ -42,7 +42,7 @@ const CALM: Duration = Duration::from_secs(2);
 /// How the rounds are run.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
-    /// Three rounds, not twenty
+    /// Three rounds, not eight
     #[arg(long)]
     short: bool,
     /// Rounds: in each one stripe-writer is stopped by SIGTERM
