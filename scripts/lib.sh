@@ -7,6 +7,15 @@ ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 # Settings of the one who calls would be stronger than those that scripts write.
 unset "${!STRIPELOG__@}" 2>/dev/null || true
 
+# What cargo builds everywhere: with etcd where that can be built, so that no script builds a second time what another
+# has built. STRIPELOG_FEATURES says something else; empty: nothing of it.
+FEATURES=()
+if [[ -v STRIPELOG_FEATURES ]]; then
+    if [[ -n $STRIPELOG_FEATURES ]]; then FEATURES=(--features "$STRIPELOG_FEATURES"); fi
+elif command -v protoc >/dev/null && [[ -r /usr/include/google/protobuf/descriptor.proto ]]; then
+    FEATURES=(--features etcd)
+fi
+
 say() { printf '%s\n' "$*" >&2; }
 
 die() {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Object stores on this machine, for tests: installs, starts and stops them. See --help.
+# Object stores and etcd on this machine, for tests: installs, starts and stops them. See --help.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
@@ -18,11 +18,14 @@ NAME        what                                           create-only writes
   rclone      S3 over a directory                            ignored: everybody wins
   s3s-fs      S3 over a directory; takes minutes to install  several of those that race win
   radosgw     Ceph's S3 gateway, on a file; Debian packages  honest
+  etcd        one node, its data in memory; Debian packages  no store: a membership
+  etcd3       three nodes, their data in memory              no store: a membership
 
 Everything is in target/services (or $STRIPELOG_SERVICES): programs, data, logs, and one file with the process
 number for each instance. All of them listen on 127.0.0.1 only. `start` prints lines for the shell, to be
-evaluated: the endpoint and credentials for programs, and STRIPELOG_TEST_STORE, the URL of an empty bucket.
-An instance that is started again finds its data again, except with moto. `run` does all of it for one
+evaluated: the endpoint and credentials for programs, and STRIPELOG_TEST_STORE, the URL of an empty bucket; with etcd
+STRIPELOG__MEMBERSHIP__ETCD, the setting that names its nodes.
+An instance that is started again finds its data again, except with moto and etcd. `run` does all of it for one
 command: an instance of its own with an empty bucket, the environment, the command, and the end of both.
 END
 }
@@ -53,6 +56,8 @@ install_one() {
             s3s-fs --version "$s3s_fs_version" --features binary
         ;;
     radosgw) debian ceph-mon ceph-osd ceph-common radosgw curl ;;
+    # And what programs that use it are built with.
+    etcd | etcd3) debian etcd-server etcd-client protobuf-compiler libprotobuf-dev ;;
     *) misuse "unknown service '$1', see --help" ;;
     esac
 }
@@ -90,6 +95,8 @@ serve() {
             --access-key test --secret-key testtest "$data"
         ;;
     radosgw) exec "$ROOT/scripts/services/radosgw.sh" "$port" "$data" ;;
+    etcd) exec "$ROOT/scripts/services/etcd.sh" 1 "$port" ;;
+    etcd3) exec "$ROOT/scripts/services/etcd.sh" 3 "$port" ;;
     esac
 }
 
@@ -134,13 +141,19 @@ start_one() {
     if [[ -r $run/pid ]] && kill -0 "$(<"$run/pid")" 2>/dev/null; then
         die "'$instance' runs already, stop it first"
     fi
-    [[ -n $port ]] || port=$(free_port 0)
+    if [[ -z $port ]]; then port=$(free_port 0); fi
     (serve "$name" "$port" "$run/data") >>"$run/log" 2>&1 </dev/null &
     pid=$!
     echo "$pid" >"$run/pid"
     wait_until 120 "$pid" "$name" "$run/log" answers "$port"
-    make_bucket "$name" "$port" "$run/data" "$bucket"
     say "$instance runs: port $port, process $pid, data and log in $run"
+    if [[ $name == etcd* ]]; then
+        local nodes=127.0.0.1:$port
+        if [[ $name == etcd3 ]]; then nodes+=,127.0.0.1:$((port + 1)),127.0.0.1:$((port + 2)); fi
+        echo "export STRIPELOG__MEMBERSHIP__ETCD=$nodes"
+        return
+    fi
+    make_bucket "$name" "$port" "$run/data" "$bucket"
     cat <<END
 export AWS_ENDPOINT=http://127.0.0.1:$port AWS_ALLOW_HTTP=true AWS_REGION=us-east-1
 export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=testtest AWS_VIRTUAL_HOSTED_STYLE_REQUEST=false

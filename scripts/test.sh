@@ -8,9 +8,10 @@ usage() {
     cat <<'END'
 Usage: scripts/test.sh
 
-Installs what the tests need where it is missing (a C compiler, Python's venv, strace and ip from the distribution, two
-object stores below target/services), runs the tests of all crates, then the short form of every point of
-docs/verification.md. Everything is built in the release profile, so that the parts share what they build.
+Installs what the tests need where it is missing (a C compiler, Python's venv, strace, ip, etcd and protoc from the
+distribution, two object stores below target/services), builds everything with the membership in etcd, runs the tests of
+all crates, then the short form of every point of docs/verification.md. Everything is built in the release profile and
+with the same features, so that the parts share what they build.
 END
 }
 
@@ -20,6 +21,11 @@ missing_packages() {
     python3 -c 'import venv, ensurepip' 2>/dev/null || echo python3 python3-venv
     command -v strace >/dev/null || echo strace
     command -v ip >/dev/null || echo iproute2
+    # The membership in etcd, and what builds it.
+    command -v protoc >/dev/null || echo protobuf-compiler
+    [[ -r /usr/include/google/protobuf/descriptor.proto ]] || echo libprotobuf-dev
+    command -v etcd >/dev/null || echo etcd-server
+    command -v etcdctl >/dev/null || echo etcd-client
 }
 
 install_packages() {
@@ -43,9 +49,9 @@ cargo_tests() {
     # shellcheck disable=SC2016
     (cd -- "$ROOT" && scripts/services.sh run ministack -- bash -c '
         STRIPELOG_TEST_S3_URL=$STRIPELOG_TEST_STORE/suite STRIPELOG_REQUIRE_S3=1 STRIPELOG_REQUIRE_STRACE=1 \
-            cargo test --release --workspace --locked --no-fail-fast &&
-        STRIPELOG_TEST_SUITE_URL=$STRIPELOG_TEST_STORE/suite cargo test --release --locked --no-fail-fast $1' \
-        suites "$ON_S3" 2>&1) | tee -- "$log"
+            cargo test --release --workspace --locked --no-fail-fast "${@:2}" &&
+        STRIPELOG_TEST_SUITE_URL=$STRIPELOG_TEST_STORE/suite cargo test --release --locked --no-fail-fast "${@:2}" $1' \
+        suites "$ON_S3" --features etcd 2>&1) | tee -- "$log"
 }
 
 # Adds up the counts of all test binaries.

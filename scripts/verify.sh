@@ -20,8 +20,28 @@ points() {
     point failover-stall "a sequencer that stood still is woken after a takeover and grants nothing" \
         "$bench failover-stall --short" \
         "$bench failover-stall"
+    point failover-writer "one of three stripe-writers killed under load: the others take its stripes, and theirs do not stop" \
+        "$bench failover-writer --short" \
+        "$bench failover-writer"
+    point failover-both "sequencer and stripe-writer killed at once, and a store that refuses all: the log waits and goes on" \
+        "$bench failover-both --short" \
+        "$bench failover-both"
+    point etcd "etcd loses a node, stands still, and is restored from an old backup, while a sequencer and a stripe-writer die" \
+        "scripts/points/etcd.sh --short" \
+        "scripts/points/etcd.sh"
+    point hand-over "the sequencer stopped in good order: its standby goes on at the exact tail within 200 ms" \
+        "$bench hand-over --short" \
+        "$bench hand-over"
+    point hand-over-writer "a stripe-writer stopped in good order: the others go on with its stripes within 200 ms" \
+        "$bench hand-over-writer --short" \
+        "$bench hand-over-writer"
     point hole "readers pass the hole of a dead client, and a late write is junk" \
         "$bench hole"
+    point junk "200 million positions that were reserved and not granted: one run a stripe, read over in a second" \
+        "$bench junk"
+    point restripe "another layout under load: appends pause for less than two seconds, and nothing is lost" \
+        "$bench restripe --short" \
+        "$bench restripe"
     point store-faults "a store that fails, is late, loses answers and says 'exists' of its own writes" \
         "$s3 $bench faults --rate 0.05 --seconds 40" \
         "$s3 $bench faults --rate 0.05 --seconds 48 --rounds 30 && $s3 $bench faults --rate 0.1 --seconds 120"
@@ -145,7 +165,7 @@ main() {
     done
     ((${#wanted[@]})) || misuse "which point? see --help"
     if [[ ${wanted[0]} != list ]]; then
-        (cd -- "$ROOT" && cargo build --quiet --release --workspace --locked >&2)
+        (cd -- "$ROOT" && cargo build --quiet --release --workspace --locked "${FEATURES[@]}" >&2)
     fi
     points
     if [[ ${wanted[0]} == list ]]; then return; fi

@@ -1,13 +1,16 @@
 //! A log served by real processes: the released programs, started and killed as a user would.
 
+mod settings;
+
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use catalog::Store;
 use serde_json::Value;
-use stripelog::{Log, Membership, Options, Writer};
+use stripelog::{EtcdSettings, Log, Membership, Options, Writer};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -18,6 +21,14 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Longest time for a daemon to end after a signal to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Stripes of a log that is created without a number, and most that a log has.
+const DEFAULT_STRIPES: u32 = 32;
+const MAX_STRIPES: u32 = 1024;
+
+/// What keys in etcd begin with, and the lease of processes there.
+pub(crate) const ETCD_PREFIX: &str = "/bench";
+const ETCD_LEASE: Duration = Duration::from_secs(3);
 
 /// Which daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,8 +52,14 @@ pub(crate) struct Spec {
     pub(crate) settings: Vec<String>,
     /// Whether the settings name a second sequencer; see [`crate::pair::Pair`].
     pub(crate) pair: bool,
+    /// Stripe-writers that the settings name, where it is more than one; see [`crate::group::Group`].
+    pub(crate) writers: usize,
+    /// Nodes of etcd, if the processes find each other there.
+    pub(crate) etcd: Vec<String>,
     /// Environment of the daemons.
     pub(crate) environment: Vec<(String, String)>,
+    /// The store as this program reaches it, where that is not by its own environment.
+    pub(crate) opened: Option<Store>,
 }
 
 /// A log and the processes that serve it, all killed when this is dropped.
@@ -54,6 +71,7 @@ pub(crate) struct Cluster {
     sequencer: SocketAddr,
     second: Option<SocketAddr>,
     writer: SocketAddr,
+    other_writers: Vec<SocketAddr>,
     admins: [SocketAddr; 2],
     daemons: [Option<Child>; 2],
 }
@@ -79,12 +97,16 @@ impl Cluster {
         let own = directory.path().join("store");
         std::fs::create_dir(&own)?;
         let local = url_of(&own)?;
+        let others = spec.writers.saturating_sub(1);
         let cluster = Self {
             store: spec.store.clone().unwrap_or(local),
             directory,
             sequencer: free_udp_port()?,
             second: spec.pair.then(free_udp_port).transpose()?,
             writer: free_tcp_port()?,
+            other_writers: (0..others)
+                .map(|_| free_tcp_port())
+                .collect::<Result<_>>()?,
             admins: [free_tcp_port()?, free_tcp_port()?],
             daemons: [None, None],
             spec,
@@ -101,6 +123,12 @@ impl Cluster {
     #[must_use]
     pub(crate) fn config(&self) -> PathBuf {
         self.directory.path().join("stripelog.toml")
+    }
+
+    /// Environment of the daemons.
+    #[must_use]
+    pub(crate) fn environment(&self) -> &[(String, String)] {
+        &self.spec.environment
     }
 
     /// URL of the store.
@@ -133,6 +161,25 @@ impl Cluster {
         self.writer
     }
 
+    /// The stripe-writers that the settings name, with the stripes of each.
+    #[must_use]
+    pub(crate) fn writers(&self) -> Vec<Writer> {
+        let addresses = [self.writer]
+            .into_iter()
+            .chain(self.other_writers.iter().copied());
+        let count = u32::try_from(1 + self.other_writers.len()).unwrap_or(u32::MAX);
+        let stripes = match count {
+            1 => MAX_STRIPES,
+            _ => self.spec.stripes.unwrap_or(DEFAULT_STRIPES),
+        };
+        let first = |n: u32| u16::try_from(stripes * n / count).unwrap_or(u16::MAX);
+        let writer = |(n, address)| Writer {
+            address,
+            stripes: first(n)..=first(n + 1) - 1,
+        };
+        (0..).zip(addresses).map(writer).collect()
+    }
+
     /// The process of a daemon, while it runs.
     #[must_use]
     pub(crate) fn process(&self, daemon: Daemon) -> Option<u32> {
@@ -162,14 +209,17 @@ impl Cluster {
     /// Options of a client of this log.
     #[must_use]
     pub(crate) fn options(&self) -> Options {
-        let writers = vec![Writer {
-            address: self.writer,
-            stripes: 0..=1023,
-        }];
-        let sequencers = self.sequencers();
+        if !self.spec.etcd.is_empty() {
+            let etcd = EtcdSettings {
+                endpoints: self.spec.etcd.clone(),
+                prefix: ETCD_PREFIX.to_owned(),
+                lease: ETCD_LEASE,
+            };
+            return Options::in_etcd(&self.store, etcd);
+        }
         let membership = Membership {
-            sequencers,
-            writers,
+            sequencers: self.sequencers(),
+            writers: self.writers(),
         };
         Options::new(&self.store, membership)
     }
@@ -179,7 +229,13 @@ impl Cluster {
     /// # Errors
     /// If it cannot be opened.
     pub(crate) async fn client(&self) -> Result<Log> {
-        Ok(Log::open(self.options()).await?)
+        match &self.spec.opened {
+            Some(store) => {
+                let log = catalog::Log::open(store.clone()).await?;
+                Ok(Log::open_in(log, self.options()).await?)
+            }
+            None => Ok(Log::open(self.options()).await?),
+        }
     }
 
     /// Starts a daemon that is not running.
@@ -279,6 +335,7 @@ impl Cluster {
             sequencer: self.sequencer,
             second: self.second,
             writer: free_tcp_port()?,
+            other_writers: Vec::new(),
             admins: [self.admins[0], free_tcp_port()?],
             daemons: [None, None],
             spec: self.spec.clone(),
@@ -316,16 +373,8 @@ impl Cluster {
     /// # Errors
     /// If it fails; the error has what it said.
     pub(crate) async fn command(&self, args: &[&str]) -> Result<Value> {
-        let mut command = Command::new(binary("stripelog")?);
-        command
-            .args(args)
-            .arg("--json")
-            .arg("--config")
-            .arg(self.config())
-            .envs(self.spec.environment.iter().cloned())
-            .stdin(Stdio::null())
-            .kill_on_drop(true);
-        let output = tokio::time::timeout(COMMAND_TIMEOUT, command.output()).await??;
+        let asking = self.asking(args)?.wait_with_output();
+        let output = tokio::time::timeout(COMMAND_TIMEOUT, asking).await??;
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         if !output.status.success() {
             let stderr = String::from_utf8_lossy(&output.stderr);
@@ -336,6 +385,25 @@ impl Cluster {
         }
         let last = stdout.lines().next_back().unwrap_or("null");
         Ok(serde_json::from_str(last)?)
+    }
+
+    /// Starts `stripelog` with these arguments; killed when it is dropped.
+    ///
+    /// # Errors
+    /// If its program is not there.
+    pub(crate) fn asking(&self, args: &[&str]) -> Result<Child> {
+        let mut command = Command::new(binary("stripelog")?);
+        command
+            .args(args)
+            .arg("--json")
+            .arg("--config")
+            .arg(self.config())
+            .envs(self.spec.environment.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        Ok(command.spawn()?)
     }
 
     /// The last lines that a daemon logged, for error messages.
@@ -370,41 +438,6 @@ impl Cluster {
 
     fn log_file(&self, daemon: Daemon) -> PathBuf {
         self.directory.path().join(format!("{daemon:?}.log"))
-    }
-
-    fn settings(&self) -> String {
-        let (sequencer, writer, store) = (self.sequencer, self.writer, &self.store);
-        let stripes = self.spec.stripes.map(|k| format!("stripes = {k}\n"));
-        let unit = self.spec.unit.map(|u| format!("unit = {u}\n"));
-        let daemon = |listen, admin| format!("listen = \"{listen}\"\nadmin = \"{admin}\"\n");
-        let mut sections = [
-            ("sequencer", daemon(sequencer, self.admins[0])),
-            ("writer", daemon(writer, self.admins[1])),
-            ("client", String::new()),
-            (
-                "log",
-                stripes.unwrap_or_default() + &unit.unwrap_or_default(),
-            ),
-        ];
-        for setting in &self.spec.settings {
-            let parts = setting.split_once('.').and_then(|(section, rest)| {
-                let (key, value) = rest.split_once('=')?;
-                Some((section, key, value))
-            });
-            for (name, lines) in &mut sections {
-                if let Some((_, key, value)) = parts.filter(|(section, _, _)| section == name) {
-                    lines.push_str(&format!("{key} = {value}\n"));
-                }
-            }
-        }
-        let sections = sections
-            .map(|(name, lines)| format!("[{name}]\n{lines}"))
-            .join("\n");
-        let sequencers = self.sequencers().into_iter().map(|s| format!("\"{s}\""));
-        let sequencers = sequencers.collect::<Vec<_>>().join(", ");
-        format!(
-            "store = \"{store}\"\n\n[membership]\nsequencer = [{sequencers}]\nwriters = [{{ address = \"{writer}\" }}]\n\n{sections}"
-        )
     }
 }
 

@@ -159,7 +159,8 @@ async fn append_all(log: Log, shared: Arc<Shared>, name: String, mut random: Std
     }
 }
 
-fn record(name: &str, number: u64, index: usize, random: &mut StdRng) -> Bytes {
+/// A record unlike every other of a history, if the name is that of one task.
+pub(crate) fn record(name: &str, number: u64, index: usize, random: &mut StdRng) -> Bytes {
     let mut record = format!("{name}/{number}/{index}:").into_bytes();
     let mut filler = vec![0; random.random_range(0..=FILLER)];
     random.fill_bytes(&mut filler);

@@ -4,6 +4,8 @@
 
 mod chart;
 mod cluster;
+mod etcd;
+mod group;
 mod host;
 mod load;
 mod logic;
@@ -15,6 +17,7 @@ mod pause;
 mod points;
 mod report;
 mod server;
+mod steady;
 mod stop;
 mod volume;
 
@@ -40,8 +43,22 @@ enum Point {
     Failover(points::failover::Args),
     /// Stops the sequencer that reigns for longer than its reign lasts, and wakes it when its standby has taken over
     FailoverStall(points::failover_stall::Args),
+    /// Stops one of several stripe-writers in good order, again and again, under load: the others go on with its stripes
+    HandOverWriter(points::hand_over_writer::Args),
+    /// Kills one of several stripe-writers, again and again, under load, and lets the others take its stripes over
+    FailoverWriter(points::failover_writer::Args),
+    /// Kills the sequencer and a stripe-writer at the same moment, and lets the store refuse everything for a while
+    FailoverBoth(points::failover_both::Args),
+    /// Takes etcd away in every way while a log is found through it, and lets a standby take over meanwhile
+    Etcd(points::etcd::Args),
+    /// Stops the sequencer that reigns in good order, again and again, under load: its standby goes on at the exact tail
+    HandOver(points::hand_over::Args),
     /// Lets a client die between token and write, and another write too late
     Hole(points::hole::Args),
+    /// Kills a sequencer that has reserved much: what the hole costs in the store, and how soon it is read over
+    Junk(points::junk::Args),
+    /// Changes the layout of a log under load, and kills the sequencer in the middle of it
+    Restripe(points::restripe::Args),
     /// Sends bad input of every kind to every program
     Input(points::input::Args),
     /// Runs a log on an S3 server whose answers are late, lost or wrong
@@ -119,7 +136,14 @@ async fn run(point: Point) -> Result<bool> {
         Point::Rounds(args) => points::rounds::run(args).await?,
         Point::Failover(args) => points::failover::run(args).await?,
         Point::FailoverStall(args) => points::failover_stall::run(args).await?,
+        Point::HandOverWriter(args) => points::hand_over_writer::run(args).await?,
+        Point::FailoverWriter(args) => points::failover_writer::run(args).await?,
+        Point::FailoverBoth(args) => points::failover_both::run(args).await?,
+        Point::Etcd(args) => points::etcd::run(args).await?,
+        Point::HandOver(args) => points::hand_over::run(args).await?,
         Point::Hole(args) => points::hole::run(args).await?,
+        Point::Junk(args) => points::junk::run(args).await?,
+        Point::Restripe(args) => points::restripe::run(args).await?,
         Point::Input(args) => points::input::run(args).await?,
         Point::Faults(args) => points::faults::run(args).await?,
         Point::Tokens(args) => points::tokens::run(args, false).await?,

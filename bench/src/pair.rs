@@ -38,6 +38,7 @@ struct Member {
     listen: SocketAddr,
     admin: SocketAddr,
     config: PathBuf,
+    environment: Vec<(String, String)>,
     backend: &'static str,
     log: PathBuf,
     child: Option<Child>,
@@ -55,6 +56,7 @@ impl Pair {
                 listen,
                 admin: free_tcp_port()?,
                 config: cluster.config(),
+                environment: cluster.environment().to_vec(),
                 backend: "auto",
                 log: cluster.directory().join(format!("sequencer-{number}.log")),
                 child: None,
@@ -94,6 +96,7 @@ impl Pair {
             .args(["--backend", member.backend])
             .arg("--config")
             .arg(&member.config)
+            .envs(member.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -14,8 +14,9 @@ pub mod logic;
 mod store;
 
 pub use error::{CatalogError, ErrorKind, StoreFault};
+pub use logic::assign::{Rank, assigned};
 pub use logic::membership::{Membership, Writer};
-pub use logic::reigning::{Heard, Reigning};
+pub use logic::reigning::{Heard, Reigning, SEQUENCERS, with_asked};
 pub use logic::walk::Walk;
 pub use store::backoff::Backoff;
 pub use store::chain::{Chain, Put};

@@ -54,6 +54,12 @@ pub enum Error {
         /// What happened.
         reason: String,
     },
+    /// Nobody tells who serves the log.
+    #[error("no membership of the log: {reason}")]
+    NoMembership {
+        /// What happened.
+        reason: String,
+    },
     /// The position is below the trim point, and so is nothing that was handed out before.
     #[error("trimmed: first_readable={first_readable}")]
     Trimmed {
@@ -104,9 +110,10 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::TimedOut { .. } | Self::Unavailable { .. } | Self::NotYetDurable { .. } => {
-                ErrorKind::Retry
-            }
+            Self::TimedOut { .. }
+            | Self::Unavailable { .. }
+            | Self::NoMembership { .. }
+            | Self::NotYetDurable { .. } => ErrorKind::Retry,
             Self::Trimmed { .. } => ErrorKind::Refresh,
             Self::RecordTooLarge { .. } | Self::Refused { .. } | Self::Invalid { .. } => {
                 ErrorKind::Invalid

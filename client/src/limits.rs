@@ -29,6 +29,12 @@ pub const PATIENCE: u32 = 10;
 /// to become junk.
 pub const PUT_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
+/// First and longest pause before another stripe-writer is asked for a stripe that one does not own.
+pub const MOVED: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+
+/// Time without a move after which the pauses of a stripe begin anew.
+pub const MOVED_FOR: Duration = Duration::from_secs(5);
+
 /// Default of the time after which a grant request is sent again. It doubles each time.
 pub const GRANT_TIMEOUT: Duration = Duration::from_millis(50);
 
@@ -61,6 +67,19 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time for which a writer that owes an answer may send nothing at all before the connection is made
 /// anew. It is longer than a put to a slow store takes.
 pub const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// Time for which a writer that owes an answer may send nothing before it is asked whether it is there, where another
+/// could have taken its stripes over.
+pub const PROBE_AFTER: Duration = Duration::from_secs(2);
+
+/// Time for it to say so.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Longest wait for the membership, where it comes from etcd.
+pub const MEMBERS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pause before a sequencer of the membership is tried again to which no socket could be opened.
+pub const RELIST_AGAIN: Duration = Duration::from_secs(1);
 
 /// Bytes of small frames that are joined to one write.
 pub const WRITE_BYTES: usize = 256 << 10;
@@ -142,6 +161,10 @@ pub const END_READS: usize = 16;
 
 /// First and longest pause between two questions for the durable tail.
 pub const TAIL_POLL: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
+
+/// First and longest pause between two looks whether a segment with another layout is there.
+pub const RESTRIPE_POLL: (Duration, Duration) =
+    (Duration::from_millis(20), Duration::from_millis(200));
 
 /// Objects that `verify` reads at once.
 pub const VERIFY_READS: usize = 8;

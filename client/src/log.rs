@@ -3,6 +3,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use catalog::Store;
+use runtime::members::{self, Following};
+use runtime::settings::EtcdSettings;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -10,10 +12,10 @@ use wire::limits::MAX_RECORD_BYTES;
 use wire::{Lane, LogId, Position};
 
 use crate::call::{Call, Piece, Queue};
-use crate::limits::{PERMIT_BYTES, RECORD_OVERHEAD_BYTES};
-use crate::net::connection::Outgoing;
+use crate::limits::{MEMBERS_TIMEOUT, PERMIT_BYTES, RECORD_OVERHEAD_BYTES};
 use crate::net::routes::Routes;
 use crate::net::sequencer::Sequencer;
+use crate::net::writers::{self, Writers};
 use crate::net::{draw_client, granter};
 use crate::patience::{self, Sign};
 use crate::shared::Shared;
@@ -50,11 +52,22 @@ impl Log {
     /// # Errors
     /// As [`Self::open`].
     pub async fn open_in(catalog: catalog::Log, options: Options) -> Result<Self> {
+        let mut options = options;
         options.check()?;
+        let following = match &options.etcd {
+            Some(etcd) => Some(follow(etcd, catalog.id()).await?),
+            None => None,
+        };
+        if let Some(following) = &following {
+            options.changes = Some(following.changes());
+        }
         let (client, counters) = (draw_client(), Arc::new(Counters::default()));
         let view = View::open(catalog).await?;
         let stripes = view.known().last_segment()?.layout.stripes();
-        let membership = options.membership.clone().checked(stripes)?;
+        match &options.changes {
+            Some(changes) => options.membership = changes.borrow().clone(),
+            None => options.membership = options.membership.clone().checked(stripes)?,
+        }
         let known = (view.log().id(), view.known().epoch);
         let sequencer = Sequencer::open(&options, known, client, counters.clone()).await?;
         let cache = match &options.cache {
@@ -68,11 +81,8 @@ impl Log {
             sequencer,
             queue: Queue::default(),
             memory: Arc::new(Semaphore::new(permits(&options))),
-            routes: Routes::new(membership.clone()),
-            writers: membership
-                .addresses()
-                .map(|a| (a, Outgoing::new(a)))
-                .collect(),
+            routes: Routes::new(options.membership.clone()),
+            writers: Writers::new(&options.membership),
             room: Notify::new(),
             sign: Sign::default(),
             counters,
@@ -80,7 +90,7 @@ impl Log {
             last_problem: Mutex::new(None),
             options,
         });
-        let _tasks = Arc::new(Tasks(Mutex::new(spawn_all(&shared))));
+        let _tasks = Arc::new(Tasks(Mutex::new(spawn_all(&shared, following))));
         Ok(Self { shared, _tasks })
     }
 
@@ -225,7 +235,15 @@ impl Drop for Tasks {
     }
 }
 
-fn spawn_all(shared: &Arc<Shared>) -> JoinSet<()> {
+/// The membership of the log in etcd.
+async fn follow(etcd: &EtcdSettings, log: LogId) -> Result<Following> {
+    let following = members::follow(etcd, log, Some(MEMBERS_TIMEOUT)).await;
+    following.map_err(|error| Error::NoMembership {
+        reason: error.to_string(),
+    })
+}
+
+fn spawn_all(shared: &Arc<Shared>, following: Option<Following>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let of = shared.clone();
     tasks.spawn(async move { of.sequencer.receive().await });
@@ -235,14 +253,12 @@ fn spawn_all(shared: &Arc<Shared>) -> JoinSet<()> {
         let of = shared.clone();
         tasks.spawn(async move { granter::run(&of, lane).await });
     }
-    for address in shared.writers.keys() {
-        let address = *address;
-        let of = shared.clone();
-        tasks.spawn(async move {
-            if let Some(connection) = of.writers.get(&address) {
-                connection.run(&of).await;
-            }
-        });
-    }
+    let of = shared.clone();
+    tasks.spawn(async move {
+        let changes = of.options.changes.clone();
+        writers::run(of, changes).await;
+        // Until then it is followed.
+        drop(following);
+    });
     tasks
 }

@@ -2,7 +2,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use catalog::Membership;
-use runtime::settings::{Settings, SettingsError};
+use runtime::settings::{EtcdSettings, Settings, SettingsError};
+use tokio::sync::watch;
 use wire::datagram::MAX_ENTRIES;
 use wire::limits::MAX_RUN_BYTES;
 use wire::mac::Key;
@@ -19,6 +20,9 @@ use crate::{Error, Result};
 pub struct Options {
     pub(crate) store: String,
     pub(crate) membership: Membership,
+    /// The membership as it changes, if it does.
+    pub(crate) changes: Option<watch::Receiver<Membership>>,
+    pub(crate) etcd: Option<EtcdSettings>,
     pub(crate) append_timeout: Duration,
     pub(crate) grant_timeout: Duration,
     pub(crate) frame_bytes: usize,
@@ -37,6 +41,8 @@ impl Options {
         Self {
             store: store.into(),
             membership,
+            changes: None,
+            etcd: None,
             append_timeout: APPEND_TIMEOUT,
             grant_timeout: GRANT_TIMEOUT,
             frame_bytes: FRAME_BYTES,
@@ -49,12 +55,37 @@ impl Options {
         }
     }
 
+    /// The log at a store's URL, served by whoever is told, with default limits. Changes take effect while the log is
+    /// open: addresses that are new are asked, and those that are gone are asked as long as they owe answers. A
+    /// sender that is dropped leaves what was told last.
+    #[must_use]
+    pub fn told(store: impl Into<String>, changes: watch::Receiver<Membership>) -> Self {
+        Self {
+            changes: Some(changes),
+            ..Self::new(store, Membership::default())
+        }
+    }
+
+    /// The log at a store's URL, served by those that are registered in etcd, with default limits. Works in builds
+    /// with the feature `etcd`; opening the log is an error in others.
+    #[must_use]
+    pub fn in_etcd(store: impl Into<String>, etcd: EtcdSettings) -> Self {
+        Self {
+            etcd: Some(etcd),
+            ..Self::new(store, Membership::default())
+        }
+    }
+
     /// What the settings of all programs say.
     ///
     /// # Errors
     /// What is wrong with the key file.
     pub fn from_settings(settings: &Settings) -> std::result::Result<Self, SettingsError> {
-        let options = Self::new(settings.store.clone(), settings.membership.clone())
+        let base = match &settings.etcd {
+            Some(etcd) => Self::in_etcd(settings.store.clone(), etcd.clone()),
+            None => Self::new(settings.store.clone(), settings.membership.clone()),
+        };
+        let options = base
             .append_timeout(settings.client.append_timeout)
             .grant_timeout(settings.client.grant_timeout)
             .max_batch_bytes(settings.client.max_batch_bytes)
@@ -153,7 +184,9 @@ impl Options {
     pub(crate) fn check(&self) -> Result<()> {
         let sound = [
             (
-                !self.membership.sequencers.is_empty(),
+                !self.membership.sequencers.is_empty()
+                    || self.changes.is_some()
+                    || self.etcd.is_some(),
                 "membership: no sequencer",
             ),
             (!self.append_timeout.is_zero(), "append timeout: zero"),

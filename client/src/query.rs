@@ -12,7 +12,7 @@ use wire::control::ControlEntry;
 use wire::datagram::Status as Answered;
 use wire::frame::Frontier;
 use wire::limits::MAX_POSITION;
-use wire::{Epoch, OwnerNumber, Position, SegmentId, Slot, StripeId};
+use wire::{Epoch, Layout, OwnerNumber, Position, Segment, SegmentId, Slot, StripeId};
 
 use crate::limits::{END_READS, STATUS_TIMEOUT, TAIL_POLL};
 use crate::logic::backoff::Backoff;
@@ -143,7 +143,7 @@ impl Log {
         }
     }
 
-    async fn tails_within(&self, limit: Duration) -> Result<Tails> {
+    pub(crate) async fn tails_within(&self, limit: Duration) -> Result<Tails> {
         let asking = async {
             let mut pauses = Backoff::new(TAIL_POLL);
             loop {
@@ -182,19 +182,40 @@ impl Log {
     /// If the store failed, or a chain is corrupt.
     pub async fn stored_tail(&self) -> Result<Position> {
         let control = self.shared.view.refresh().await?;
-        let segment = *control.last_segment()?;
-        let log = self.shared.view.log();
-        let ends = stream::iter(segment.layout.all())
+        let mut tail = control.trim;
+        for segment in control.open_segments() {
+            tail = self.stored_in(&control, segment).await?;
+            // The next segment may be open while this one is being sealed.
+            if control.segment_end(segment).is_some_and(|end| tail < end) {
+                break;
+            }
+        }
+        Ok(tail)
+    }
+
+    /// First position of a segment, or behind, that the store does not have in its stripe's chain.
+    async fn stored_in(&self, control: &ControlEntry, segment: &Segment) -> Result<Position> {
+        let (log, layout) = (self.shared.view.log(), segment.layout);
+        let ends = stream::iter(layout.all())
             .map(|stripe| {
-                let chain = log.chain(&segment, stripe);
-                let trim = segment.layout.slot_at_or_after(stripe, control.trim);
+                let chain = log.chain(segment, stripe);
+                let trim = layout.slot_at_or_after(stripe, control.trim);
                 async move { Ok((stripe, end(&chain, trim).await?)) }
             })
             .buffer_unordered(END_READS);
         let tail = ends.try_fold(Position(MAX_POSITION), |tail, (stripe, end)| async move {
-            Ok::<_, CatalogError>(tail.min(segment.layout.position(stripe, end)))
+            Ok::<_, CatalogError>(tail.min(layout.position(stripe, end)))
         });
         Ok(tail.await?)
+    }
+
+    /// The layout of the newest segment, from the control chain.
+    ///
+    /// # Errors
+    /// If the store failed.
+    pub async fn layout(&self) -> Result<Layout> {
+        let control = self.shared.view.refresh().await?;
+        Ok(control.last_segment()?.layout)
     }
 
     /// The first position that is still readable, from the control chain.
@@ -221,8 +242,8 @@ impl Log {
             }
         };
         let mut stripes = Vec::new();
-        for address in self.shared.writers.keys() {
-            let asked = timeout(STATUS_TIMEOUT, self.frontiers(&control, *address));
+        for address in self.shared.writers.addresses() {
+            let asked = timeout(STATUS_TIMEOUT, self.frontiers(&control, address));
             match asked.await.unwrap_or(Err(Lost::Silent)) {
                 Ok(told) => stripes.extend(told),
                 Err(lost) => problems.push(format!("stripe-writer {address}: {lost}")),
@@ -250,7 +271,10 @@ impl Log {
                 held_bytes,
             } = told;
             let segment = control.segments.iter().find(|s| s.id == place.segment);
-            let layout = segment.ok_or(Lost::Unexpected)?.layout;
+            // One that was opened since the control chain was read.
+            let Some(layout) = segment.map(|segment| segment.layout) else {
+                continue;
+            };
             stripes.push(StripeStatus {
                 segment: place.segment,
                 stripe: place.stripe,
@@ -278,13 +302,18 @@ impl Log {
         // Asked for before the walk: what was durable then has to be found.
         let tails = self.tails_within(STATUS_TIMEOUT).await.ok();
         let durable = tails.and_then(|tails| tails.durable);
+        let granting = tails.map(|tails| tails.epoch);
         let control = self.shared.view.refresh().await?;
         let mut frontiers = Vec::new();
-        for address in self.shared.writers.keys() {
-            let asked = timeout(STATUS_TIMEOUT, self.shared.frontiers_of(*address));
+        for address in self.shared.writers.addresses() {
+            let asked = timeout(STATUS_TIMEOUT, self.shared.frontiers_of(address));
             frontiers.extend(asked.await.ok().and_then(Result::ok).into_iter().flatten());
         }
-        let known = verify::Known { durable, frontiers };
+        let known = verify::Known {
+            durable,
+            granting,
+            frontiers,
+        };
         verify::run(self.shared.view.log(), &control, known, how, progress).await
     }
 }

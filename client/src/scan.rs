@@ -144,6 +144,8 @@ impl Scan {
                         return Err(Error::NotYetDurable { position });
                     }
                 }
+                // The control chain says where it ended, or nothing of it.
+                Ok(Ready::Ended) => drop(self.look_again().await?),
                 Ok(Ready::Quiet) => {
                     if self.keep_up().await? && !self.is_past_segment() {
                         self.is_durable(PROOF_TIMEOUT.1).await?;

@@ -1,7 +1,5 @@
 //! What the tasks of an open log share.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,9 +9,9 @@ use wire::{ClientId, LogId};
 
 use crate::Options;
 use crate::call::Queue;
-use crate::net::connection::Outgoing;
 use crate::net::routes::Routes;
 use crate::net::sequencer::Sequencer;
+use crate::net::writers::Writers;
 use crate::patience::Sign;
 use crate::stats::Counters;
 use crate::store::cache::Cache;
@@ -30,7 +28,7 @@ pub(crate) struct Shared {
     /// Permits for the bytes of all appends under way. Every queue of records is bounded by it.
     pub(crate) memory: Arc<Semaphore>,
     pub(crate) routes: Routes,
-    pub(crate) writers: BTreeMap<SocketAddr, Outgoing>,
+    pub(crate) writers: Writers,
     /// Told when a connection has room for more frames.
     pub(crate) room: Notify,
     /// That anything gets on: any answer of a stripe-writer.
@@ -50,12 +48,12 @@ impl Shared {
         self.opened.elapsed()
     }
 
-    /// Waits until no connection has more frames than it can send soon.
+    /// Waits until there are stripe-writers, and no connection has more frames than it can send soon.
     pub(crate) async fn has_room(&self) {
         loop {
             let mut told = std::pin::pin!(self.room.notified());
             told.as_mut().enable();
-            if !self.writers.values().any(Outgoing::is_full) {
+            if self.routes.has_any() && !self.writers.any_is_full() {
                 return;
             }
             told.await;

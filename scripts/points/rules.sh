@@ -14,7 +14,7 @@ main() {
     local names=() output status=0
     mapfile -t names < <(rules)
     ((${#names[@]} >= 29)) || die "docs/protocol.md has only ${#names[@]} rules"
-    output=$(cd -- "$ROOT" && cargo test --release --workspace --locked --no-fail-fast -- "${names[@]/%/_}" 2>&1) || status=$?
+    output=$(cd -- "$ROOT" && cargo test --release --workspace --locked "${FEATURES[@]}" --no-fail-fast -- "${names[@]/%/_}" 2>&1) || status=$?
     RULES="${names[*]}" STATUS=$status python3 -c '
 import json, os, re, sys
 results = re.findall(r"^test (\S+) \.\.\. (ok|FAILED)$", sys.stdin.read(), re.M)

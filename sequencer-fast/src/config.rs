@@ -40,6 +40,8 @@ pub enum Wait {
 pub struct Standby {
     /// UDP addresses of the other sequencers of the log. It may be among them itself.
     pub others: Vec<SocketAddr>,
+    /// The address at which others reach it, if that is not the one it binds: it does not ask itself.
+    pub member: Option<SocketAddr>,
     /// Without a sign of their reign for so long it begins its own.
     pub detect: Duration,
 }

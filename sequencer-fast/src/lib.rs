@@ -17,6 +17,7 @@ pub mod logic;
 mod metrics;
 mod net;
 mod server;
+mod shards;
 mod stop;
 mod store;
 #[allow(unsafe_code, reason = "system calls that no safe crate offers")]

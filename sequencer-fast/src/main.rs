@@ -1,15 +1,23 @@
 //! The sequencer daemon: settings in, [`sequencer_fast::Sequencer`] around, exit code out.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use catalog::{CatalogError, Log, Membership, Store};
 use clap::Parser;
 use prometheus_client::registry::Registry;
-use runtime::settings::{self, CommonArgs, SequencerSettings, Settings};
+use runtime::members::{self, Following, MembersError, Registered, Role};
+use runtime::settings::{
+    self, CommonArgs, EtcdSettings, SequencerSettings, Settings, SettingsError,
+};
 use runtime::{admin, exit, logging, stop};
 use sequencer_fast::logic::Rate;
 use sequencer_fast::{Backend, Config, Ended, Opened, Sequencer, Standby, Wait};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use wire::LogId;
+use wire::limits::MAX_STRIPES;
 use wire::mac::Key;
 
 /// Exit code of a sequencer that found another one in its place.
@@ -27,6 +35,9 @@ struct Args {
     /// UDP address to bind [default: 127.0.0.1:7400]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
+    /// UDP address at which others reach it, to be registered in etcd [default: the one that it binds]
+    #[arg(long, value_name = "ADDRESS")]
+    member: Option<String>,
     /// Threads that grant, each with a socket of its own [default: 1]
     #[arg(long, value_name = "THREADS")]
     shards: Option<String>,
@@ -107,10 +118,15 @@ fn run(args: &Args) -> Result<Ended, Failure> {
 /// Serves until a signal comes or the sequencer ends by itself.
 async fn serve(settings: Settings) -> Result<Ended, Failure> {
     let signal = stop::signal()?;
+    if settings.etcd.is_some() {
+        settings.registered_sequencer()?;
+    }
     let key = settings.key()?;
     let config = config(&settings, key);
     let admin_address = settings.sequencer.admin;
-    let sequencer = Sequencer::start(config, move || open(settings))?;
+    let registration = Registration::default();
+    let (found, on) = (registration.clone(), Handle::current());
+    let sequencer = Sequencer::start(config, move || open(settings, found, on))?;
     let status = Arc::clone(sequencer.status());
     let _admin = match admin_address {
         Some(address) => {
@@ -128,25 +144,87 @@ async fn serve(settings: Settings) -> Result<Ended, Failure> {
         stop.raise();
     });
     let ended = tokio::task::spawn_blocking(move || sequencer.wait()).await?;
+    registration.leave().await;
     Ok(ended?)
 }
 
-/// Opens the log, after a check of its store (C-10).
-async fn open(settings: Settings) -> Result<Opened<Log>, CatalogError> {
+/// What is registered in etcd, and follows the list there; nothing without it.
+#[derive(Clone, Default)]
+struct Registration(Arc<Mutex<Option<(Registered, Following)>>>);
+
+impl Registration {
+    /// Registers this process, and waits until the others are known. The tasks of it run on `on`, away from the
+    /// checkpoint thread.
+    async fn find(
+        &self,
+        etcd: EtcdSettings,
+        log: LogId,
+        address: SocketAddr,
+        on: &Handle,
+    ) -> Result<watch::Receiver<Membership>, CatalogError> {
+        let refused = |error: MembersError| CatalogError::Invalid(error.to_string());
+        let finding = on.spawn(async move {
+            let registered = members::register(&etcd, log, address, &Role::Sequencer)?;
+            let following = members::follow(&etcd, log, None).await?;
+            Ok((registered, following))
+        });
+        let found = finding.await.map_err(|_| refused(MembersError::Ended))?;
+        let (registered, following) = found.map_err(refused)?;
+        let changes = following.changes();
+        *self.lock() = Some((registered, following));
+        Ok(changes)
+    }
+
+    async fn leave(&self) {
+        let found = self.lock().take();
+        if let Some((registered, _)) = found {
+            registered.leave().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(Registered, Following)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Opens the log, after a check of its store (C-10), and finds its stripe-writers.
+async fn open(
+    settings: Settings,
+    registration: Registration,
+    on: Handle,
+) -> Result<Opened<Log>, CatalogError> {
     let store = Store::open(&settings.store)?;
     let control = Log::open(store.clone()).await?;
     store.check().await?;
+    if let Some(etcd) = settings.etcd.clone() {
+        let refused = |error: SettingsError| CatalogError::Invalid(error.to_string());
+        let address = settings.registered_sequencer().map_err(refused)?;
+        let changes = registration.find(etcd, control.id(), address, &on).await?;
+        let writers = changes.borrow().addresses().collect();
+        return Ok(Opened {
+            writers,
+            // Whoever is in the list owns what nobody else does.
+            stripes: MAX_STRIPES,
+            control,
+            changes: Some(changes),
+        });
+    }
     let last = control.last().await?;
     let stripes = last.last_segment()?.layout.stripes();
     let membership = settings.membership.checked(stripes)?;
     Ok(Opened {
         writers: membership.addresses().collect(),
+        stripes: membership.owned_stripes(),
         control,
+        changes: None,
     })
 }
 
 fn config(settings: &Settings, key: Option<Key>) -> Config {
-    let (members, settings) = (&settings.membership, &settings.sequencer);
+    let listed = settings.membership.sequencers.iter().copied();
+    // With etcd the others are found there.
+    let others = listed.filter(|_| settings.etcd.is_none()).collect();
+    let settings = &settings.sequencer;
     Config {
         listen: settings.listen,
         shards: settings.shards,
@@ -176,15 +254,17 @@ fn config(settings: &Settings, key: Option<Key>) -> Config {
         reign_ttl: settings.reign_ttl,
         retry_memory: settings.retry_memory,
         held_replies: settings.held_replies,
-        standby: settings.standby.then(|| standby(members, settings)),
+        standby: settings.standby.then(|| standby(others, settings)),
         key,
     }
 }
 
-fn standby(members: &Membership, settings: &SequencerSettings) -> Standby {
-    let others = members.sequencers.iter().copied();
+fn standby(mut others: Vec<SocketAddr>, settings: &SequencerSettings) -> Standby {
+    let member = settings.member;
+    others.retain(|other| *other != settings.listen && Some(*other) != member);
     Standby {
-        others: others.filter(|other| *other != settings.listen).collect(),
+        others,
+        member,
         detect: settings.detect,
     }
 }
@@ -194,6 +274,7 @@ impl Args {
     fn overrides(&self) -> Vec<(String, String)> {
         let flags = [
             ("listen", &self.listen),
+            ("member", &self.member),
             ("shards", &self.shards),
             ("cores", &self.cores),
             ("backend", &self.backend),

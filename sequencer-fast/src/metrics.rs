@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -17,7 +17,7 @@ use crate::logic::{Counter, Reign, ShardCounters, Tally};
 /// Counters, tails and health of a sequencer.
 #[derive(Debug)]
 pub struct Status {
-    reign: OnceLock<Arc<Reign>>,
+    reign: RwLock<Option<Arc<Reign>>>,
     shards: Vec<Arc<ShardCounters>>,
     standby: AtomicBool,
     takeovers: AtomicU64,
@@ -26,7 +26,7 @@ pub struct Status {
 impl Status {
     pub(crate) fn new(shards: usize) -> Self {
         Self {
-            reign: OnceLock::new(),
+            reign: RwLock::default(),
             shards: (0..shards).map(|_| Arc::default()).collect(),
             standby: AtomicBool::new(false),
             takeovers: AtomicU64::new(0),
@@ -44,13 +44,16 @@ impl Status {
     }
 
     pub(crate) fn begun(&self, reign: Arc<Reign>) {
-        let _ = self.reign.set(reign);
+        *self.reign.write().unwrap_or_else(PoisonError::into_inner) = Some(reign);
     }
 
-    /// The reign, once it has begun.
+    /// The newest reign, once one has begun.
     #[must_use]
-    pub fn reign(&self) -> Option<&Arc<Reign>> {
-        self.reign.get()
+    pub fn reign(&self) -> Option<Arc<Reign>> {
+        self.reign
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The counters of each shard.

@@ -22,9 +22,11 @@ use crate::net::sleeper::Sleeper;
 use crate::net::socket;
 use crate::net::standing::Standing;
 use crate::net::worker::{Granter, Worker};
+use crate::shards::Shards;
 use crate::stop::Stop;
 use crate::store::begin::{Begun, begin, retried};
-use crate::store::checkpoint::Checkpoint;
+use crate::store::checkpoint::{Checkpoint, Next};
+use crate::store::seal::Writers;
 use crate::store::standby::succeed;
 use crate::store::{Control, Opened};
 
@@ -81,15 +83,12 @@ impl Sequencer {
         let address = address.transpose().map_err(bind)?.unwrap_or(config.listen);
         let mechanism =
             mechanism::choose(config.backend, config.wait).map_err(setup("io_uring"))?;
-        let sleepers: io::Result<Vec<_>> =
-            (0..shards).map(|_| Sleeper::new().map(Arc::new)).collect();
         let stop = Arc::new(Stop::default());
         let status = Arc::new(Status::new(shards));
         let threads = Threads {
             config,
             sockets,
             mechanism,
-            sleepers: sleepers.map_err(setup("eventfd"))?,
             demand: Arc::new(Demand::new()),
             stop: Arc::clone(&stop),
             status: Arc::clone(&status),
@@ -139,7 +138,6 @@ struct Threads {
     config: Config,
     sockets: Vec<UdpSocket>,
     mechanism: Mechanism,
-    sleepers: Vec<Arc<Sleeper>>,
     demand: Arc<Demand>,
     stop: Arc<Stop>,
     status: Arc<Status>,
@@ -147,8 +145,6 @@ struct Threads {
 
 /// A reign that has begun, or why the control chain has none.
 type Begins<C> = Result<(Opened<C>, Begun), CatalogError>;
-
-type ShardThread = JoinHandle<io::Result<()>>;
 
 impl Threads {
     /// The checkpoint thread.
@@ -168,55 +164,51 @@ impl Threads {
         ended
     }
 
-    async fn reign<C, F>(mut self, open: impl FnOnce() -> F) -> Result<Ended, SequencerError>
+    async fn reign<C, F>(self, open: impl FnOnce() -> F) -> Result<Ended, SequencerError>
     where
         C: Control,
         F: Future<Output = Result<Opened<C>, CatalogError>>,
     {
         let stop = Arc::clone(&self.stop);
-        let window = Window::new(self.config.reservation_min, self.config.reservation_max);
+        let mut window = Window::new(self.config.reservation_min, self.config.reservation_max);
         let begun = tokio::select! {
             begun = self.begin(open, window.size()) => begun?,
             () = stop.raised() => return Ok(Ended::Stopped { clean: false }),
         };
-        let (opened, begun) = match begun {
+        let (opened, mut begun) = match begun {
             Ok(begun) => begun,
             Err(error) => return ended(error),
         };
-        let reign = Arc::new(Reign::new(&begun.entry)?);
-        self.status.begun(Arc::clone(&reign));
-        let shards = self.spawn_shards(&reign)?;
-        let mut checkpoint = Checkpoint::new(
-            opened.control,
-            begun,
-            Arc::clone(&reign),
-            window,
-            self.config.reign_ttl,
-            Arc::clone(&self.demand),
-            self.sleepers.clone(),
-        );
-        let writers = opened.writers;
-        let over = tokio::select! {
-            over = async {
-                checkpoint.open(&writers).await?;
-                checkpoint.run().await
-            } => over,
-            () = stop.raised() => Ok(()),
-        };
-        let outcome = match over {
-            Ok(()) => match tokio::time::timeout(STOP_TIMEOUT, checkpoint.finish()).await {
-                Ok(Ok(())) => Ok(Ended::Stopped { clean: true }),
-                Ok(Err(error)) => ended(error),
-                Err(_) => Ok(Ended::Stopped { clean: false }),
-            },
-            Err(error) => ended(error),
-        };
-        reign.end();
-        for sleeper in &self.sleepers {
-            sleeper.quit();
+        let mut control = opened.control;
+        loop {
+            let reign = Reign::new(&begun.entry)?.with_stripes(&begun.entry, opened.stripes);
+            let reign = Arc::new(reign);
+            self.status.begun(Arc::clone(&reign));
+            let shards = self.spawn_shards(&reign)?;
+            let checkpoint = Checkpoint::new(
+                control,
+                begun,
+                Arc::clone(&reign),
+                window,
+                self.config.reign_ttl,
+                Arc::clone(&self.demand),
+                shards.sleepers(),
+            );
+            let writers = Writers::new(opened.writers.clone(), opened.changes.clone());
+            let over = over(checkpoint, writers, &stop).await;
+            reign.end();
+            shards.end()?;
+            match over? {
+                Over::For(ended) => return Ok(ended),
+                Over::Next(next) => {
+                    Next {
+                        control,
+                        begun,
+                        window,
+                    } = *next
+                }
+            }
         }
-        join(shards)?;
-        outcome
     }
 
     /// Begins a reign, at once or when no other sequencer reigns.
@@ -235,10 +227,7 @@ impl Threads {
         };
         let owner = WriterId::from(Ulid::generate());
         let begun = match &self.config.standby {
-            Some(standby) => {
-                self.succeed(standby, &opened.control, owner, window)
-                    .await?
-            }
+            Some(standby) => self.succeed(standby, &opened, owner, window).await?,
             None => begin(&opened.control, owner, window).await,
         };
         Ok(begun.map(|begun| (opened, begun)))
@@ -248,23 +237,32 @@ impl Threads {
     async fn succeed<C: Control>(
         &self,
         standby: &Standby,
-        control: &C,
+        opened: &Opened<C>,
         owner: WriterId,
         window: u64,
     ) -> Result<Result<Begun, CatalogError>, SequencerError> {
+        let control = &opened.control;
         let last = match retried("read the control chain", || control.last()).await {
             Ok(last) => last,
             Err(error) => return Ok(Err(error)),
         };
-        let (addresses, key) = (&standby.others, self.config.key.as_ref());
-        let others = Others::new(addresses, last.log, seed(), key).await;
+        let key = self.config.key.as_ref();
+        let others = Others::new(&standby.others, last.log, seed(), key);
         let mut others = others.map_err(setup("socket to the other sequencers"))?;
+        let own = standby.member.unwrap_or(self.config.listen);
+        others.follow(opened.changes.clone(), own);
         let limits = self.limits();
         let (counters, merges) = (self.status.shards(), self.config.merge);
         let standing = Standing::start(&self.sockets, &last, counters, &limits, merges)?;
         self.status.stands_by(true);
-        tracing::info!(others = addresses.len(), detect = ?standby.detect, "standing by");
-        let begun = succeed(control, &mut others, owner, window, standby.detect).await;
+        tracing::info!(others = others.count(), detect = ?standby.detect, "standing by");
+        // A list that changes may lack the one that reigns, until that one registers again.
+        let unheard = match opened.changes {
+            Some(_) => self.config.reign_ttl,
+            None => standby.detect,
+        };
+        let detect = (standby.detect, unheard);
+        let begun = succeed(control, &mut others, owner, window, detect).await;
         standing.end();
         if begun.is_ok() {
             self.status.took_over();
@@ -283,55 +281,84 @@ impl Threads {
         }
     }
 
-    fn spawn_shards(&mut self, reign: &Arc<Reign>) -> Result<Vec<ShardThread>, SequencerError> {
-        let sockets = std::mem::take(&mut self.sockets);
-        let parts = sockets.into_iter().zip(&self.sleepers);
-        let parts = parts.zip(self.status.shards()).enumerate();
-        let mut threads = Vec::new();
-        for (number, ((socket, sleeper), counters)) in parts {
-            let limits = self.limits();
+    /// A thread for each socket, over a copy of it: the sockets outlive a reign.
+    fn spawn_shards(&self, reign: &Arc<Reign>) -> Result<Shards, SequencerError> {
+        let mut shards = Shards::default();
+        let parts = self.sockets.iter().zip(self.status.shards()).enumerate();
+        for (number, (socket, counters)) in parts {
+            let sleeper = Arc::new(Sleeper::new().map_err(setup("eventfd"))?);
             let handler = Granter {
-                shard: Shard::new(Arc::clone(reign), Arc::clone(counters), limits),
-                sleeper: Arc::clone(sleeper),
+                shard: Shard::new(Arc::clone(reign), Arc::clone(counters), self.limits()),
+                sleeper: Arc::clone(&sleeper),
                 demand: Arc::clone(&self.demand),
             };
             let worker = Worker {
-                socket,
+                socket: socket.try_clone().map_err(setup("socket"))?,
                 handler,
                 counters: Arc::clone(counters),
-                sleeper: Arc::clone(sleeper),
+                sleeper: Arc::clone(&sleeper),
                 wait: self.config.wait,
                 merges: self.config.merge,
             };
             let (config, mechanism) = (self.config.clone(), self.mechanism);
-            let stop = Arc::clone(&self.stop);
+            let (stop, reign) = (Arc::clone(&self.stop), Arc::clone(reign));
             let thread = thread::Builder::new()
                 .name(format!("shard-{number}"))
                 .spawn(move || {
                     // However a shard ends, the others do not go on without it.
-                    let _guard = stop.raise_on_drop();
+                    let guard = stop.raise_on_drop();
                     pin(&config, number);
-                    mechanism.serve(worker)
+                    let served = mechanism.serve(worker);
+                    if served.is_ok() && reign.has_ended() {
+                        guard.forget();
+                    }
+                    served
                 })
                 .map_err(setup("shard thread"));
-            threads.push(thread?);
+            shards.push(thread?, sleeper);
         }
-        Ok(threads)
+        Ok(shards)
     }
 }
 
-/// Waits for all shards; the first failure counts.
-fn join(shards: Vec<ShardThread>) -> Result<(), SequencerError> {
-    let mut outcome = Ok(());
-    for (shard, thread) in shards.into_iter().enumerate() {
-        let ended = match thread.join() {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(source)) => Err(SequencerError::Shard { shard, source }),
-            Err(_) => Err(SequencerError::Panicked),
-        };
-        outcome = outcome.and(ended);
-    }
-    outcome
+/// How a reign ended.
+enum Over<C> {
+    /// For good.
+    For(Ended),
+    /// The next one has begun, in a segment of its own.
+    Next(Box<Next<C>>),
+}
+
+/// A reign from the seals to its end.
+async fn over<C: Control>(
+    mut checkpoint: Checkpoint<C>,
+    writers: Writers,
+    stop: &Stop,
+) -> Result<Over<C>, SequencerError> {
+    let over = tokio::select! {
+        over = async {
+            checkpoint.open(writers).await?;
+            checkpoint.run().await
+        } => over.map(Some),
+        () = stop.raised() => Ok(None),
+    };
+    let ends = match over {
+        Ok(Some(layout)) => tokio::select! {
+            next = checkpoint.restripe(layout) => return match next {
+                Ok(next) => Ok(Over::Next(Box::new(next))),
+                Err(error) => ended(error).map(Over::For),
+            },
+            // The chain says whether the next reign has begun: nothing is granted in it.
+            () = stop.raised() => Ok(Ended::Stopped { clean: false }),
+        },
+        Ok(None) => match tokio::time::timeout(STOP_TIMEOUT, checkpoint.finish()).await {
+            Ok(Ok(())) => Ok(Ended::Stopped { clean: true }),
+            Ok(Err(error)) => ended(error),
+            Err(_) => Ok(Ended::Stopped { clean: false }),
+        },
+        Err(error) => ended(error),
+    };
+    ends.map(Over::For)
 }
 
 /// What an error of the control chain makes of a sequencer.

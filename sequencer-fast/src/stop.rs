@@ -30,16 +30,25 @@ impl Stop {
     }
 
     pub(crate) fn raise_on_drop(self: &Arc<Self>) -> RaiseOnDrop {
-        RaiseOnDrop(Arc::clone(self))
+        RaiseOnDrop(Some(Arc::clone(self)))
     }
 }
 
 /// Raises the stop when it goes.
 #[derive(Debug)]
-pub(crate) struct RaiseOnDrop(Arc<Stop>);
+pub(crate) struct RaiseOnDrop(Option<Arc<Stop>>);
+
+impl RaiseOnDrop {
+    /// It goes without that.
+    pub(crate) fn forget(mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for RaiseOnDrop {
     fn drop(&mut self) {
-        self.0.raise();
+        if let Some(stop) = &self.0 {
+            stop.raise();
+        }
     }
 }

@@ -2,23 +2,24 @@
 
 mod common;
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::thread;
 use std::time::Duration;
 
-use catalog::ErrorKind;
+use catalog::{ErrorKind, Membership};
 use common::desk::{Inbox, Peer, limits, request, status};
-use common::{Chain, Client, LOG, begin, config, eventually, grant, start, start_with, stop};
+use common::writer::{Seals, Writer, stripes};
+use common::{
+    Chain, Client, begin, begin_told, config, eventually, grant, start, start_with, stop,
+};
 use proptest::prelude::*;
 use sequencer_fast::logic::{self, Reign, Shard, ShardCounters};
-use sequencer_fast::{Backend, Ended, SequencerError};
+use sequencer_fast::{Backend, Ended, Sequencer, SequencerError};
+use tokio::sync::watch;
 use wire::control::ControlEntry;
 use wire::datagram::{Kind, Status};
-use wire::frame::{Frame, PREFIX_BYTES, Prefix, Seal, Welcome};
-use wire::{Epoch, Position, WriterId};
+use wire::{Epoch, Layout, Position, WriterId};
 
 /// A sequencer without threads: its last entry and its shard, over a chain that is shared.
 struct Life {
@@ -34,6 +35,8 @@ enum Act {
     Start,
     Grant(u32),
     Extend(u64),
+    /// Ends the reign and begins the next one in a segment with so many stripes.
+    Restripe(u32),
     Stop,
 }
 
@@ -52,17 +55,7 @@ fn act(place: &mut Option<Life>, act: Act, chain: &mut Vec<ControlEntry>, tokens
             let last = chain.last().expect("never empty");
             let entry = logic::begin(last, WriterId::default(), 10);
             assert!(append(chain, entry.clone()));
-            let reign = Arc::new(Reign::new(&entry).expect("has a segment"));
-            reign.renew(u64::MAX);
-            reign.grant();
-            let counters = Arc::new(ShardCounters::default());
-            let shard = Shard::new(Arc::clone(&reign), counters, limits(64, 64));
-            *place = Some(Life {
-                entry,
-                reign,
-                shard,
-                inbox: Inbox::default(),
-            });
+            *place = Some(Life::begin(entry));
         }
         (Act::Grant(count), Some(life)) => {
             let number = tokens.len() as u64 + 1;
@@ -79,6 +72,18 @@ fn act(place: &mut Option<Life>, act: Act, chain: &mut Vec<ControlEntry>, tokens
                 life.collect(tokens);
             } else {
                 life.reign.end();
+                *place = None;
+            }
+        }
+        (Act::Restripe(stripes), Some(life)) => {
+            let tail = life.reign.end().expect("was not closed");
+            let layout = Layout::new(stripes, 1).expect("valid");
+            let entry = logic::restripe(&life.entry, tail, layout, 10);
+            if append(chain, entry.clone()) {
+                life.reign.reserve(tail);
+                life.collect(tokens);
+                *place = Some(Life::begin(entry));
+            } else {
                 *place = None;
             }
         }
@@ -103,6 +108,21 @@ struct Token {
 }
 
 impl Life {
+    /// The reign that an entry begins.
+    fn begin(entry: ControlEntry) -> Self {
+        let reign = Arc::new(Reign::new(&entry).expect("has a segment"));
+        reign.renew(u64::MAX);
+        reign.grant();
+        let counters = Arc::new(ShardCounters::default());
+        let shard = Shard::new(Arc::clone(&reign), counters, limits(64, 64));
+        Self {
+            entry,
+            reign,
+            shard,
+            inbox: Inbox::default(),
+        }
+    }
+
     /// Takes what has left.
     fn collect(&mut self, tokens: &mut Vec<Token>) {
         for sent in self.inbox.serve(&mut self.shard, 0) {
@@ -121,11 +141,12 @@ proptest! {
     /// Three processes that crash, stall, take over from one another and come back, A to B to A: the
     /// stalled ones go on granting what they reserved, and no position is granted twice.
     #[test]
-    fn s1_s4_no_position_twice_over_crashes_and_takeovers(
+    fn s1_s4_h5_no_position_twice_over_crashes_takeovers_and_segments(
         acts in prop::collection::vec((0..3_usize, prop_oneof![
             2 => Just(Act::Start),
             6 => (1..9_u32).prop_map(Act::Grant),
             3 => (0..12_u64).prop_map(Act::Extend),
+            1 => (1..9_u32).prop_map(Act::Restripe),
             1 => Just(Act::Stop),
         ]), 1..60),
     ) {
@@ -139,6 +160,16 @@ proptest! {
         for pair in tokens.windows(2) {
             prop_assert!(pair[0].end <= pair[1].first, "{:?}", pair);
             prop_assert!(pair[0].epoch <= pair[1].epoch, "{:?}", pair);
+        }
+        // A token is of the segment that was the newest in its epoch.
+        let last = chain.last().expect("never empty");
+        for token in &tokens {
+            let of = last.segment_of(Position(token.first)).expect("a segment");
+            let mut newest = last.segments.iter().filter(|s| s.epoch <= token.epoch.max(Epoch(1)));
+            prop_assert_eq!(Some(of), newest.next_back(), "{:?}", token);
+        }
+        for pair in last.segments.windows(2) {
+            prop_assert!(pair[0].start < pair[1].start, "{:?}", pair);
         }
     }
 }
@@ -165,7 +196,7 @@ fn s4_a_reign_starts_at_the_old_reservation_or_at_the_exact_tail() {
 #[test]
 fn s4_positions_of_a_crashed_reign_are_not_granted_again() {
     let chain = Chain::new();
-    let writer = Writer::start(Seals::Well);
+    let writer = Writer::start(Seals::Well, stripes(0, 0..4));
     // Entries as a sequencer leaves them that is killed.
     let mut before = 0;
     for epoch in 1..5 {
@@ -212,7 +243,7 @@ fn s3_a_sequencer_that_finds_another_entry_in_its_place_is_fenced() {
             // More than is reserved: held, and never answered with a token.
             client.send(Kind::Grant, &[grant(0, 2, 60_000), grant(1, 2, 60_000)]);
         }
-        let reign = Arc::clone(sequencer.status().reign().expect("has begun"));
+        let reign = sequencer.status().reign().expect("has begun");
         eventually("the end of the reign", || reign.has_ended());
         let ended = sequencer.wait().expect("not an error");
         assert!(matches!(ended, Ended::Fenced { .. }), "{ended:?}");
@@ -252,7 +283,7 @@ fn s3_a_stop_resolves_the_extension_that_is_under_way() {
     chain.hold_appends(0);
     let before = chain.come();
     client.grant(1, 65_000);
-    let reign = Arc::clone(sequencer.status().reign().expect("has begun"));
+    let reign = sequencer.status().reign().expect("has begun");
     eventually("an extension", || chain.come() > before);
     sequencer.stop().raise();
     eventually("the end of the reign", || reign.has_ended());
@@ -294,77 +325,18 @@ fn s5_a_reign_that_cannot_be_renewed_stops_granting_and_goes_on_when_it_can() {
     assert_eq!(stop(sequencer), Ended::Stopped { clean: true });
 }
 
-/// How a stripe-writer answers a seal.
-#[derive(Clone, Copy)]
-enum Seals {
-    Well,
-    /// First with the seal of an older epoch, then not at all, then well.
-    Late,
-}
-
-/// A stripe-writer that only seals, as often as it is asked.
-struct Writer {
-    address: std::net::SocketAddr,
-    asked: Arc<AtomicU64>,
-}
-
-impl Writer {
-    fn start(seals: Seals) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("free port");
-        let address = listener.local_addr().expect("bound");
-        let asked = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&asked);
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.expect("accepted");
-                let Frame::Hello(hello) = receive(&mut stream) else {
-                    panic!("no hello");
-                };
-                assert_eq!(hello.log, LOG);
-                let (writer, epoch) = (WriterId::default(), Epoch(0));
-                send(&mut stream, Frame::Welcome(Welcome { writer, epoch }));
-                let Frame::Seal(seal) = receive(&mut stream) else {
-                    panic!("no seal");
-                };
-                let attempt = counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-                match (seals, attempt) {
-                    (Seals::Late, 0) => {
-                        let epoch = Epoch(seal.epoch.0 - 1);
-                        send(&mut stream, Frame::Sealed(Seal { epoch, ..seal }));
-                    }
-                    (Seals::Late, 1..4) => {}
-                    _ => send(&mut stream, Frame::Sealed(seal)),
-                }
-            }
-        });
-        Self { address, asked }
-    }
-}
-
-fn send(stream: &mut TcpStream, frame: Frame) {
-    let bytes = frame.encode(0).expect("no body");
-    stream.write_all(&bytes).expect("sent");
-}
-
-fn receive(stream: &mut TcpStream) -> Frame {
-    let mut prefix = [0; PREFIX_BYTES];
-    stream.read_exact(&mut prefix).expect("a prefix");
-    let prefix = Prefix::decode(&prefix).expect("valid");
-    let mut head = vec![0; prefix.head_len];
-    stream.read_exact(&mut head).expect("a head");
-    Frame::decode(&prefix, &head).expect("valid")
-}
-
-#[test]
-fn h4_nothing_is_granted_before_every_writer_has_sealed() {
+/// A chain whose next reign starts at 777 and has every stripe to seal.
+fn crashed() -> Chain {
     let chain = Chain::new();
     stop(start(&chain, config(Backend::Poll)));
     let mut last = chain.newest();
     (last.number, last.clean, last.reservation) = (last.number + 1, false, Position(777));
     chain.entries().push(last);
-    let (prompt, late) = (Writer::start(Seals::Well), Writer::start(Seals::Late));
-    let writers = vec![prompt.address, late.address];
-    let sequencer = begin(&chain, config(Backend::Poll), writers);
+    chain
+}
+
+/// Asks a sequencer for tokens until it grants; until then it has to refuse. `late` has been asked so often by then.
+fn refuses_until(sequencer: &Sequencer, late: &Writer, seals: u64) {
     eventually("the reign", || sequencer.status().reign().is_some());
     let client = Client::new(sequencer.address(), 1);
     let mut refused = 0;
@@ -375,11 +347,40 @@ fn h4_nothing_is_granted_before_every_writer_has_sealed() {
             refused += 1;
             return false;
         }
-        assert!(asked >= 3, "granted after {asked} seals");
+        assert!(asked >= seals, "granted after {asked} seals");
         assert_eq!(reply.first, Position(777));
         true
     });
     assert!(refused > 0);
+}
+
+#[test]
+fn h4_nothing_is_granted_before_every_stripe_is_sealed() {
+    let chain = crashed();
+    let (prompt, late) = (
+        Writer::start(Seals::Well, stripes(0, 0..3)),
+        Writer::start(Seals::Late, stripes(0, 3..4)),
+    );
+    let writers = vec![prompt.address, late.address];
+    let sequencer = begin(&chain, config(Backend::Poll), writers);
+    refuses_until(&sequencer, &late, 3);
+    stop(sequencer);
+}
+
+/// The owner of two stripes is dead. Nothing is granted while nobody has them, and then it is not waited for.
+#[test]
+fn h4_a_dead_owner_is_no_obstacle_once_another_has_its_stripes() {
+    let chain = crashed();
+    let nobody = TcpListener::bind("127.0.0.1:0").expect("free port");
+    let dead = nobody.local_addr().expect("bound");
+    drop(nobody);
+    let (prompt, heir) = (
+        Writer::start(Seals::Well, stripes(0, 0..2)),
+        Writer::start(Seals::Heir, stripes(0, 2..4)),
+    );
+    let writers = vec![dead, prompt.address, heir.address];
+    let sequencer = begin(&chain, config(Backend::Poll), writers);
+    refuses_until(&sequencer, &heir, 4);
     stop(sequencer);
 }
 
@@ -396,4 +397,49 @@ fn h4_the_first_reign_seals_nothing() {
         Position(0)
     );
     stop(sequencer);
+}
+
+/// Who lists the stripe-writers may leave out any of them: whatever it says, nothing is granted before every stripe is
+/// sealed, by whoever comes into the list.
+#[test]
+fn h4_stripes_of_writers_that_a_list_lacks_are_waited_for() {
+    let chain = crashed();
+    let (listed, missing) = (
+        Writer::start(Seals::Well, stripes(0, 0..3)),
+        Writer::start(Seals::Well, stripes(0, 3..4)),
+    );
+    let membership = |writers: &[&Writer]| Membership {
+        sequencers: Vec::new(),
+        writers: writers
+            .iter()
+            .map(|writer| catalog::Writer {
+                address: writer.address,
+                stripes: 0..=1023,
+            })
+            .collect(),
+    };
+    let (tell, told) = watch::channel(membership(&[]));
+    let sequencer = begin_told(&chain, config(Backend::Poll), Vec::new(), Some(told));
+    eventually("the reign", || sequencer.status().reign().is_some());
+    let client = Client::new(sequencer.address(), 1);
+    assert_eq!(status(&client.grant(1, 1)), Status::Sealing);
+    tell.send_replace(membership(&[&listed]));
+    // As often as it may be asked: it never says that the last stripe is sealed.
+    eventually("asked again", || {
+        listed.asked.load(std::sync::atomic::Ordering::SeqCst) >= 3
+    });
+    assert_eq!(status(&client.grant(2, 1)), Status::Sealing);
+    tell.send_replace(membership(&[&missing]));
+    refuses_until_granting(&client);
+    drop(tell);
+    stop(sequencer);
+}
+
+fn refuses_until_granting(client: &Client) {
+    let mut request = 10;
+    eventually("granting", || {
+        request += 1;
+        let reply = client.grant(request, 1);
+        status(&reply) == Status::Ok && reply.first == Position(777)
+    });
 }

@@ -3,14 +3,18 @@
 mod common;
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use catalog::Membership;
 use common::desk::status;
-use common::{Chain, Client, begin, config, eventually, grant, start, start_with, stop};
+use common::writer::{Seals, Writer, stripes};
+use common::{
+    Chain, Client, begin, begin_told, config, eventually, grant, start, start_with, stop,
+};
 use sequencer_fast::{Backend, Config, Ended, Sequencer, Standby, logic};
+use tokio::sync::watch;
 use wire::datagram::{Kind, Status};
 use wire::{Epoch, Position, WriterId};
 
@@ -18,21 +22,34 @@ const DETECT: Duration = Duration::from_millis(300);
 
 fn as_standby(others: &[SocketAddr]) -> Config {
     let mut config = config(Backend::Poll);
-    let (others, detect) = (others.to_vec(), DETECT);
-    config.standby = Some(Standby { others, detect });
+    config.standby = Some(Standby {
+        others: others.to_vec(),
+        member: None,
+        detect: DETECT,
+    });
     config
 }
 
 fn standby(chain: &Chain, others: &[SocketAddr]) -> Sequencer {
-    let sequencer = begin(chain, as_standby(others), Vec::new());
+    let sequencer = begin(chain, as_standby(others), owners());
     eventually("standing by", || sequencer.status().is_standby());
     sequencer
+}
+
+/// A stripe-writer that has all stripes and seals them.
+fn owners() -> Vec<SocketAddr> {
+    vec![Writer::start(Seals::Well, stripes(0, 0..4)).address]
 }
 
 /// An address at which nobody is.
 fn nobody() -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("free port");
     socket.local_addr().expect("bound")
+}
+
+/// An address to which no socket can be opened.
+fn nowhere() -> SocketAddr {
+    ([255, 255, 255, 255], 9).into()
 }
 
 /// A chain whose newest reign was killed: it had granted nobody knows how much below 777.
@@ -71,13 +88,14 @@ fn stand() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "waits for real threads")]
 fn a_standby_leaves_a_reign_alone_that_answers_and_follows_on_one_that_ends() {
     for merge in [true, false] {
         let chain = Chain::new();
         let first = start(&chain, config(Backend::Auto));
         let mut own = as_standby(&[nobody(), first.address()]);
         (own.merge, own.shards) = (merge, 2);
-        let second = begin(&chain, own, Vec::new());
+        let second = begin(&chain, own, owners());
         eventually("standing by", || second.status().is_standby());
         assert!(second.status().health().is_ok());
         stand();
@@ -93,6 +111,7 @@ fn a_standby_leaves_a_reign_alone_that_answers_and_follows_on_one_that_ends() {
 
 /// What is about to grant is not disturbed, or two standbys would take the log from each other for ever.
 #[test]
+#[allow(clippy::disallowed_methods, reason = "waits for real threads")]
 fn a_standby_leaves_a_reign_alone_that_waits_for_seals() {
     let chain = left_behind();
     let writer = TcpListener::bind("127.0.0.1:0").expect("free port");
@@ -131,7 +150,7 @@ fn s3_of_two_standbys_that_begin_at_once_one_reigns() {
 #[test]
 fn s9_a_standby_says_that_it_does_not_reign_and_keeps_no_request_for_later() {
     let chain = left_behind();
-    let first = start_with(&chain, config(Backend::Poll), Vec::new());
+    let first = start_with(&chain, config(Backend::Poll), owners());
     let start = chain.newest().epoch_start;
     let second = standby(&chain, &[first.address()]);
     let client = Client::new(second.address(), 9);
@@ -183,7 +202,7 @@ fn s1_s5_a_stalled_reign_grants_below_the_one_that_took_over() {
     }
     // More than it had reserved is never granted: it finds itself fenced.
     let asked = AtomicU64::new(100);
-    let reign = Arc::clone(first.status().reign().expect("has begun"));
+    let reign = first.status().reign().expect("has begun");
     eventually("the end of the reign", || {
         let request = asked.fetch_add(1, Ordering::Relaxed);
         old.send(Kind::Grant, &[grant(0, request, 700)]);
@@ -205,4 +224,42 @@ fn s4_a_standby_that_cannot_read_the_chain_does_not_begin() {
         .expect_err("an error, as for any sequencer");
     assert!(ended.to_string().contains("control entry"), "{ended}");
     assert_eq!(chain.entries().len(), 3);
+}
+
+/// A list that changes may lack the one that reigns, until that one registers again. It is given the time for it.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "real time is what is tested")]
+fn a_reign_that_a_list_lacks_has_time_to_come_into_it_and_stays_when_it_answers() {
+    let chain = Chain::new();
+    let ttl = Duration::from_millis(1500);
+    let (mut own, mut first) = (as_standby(&[]), config(Backend::Poll));
+    (own.reign_ttl, first.reign_ttl) = (ttl, ttl);
+    let first = start(&chain, first);
+    let lacking = Membership {
+        sequencers: vec![nobody()],
+        ..Membership::default()
+    };
+    let (tell, told) = watch::channel(lacking.clone());
+    let second = begin_told(&chain, own.clone(), owners(), Some(told));
+    eventually("standing by", || second.status().is_standby());
+    thread::sleep(ttl / 2);
+    assert!(second.status().is_standby() && chain.newest().epoch == Epoch(1));
+    // It comes into the list, and leaves it again: it has answered, and is asked on.
+    let sequencers = vec![nowhere(), first.address()];
+    tell.send_replace(Membership {
+        sequencers,
+        ..Membership::default()
+    });
+    thread::sleep(DETECT);
+    tell.send_replace(lacking.clone());
+    thread::sleep(2 * ttl);
+    assert!(second.status().is_standby() && chain.newest().epoch == Epoch(1));
+    stop(second);
+    stop(first);
+    let (chain, began) = (left_behind(), Instant::now());
+    let (_tell, told) = watch::channel(lacking);
+    let third = begin_told(&chain, own, owners(), Some(told));
+    eventually("the takeover", || grants(&third));
+    assert!(began.elapsed() >= ttl, "{:?}", began.elapsed());
+    stop(third);
 }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// Stripes that are taken over at the same time.
+pub const TAKE_OVERS: usize = 32;
+
 /// Objects of one stripe whose puts may be under way at the same time.
 pub const FLIGHTS_A_STRIPE: usize = 4;
 
@@ -49,6 +52,9 @@ pub const LOOKUPS: usize = 16;
 /// Bytes of the first read of an index that is looked up: most have no more.
 pub const LOOKUP_BYTES: u64 = 16 << 10;
 
+/// Pause before a sequencer of the membership is tried again to which no socket could be opened.
+pub const RELIST_AGAIN: Duration = Duration::from_secs(1);
+
 /// How often frontiers are reported while they move.
 pub const REPORT_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -63,6 +69,10 @@ pub const SILENCE_TOLD: Duration = Duration::from_secs(5);
 
 /// How often a connection that waits for this process is told that it gets on.
 pub const PULSE: Duration = Duration::from_secs(1);
+
+/// Longest time for which an append waits for a stripe that is on its way here, or away. A host that is taken out of
+/// service leaves its stripes within it on a store that answers in some 20 ms; who waits longer asks again.
+pub const MOVING: Duration = Duration::from_millis(250);
 
 /// Time after a moment in which memory was full or puts were slow, for which clients are told.
 pub const PRESSED: Duration = Duration::from_secs(3);

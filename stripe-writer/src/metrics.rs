@@ -24,6 +24,24 @@ struct FaultLabel {
     fault: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MoveLabel {
+    how: &'static str,
+}
+
+/// How a stripe came to this process or left it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Move {
+    /// Taken as one of its own by the settings.
+    Taken,
+    /// Taken over from a peer that did not answer.
+    TakenOver,
+    /// Given back to its home.
+    GivenBack,
+    /// Taken by another process.
+    Lost,
+}
+
 /// All counters. Updated by the tasks, read by the admin endpoint.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
@@ -41,6 +59,9 @@ pub(crate) struct Metrics {
     wrong_macs: Counter,
     issued_tail: Gauge<u64, AtomicU64>,
     unheard: Gauge<u64, AtomicU64>,
+    stripes: Gauge<u64, AtomicU64>,
+    moves: Family<MoveLabel, Counter>,
+    peers_silent: Gauge<u64, AtomicU64>,
     /// For health checks: not a counter.
     pub(crate) store: StoreHealth,
 }
@@ -97,6 +118,37 @@ impl Metrics {
             "1 while the sequencer does not answer, so that no holes are filled",
             self.unheard.clone(),
         );
+        registry.register("stripes", "Stripes that are owned", self.stripes.clone());
+        registry.register(
+            "moves",
+            "Stripes that came or left, by how: taken, taken_over, given_back, lost",
+            self.moves.clone(),
+        );
+        registry.register(
+            "peers_silent",
+            "Stripe-writers of the membership that do not answer",
+            self.peers_silent.clone(),
+        );
+    }
+
+    /// How many stripes are owned now.
+    pub(crate) fn stripes(&self, owned: usize) {
+        self.stripes.set(u64::try_from(owned).unwrap_or(u64::MAX));
+    }
+
+    pub(crate) fn moved(&self, how: Move) {
+        let how = match how {
+            Move::Taken => "taken",
+            Move::TakenOver => "taken_over",
+            Move::GivenBack => "given_back",
+            Move::Lost => "lost",
+        };
+        self.moves.get_or_create(&MoveLabel { how }).inc();
+    }
+
+    pub(crate) fn peers_silent(&self, silent: usize) {
+        let silent = u64::try_from(silent).unwrap_or(u64::MAX);
+        self.peers_silent.set(silent);
     }
 
     pub(crate) fn put(&self, object: &Object) {

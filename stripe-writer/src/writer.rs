@@ -1,35 +1,35 @@
 //! The daemon as a whole: takes its stripes, serves, stops.
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use catalog::{CatalogError, Log, Store};
-use futures::{StreamExt, TryStreamExt, stream};
+use catalog::{CatalogError, Log, Membership, Store};
+use futures::future::join_all;
 use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::JoinSet;
 use ulid::Ulid;
-use wire::control::ControlEntry;
-use wire::limits::OBJECT_TARGET_BYTES;
+use wire::WriterId;
 use wire::mac::Key;
-use wire::{ClientId, Segment, StripeId, WriterId};
 
-use crate::limits::{LOOKUPS, RECENT_BYTES, RECENT_PART, STORE_PATIENCE};
-use crate::logic::action::Config;
+use crate::keeper::{Board, Keeper, Takeover};
+use crate::limits::{LOOKUPS, RECENT_BYTES, RECENT_PART, REPORT_HEARTBEAT, STORE_PATIENCE};
 use crate::metrics::Metrics;
 use crate::net::{Memory, Reporter, Server};
 use crate::shared::Shared;
-use crate::store::{Event, Places, Start, StoreThreads, StripeHandle, Workers, now, take_over};
-
-/// Stripes that are taken over at the same time.
-const TAKE_OVERS: usize = 8;
+use crate::store::{Places, StoreThreads, StripeHandle, Workers, now};
+use crate::taking::Taking;
 
 /// Longest time to make durable what is held at a stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Time for the last answers to leave, and for peers to hear what is theirs now.
+const FAREWELL: Duration = Duration::from_millis(50);
 
 /// How a stripe-writer runs.
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ pub struct Options {
     pub listen: SocketAddr,
     /// UDP addresses of the sequencers, of which one reigns.
     pub sequencers: Vec<SocketAddr>,
-    /// First and last stripe to own; those that the layout does not have are left out.
+    /// First and last stripe to own, of those that the layout of a segment has.
     pub stripes: RangeInclusive<u16>,
     /// An open object closes this long after its first record at the latest.
     pub linger: Duration,
@@ -52,6 +52,11 @@ pub struct Options {
     pub max_commit_age: Duration,
     /// Key of the log, if it has one: reports are signed, answers are checked.
     pub key: Option<Key>,
+    /// The peers to watch and to take stripes over from. Without it all of `stripes` are taken at the start,
+    /// and nothing afterwards.
+    pub takeover: Option<Takeover>,
+    /// The membership as it changes, if it does. Its sequencers take the place of [`Self::sequencers`].
+    pub changes: Option<watch::Receiver<Membership>>,
 }
 
 /// Why a stripe-writer does not start.
@@ -71,31 +76,22 @@ pub enum WriterError {
     /// The system gives no threads.
     #[error("cannot start threads: {0}")]
     Threads(std::io::Error),
-    /// The settings give this process no stripe of the log.
-    #[error("no stripe to own: stripes={first}-{last} layout={layout}")]
-    NoStripe {
-        /// First stripe of the settings.
-        first: u16,
-        /// Last stripe of the settings.
-        last: u16,
-        /// Number of stripes of the log.
-        layout: u32,
-    },
 }
 
 /// A running stripe-writer.
 #[derive(Debug)]
 pub struct StripeWriter {
     shared: Arc<Shared>,
+    /// Where it watches its peers.
+    board: Option<Arc<Board>>,
     address: SocketAddr,
-    stripes: Vec<JoinHandle<()>>,
-    server: AbortHandle,
-    reporter: AbortHandle,
+    tasks: JoinSet<()>,
     _threads: StoreThreads,
 }
 
 impl StripeWriter {
-    /// Checks the store, takes over the stripes, and serves.
+    /// Checks the store, takes over the stripes, and serves. With peers to watch it serves at once, and takes what
+    /// nobody owns as soon as it knows.
     ///
     /// # Errors
     /// What keeps it from starting; nothing is served then.
@@ -131,39 +127,32 @@ impl StripeWriter {
             hole_timeout: options.hole_timeout,
             metrics: Arc::clone(&metrics),
         };
-        let writer = WriterId::from(Ulid::generate());
         let taking = Taking {
-            log: &log,
-            entry: &entry,
-            segment: *entry.last_segment().map_err(CatalogError::from)?,
-            writer,
-            options,
-            workers: &workers,
+            workers,
+            linger: options.linger,
+            max_commit_age: options.max_commit_age,
+            recent_bytes: RECENT_BYTES.min(options.memory_bytes / RECENT_PART),
         };
-        let taken = taking.all().await?;
-        let (handles, stripes): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
-        tracing::info!(log = %log.id(), %writer, stripes = handles.len(), epoch = %entry.epoch, %address, "serving");
-        let memory = Memory::new(options.memory_bytes, handles.len());
-        let shared = Arc::new(Shared::new(
-            log,
-            writer,
-            &entry,
-            handles,
-            memory,
-            workers.places,
-            metrics,
-        ));
-        let client = client_id(writer);
-        let reporter = Reporter::new(Arc::clone(&shared), options, client, ripe);
-        let reporter = reporter.await.map_err(listen)?;
-        let reporter = tokio::spawn(reporter.run()).abort_handle();
-        let server = tokio::spawn(server.run(Arc::clone(&shared))).abort_handle();
+        let writer = WriterId::from(Ulid::generate());
+        // Those who watch their peers take what nobody owns, whatever the segment.
+        let own = options.takeover.is_none().then(|| options.stripes.clone());
+        let memory = Memory::new(options.memory_bytes);
+        let shared = Shared::new(log, writer, entry.clone(), memory, taking, own);
+        let shared = Arc::new(shared);
+        shared.begin(entry).await?;
+        warn_of_none(&shared, &options.stripes);
+        let mut tasks = JoinSet::new();
+        let takeover = options.takeover.as_ref();
+        let board = takeover.map(|takeover| keep(takeover, &shared, &mut tasks));
+        tracing::info!(log = %shared.log.id(), %writer, epoch = %shared.epoch(), %address, "serving");
+        let reporter = Reporter::new(Arc::clone(&shared), options, ripe);
+        tasks.spawn(reporter.await.map_err(listen)?.run());
+        tasks.spawn(server.run(Arc::clone(&shared)));
         Ok(Self {
             shared,
+            board,
             address,
-            stripes,
-            server,
-            reporter,
+            tasks,
             _threads: threads,
         })
     }
@@ -176,107 +165,78 @@ impl StripeWriter {
 
     /// Says why it does not do its work, for health checks.
     pub fn health(&self) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
-        let shared = Arc::clone(&self.shared);
+        let (shared, board) = (Arc::clone(&self.shared), self.board.clone());
         move || {
-            let fenced = |handle: &&StripeHandle| handle.fenced.load(Ordering::Acquire);
-            let trouble = shared.metrics.store.trouble(now(), STORE_PATIENCE);
-            match shared.stripes().filter(fenced).count() {
-                0 => trouble.map_or(Ok(()), Err),
-                fenced => Err(format!("stripes that another process owns now: {fenced}")),
+            if let Some(board) = &board {
+                board.health()?;
+            } else {
+                let fenced = |handle: &&Arc<StripeHandle>| handle.fenced.load(Ordering::Acquire);
+                let fenced = shared.owned.serving().iter().filter(fenced).count();
+                if fenced > 0 {
+                    return Err(format!("stripes that another process owns now: {fenced}"));
+                }
             }
+            let trouble = shared.metrics.store.trouble(now(), STORE_PATIENCE);
+            trouble.map_or(Ok(()), Err)
         }
     }
 
-    /// Resolves when another process owns every stripe.
+    /// Resolves when another process owns every stripe, for good: never where this one watches its peers.
     pub async fn all_fenced(&self) {
-        for handle in self.shared.stripes() {
-            let mut frontier = handle.frontier.clone();
-            while !handle.fenced.load(Ordering::Acquire) {
-                let tick = tokio::time::sleep(crate::limits::REPORT_HEARTBEAT);
-                tokio::select! {
-                    moved = frontier.changed() => if moved.is_err() {
-                        // Its task has ended: nobody serves the stripe here.
-                        break;
-                    },
-                    () = tick => {}
-                }
+        if self.board.is_some() {
+            return pending().await;
+        }
+        loop {
+            let mut serving = self.shared.owned.serving();
+            // Where a segment is complete there is nothing to lose.
+            serving.retain(|stripe| !stripe.is_complete());
+            if !serving.is_empty() && serving.iter().all(is_lost) {
+                return;
             }
+            tokio::time::sleep(REPORT_HEARTBEAT).await;
         }
     }
 
     /// Takes in nothing more, makes durable what is held without a hole before it, and ends.
-    pub async fn stop(self) {
-        self.server.abort();
-        self.reporter.abort();
-        for handle in self.shared.stripes() {
-            let _ = handle.events.send(Event::Stop).await;
-        }
-        let all = async {
-            for stripe in self.stripes {
-                let _ = stripe.await;
-            }
-        };
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
+        self.shared.leaving.send_replace(true);
+        let stripes = self.shared.owned.serving();
+        let leaves = stripes.iter().filter_map(|handle| {
+            let id = handle.chain.id();
+            Arc::clone(&self.shared).leave((id.segment, id.stripe))
+        });
+        let all = join_all(leaves);
         if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
             tracing::warn!(
                 "the store is too slow to wait for: what is held was never acknowledged"
             );
         }
+        tokio::time::sleep(FAREWELL).await;
     }
 }
 
-/// The start of a daemon: what it takes its stripes with.
-struct Taking<'a> {
-    log: &'a Log,
-    entry: &'a ControlEntry,
-    segment: Segment,
-    writer: WriterId,
-    options: &'a Options,
-    workers: &'a Workers,
-}
-
-impl Taking<'_> {
-    async fn all(&self) -> Result<Vec<(StripeHandle, JoinHandle<()>)>, WriterError> {
-        let (layout, owned) = (self.segment.layout, &self.options.stripes);
-        let stripes: Vec<_> = layout.all().filter(|s| owned.contains(&s.0)).collect();
-        if stripes.is_empty() {
-            return Err(WriterError::NoStripe {
-                first: *owned.start(),
-                last: *owned.end(),
-                layout: layout.stripes(),
-            });
-        }
-        let recent = RECENT_BYTES.min(self.options.memory_bytes / RECENT_PART);
-        let recent_bytes = recent / stripes.len();
-        let taken = stream::iter(stripes)
-            .map(|stripe| self.one(stripe, recent_bytes))
-            .buffer_unordered(TAKE_OVERS);
-        taken.try_collect().await
-    }
-
-    async fn one(
-        &self,
-        stripe: StripeId,
-        recent_bytes: usize,
-    ) -> Result<(StripeHandle, JoinHandle<()>), WriterError> {
-        let chain = self.log.chain(&self.segment, stripe);
-        let (layout, sealed) = (self.segment.layout, self.entry.epoch_start);
-        let start = Start {
-            taken: take_over(&chain, self.entry.epoch, self.writer).await?,
-            chain,
-            seal_to: layout.slot_at_or_after(stripe, sealed),
-            config: Config {
-                linger: self.options.linger,
-                target_bytes: OBJECT_TARGET_BYTES,
-                max_commit_age: self.options.max_commit_age,
-            },
-            recent_bytes,
-        };
-        Ok(StripeHandle::start(start, self.workers.clone()))
+/// Says so if there is nothing to do here yet: a later segment may have more stripes.
+fn warn_of_none(shared: &Shared, stripes: &RangeInclusive<u16>) {
+    let entry = shared.entry();
+    let Ok(newest) = entry.last_segment() else {
+        return;
+    };
+    if shared.most(newest) == 0 {
+        let (first, last, layout) = (stripes.start(), stripes.end(), newest.layout.stripes());
+        let text = "the newest segment has none of the stripes of the settings";
+        tracing::warn!(first, last, layout, "{text}");
     }
 }
 
-/// The low half of the process's identity is random enough to tell reporters apart.
-fn client_id(writer: WriterId) -> ClientId {
-    let low = writer.0.last_chunk::<8>();
-    ClientId(low.map_or(0, |bytes| u64::from_le_bytes(*bytes)))
+/// Whether a stripe is served here no more: another process owns it, or its task has ended.
+fn is_lost(stripe: &Arc<StripeHandle>) -> bool {
+    stripe.fenced.load(Ordering::Acquire) || stripe.events.is_closed()
+}
+
+/// Starts to watch the peers, and to take what nobody owns.
+fn keep(takeover: &Takeover, shared: &Arc<Shared>, tasks: &mut JoinSet<()>) -> Arc<Board> {
+    let board = Arc::new(Board::new(takeover));
+    tasks.spawn(Keeper::new(takeover, Arc::clone(shared), Arc::clone(&board)).run());
+    board
 }

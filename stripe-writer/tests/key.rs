@@ -33,6 +33,8 @@ async fn start(registry: &Mutex<Registry>) -> (StripeWriter, UdpSocket, LogId) {
         memory_bytes: 64 << 20,
         max_commit_age: Duration::from_secs(60),
         key: Some(Key::new(&[7; 32])),
+        takeover: None,
+        changes: None,
     };
     let writer = StripeWriter::start(store, &options, registry);
     (writer.await.expect("starts"), sequencer, log)

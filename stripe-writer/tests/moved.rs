@@ -33,6 +33,8 @@ async fn writer(store: &Store, linger: Duration) -> StripeWriter {
         memory_bytes: 64 << 20,
         max_commit_age: Duration::from_secs(60),
         key: None,
+        takeover: None,
+        changes: None,
     };
     let registry = Mutex::new(Registry::default());
     let writer = StripeWriter::start(store.clone(), &options, &registry).await;

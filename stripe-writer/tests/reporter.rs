@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use catalog::Store;
+use catalog::{Membership, Store};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use stripe_writer::{Options, StripeWriter};
 use tokio::net::UdpSocket;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use wire::datagram::{Datagram, MAX_DATAGRAM_BYTES, Reply, Report, Status, write};
 use wire::{Epoch, Lane, Layout, LogId, Position};
@@ -49,6 +50,14 @@ impl Sequencer {
 }
 
 async fn start(registry: &Mutex<Registry>) -> (StripeWriter, [Sequencer; 2]) {
+    start_told(registry, |_| None).await
+}
+
+/// Where the list says something else than the settings.
+async fn start_told(
+    registry: &Mutex<Registry>,
+    changes: impl FnOnce(&[SocketAddr]) -> Option<watch::Receiver<Membership>>,
+) -> (StripeWriter, [Sequencer; 2]) {
     let store = Store::open("memory:///").expect("valid URL");
     let layout = Layout::new(2, 4).expect("valid");
     let created = catalog::Log::create(store.clone(), layout).await;
@@ -57,9 +66,14 @@ async fn start(registry: &Mutex<Registry>) -> (StripeWriter, [Sequencer; 2]) {
     let sockets = [any().await.expect("free"), any().await.expect("free")];
     let sequencers = sockets.map(|socket| Sequencer { socket, log });
     let address = |of: &Sequencer| of.socket.local_addr().expect("bound");
+    let addresses: Vec<_> = sequencers.iter().map(address).collect();
+    let changes = changes(&addresses);
+    let told = changes
+        .as_ref()
+        .map(|told| told.borrow().sequencers.clone());
     let options = Options {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        sequencers: sequencers.iter().map(address).collect(),
+        sequencers: told.unwrap_or(addresses),
         stripes: 0..=1,
         linger: Duration::from_millis(1),
         hole_timeout: Duration::from_secs(60),
@@ -67,6 +81,8 @@ async fn start(registry: &Mutex<Registry>) -> (StripeWriter, [Sequencer; 2]) {
         memory_bytes: 64 << 20,
         max_commit_age: Duration::from_secs(60),
         key: None,
+        takeover: None,
+        changes,
     };
     let writer = StripeWriter::start(store, &options, registry).await;
     (writer.expect("starts"), sequencers)
@@ -104,6 +120,35 @@ async fn reports_reach_the_sequencer_that_reigns() {
     assert!(second.answer(1, Status::Ok, 78).await);
     told(&registry, 78).await;
     // The second is asked alone. It does not reign any more, and the first is found at once.
+    assert!(second.answer(1, Status::NotReigning, 0).await);
+    assert!(first.answer(2, Status::Ok, 90).await);
+    told(&registry, 90).await;
+}
+
+/// Anybody may have written the list: one of it to which no socket can be opened keeps nobody from the others.
+#[tokio::test]
+async fn reports_reach_a_sequencer_beside_one_to_which_there_is_no_way() {
+    let registry = Mutex::new(Registry::default());
+    let nowhere = SocketAddr::from(([255, 255, 255, 255], 9));
+    let mut tell = None;
+    let (_writer, [first, second]) = start_told(&registry, |sequencers| {
+        let sequencers = vec![nowhere, sequencers[1]];
+        let (told, changes) = watch::channel(Membership {
+            sequencers,
+            ..Membership::default()
+        });
+        tell = Some(told);
+        Some(changes)
+    })
+    .await;
+    assert!(second.answer(1, Status::Ok, 77).await);
+    told(&registry, 77).await;
+    let address = first.socket.local_addr().expect("bound");
+    let sequencers = vec![nowhere, address];
+    tell.expect("called").send_replace(Membership {
+        sequencers,
+        ..Membership::default()
+    });
     assert!(second.answer(1, Status::NotReigning, 0).await);
     assert!(first.answer(2, Status::Ok, 90).await);
     told(&registry, 90).await;

@@ -9,7 +9,9 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::fixed::head;
 use crate::limits::{MAX_CONTROL_BYTES, MAX_POSITION, MAX_SEGMENTS};
-use crate::{Epoch, Fixed, LogId, Position, Segment, WireError, WriterId, crc32c};
+use crate::{
+    Epoch, Fixed, LogId, Position, Segment, SegmentId, StripeId, WireError, WriterId, crc32c,
+};
 
 /// `STRIPECT`, read as a little-endian number.
 pub const CONTROL_MAGIC: u64 = u64::from_le_bytes(*b"STRIPECT");
@@ -19,6 +21,9 @@ pub const HEAD_MAGIC: u64 = u64::from_le_bytes(*b"STRIPEHD");
 
 /// The only version of both formats.
 pub const CONTROL_VERSION: u32 = 1;
+
+/// Segments that may have positions which are not decided: see [`ControlEntry::open_segments`].
+const OPEN_SEGMENTS: usize = 2;
 
 /// The state of a log at one number of its control chain.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
@@ -65,6 +70,33 @@ impl ControlEntry {
     pub fn segment_end(&self, segment: &Segment) -> Option<Position> {
         let later = self.segments.iter().find(|s| s.start > segment.start);
         later.map(|s| s.start)
+    }
+
+    /// The segments that may have positions which are not decided yet: the newest, where records are appended,
+    /// and the one before it, which is complete once a reign has granted in the newest. A segment is opened by a
+    /// reign that grants, and that reign has sealed everything before the segment it grants in (H-4, H-5).
+    #[must_use]
+    pub fn open_segments(&self) -> &[Segment] {
+        let first = self.segments.len().saturating_sub(OPEN_SEGMENTS);
+        self.segments.get(first..).unwrap_or(&[])
+    }
+
+    /// A segment that has this stripe, and its end, if every position of it is decided: a reign has sealed it (H-5).
+    #[must_use]
+    pub fn complete(&self, id: SegmentId, stripe: StripeId) -> Option<(&Segment, Position)> {
+        let open = self.open_segments().first()?.start;
+        let segment = self.segments.iter().find(|segment| segment.id == id)?;
+        let end = self.segment_end(segment)?;
+        let has = u32::from(stripe.0) < segment.layout.stripes();
+        (has && end <= open).then_some((segment, end))
+    }
+
+    /// First position of a segment that the reign of this entry may grant: everything below is sealed (H-3). In a
+    /// segment that has ended that is its end.
+    #[must_use]
+    pub fn sealed_to(&self, segment: &Segment) -> Position {
+        let end = self.segment_end(segment);
+        end.map_or(self.epoch_start, |end| end.min(self.epoch_start))
     }
 
     /// Encodes the entry.
@@ -169,7 +201,7 @@ struct Envelope {
     reserved: u32,
 }
 
-fn envelope(magic: u64, body: &[u8]) -> Result<Bytes, WireError> {
+pub(crate) fn envelope(magic: u64, body: &[u8]) -> Result<Bytes, WireError> {
     let body_len = u32::try_from(body.len())
         .ok()
         .filter(|len| *len as usize + Envelope::SIZE <= MAX_CONTROL_BYTES)
@@ -191,7 +223,7 @@ fn envelope(magic: u64, body: &[u8]) -> Result<Bytes, WireError> {
     Ok(out.freeze())
 }
 
-fn open_envelope(magic: u64, bytes: &[u8]) -> Result<&[u8], WireError> {
+pub(crate) fn open_envelope(magic: u64, bytes: &[u8]) -> Result<&[u8], WireError> {
     let envelope = Envelope::read(bytes)?;
     if envelope.magic != magic {
         let got = envelope.magic;
@@ -221,4 +253,59 @@ fn open_envelope(magic: u64, bytes: &[u8]) -> Result<&[u8], WireError> {
         });
     }
     Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Layout;
+
+    fn entry(starts: &[u64], epoch_start: u64) -> ControlEntry {
+        let layout = Layout::new(2, 1).expect("valid");
+        let segments = (1..).zip(starts).map(|(id, start)| Segment {
+            id: SegmentId(id),
+            epoch: Epoch(u64::from(id)),
+            start: Position(*start),
+            layout,
+        });
+        ControlEntry {
+            log: LogId([1; 16]),
+            number: 7,
+            epoch: Epoch(9),
+            owner: WriterId([2; 16]),
+            epoch_start: Position(epoch_start),
+            reservation: Position(1000),
+            clean: false,
+            trim: Position(0),
+            segments: segments.collect(),
+        }
+    }
+
+    #[test]
+    fn h5_the_last_two_segments_may_be_incomplete() {
+        for (starts, open) in [(vec![0], vec![1]), (vec![0, 5, 9], vec![2, 3])] {
+            let entry = entry(&starts, 9);
+            let ids: Vec<_> = entry.open_segments().iter().map(|s| s.id.0).collect();
+            assert_eq!(ids, open);
+        }
+    }
+
+    #[test]
+    fn h5_only_what_lies_before_both_is_complete() {
+        let entry = entry(&[0, 5, 9], 9);
+        let end = |id, stripe| {
+            let complete = entry.complete(SegmentId(id), StripeId(stripe));
+            complete.map(|(segment, end)| (segment.id.0, end.0))
+        };
+        assert_eq!(end(1, 1), Some((1, 5)));
+        assert_eq!(end(1, 2), None, "no such stripe");
+        assert_eq!((end(2, 0), end(3, 0), end(4, 0)), (None, None, None));
+    }
+
+    #[test]
+    fn h5_a_segment_is_sealed_to_where_the_reign_starts_or_to_its_end() {
+        let entry = entry(&[0, 5, 9], 20);
+        let sealed = entry.segments.iter().map(|s| entry.sealed_to(s).0);
+        assert_eq!(sealed.collect::<Vec<_>>(), [5, 9, 20]);
+    }
 }

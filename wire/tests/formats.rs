@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use wire::control::LogHead;
-use wire::datagram::{Grant, Header, MAX_DATAGRAM_BYTES, MAX_ENTRIES, Reply, Report};
+use wire::datagram::{Grant, Header, MAX_DATAGRAM_BYTES, MAX_ENTRIES, Reply, Report, Restripe};
 use wire::frame::{
     Ack, Append, Ask, End, Frontier, Frontiers, Hello, PREFIX_BYTES, Place, Push, Refusal, Seal,
-    Unsubscribe, Welcome,
+    SealedStripe, Unsubscribe, Welcome,
 };
 use wire::limits::{
     MAX_CONTROL_BYTES, MAX_GRANT, MAX_OBJECT_BYTES, MAX_OBJECT_RUNS, MAX_RECORD_BYTES,
@@ -57,6 +57,7 @@ fn sizes_are_those_of_the_code() {
         ("Datagram header", Header::SIZE),
         ("Grant entry", Grant::SIZE),
         ("Report entry", Report::SIZE),
+        ("Restripe entry", Restripe::SIZE),
         ("Reply entry", Reply::SIZE),
         ("Frame prefix", PREFIX_BYTES),
         ("Hello", Hello::SIZE),
@@ -70,6 +71,7 @@ fn sizes_are_those_of_the_code() {
         ("Push", Push::SIZE),
         ("End", End::SIZE),
         ("Seal", Seal::SIZE),
+        ("Sealed stripe", SealedStripe::SIZE),
         ("Frontiers", Frontiers::SIZE),
         ("Frontier", Frontier::SIZE),
         ("Object header", HEADER_BYTES),

@@ -19,7 +19,7 @@ use wire::control::{ControlEntry, LogHead};
 use wire::datagram::{
     Datagram, Grant, Header, Kind, MAX_DATAGRAM_BYTES, Reply, Report, Status, write,
 };
-use wire::frame::{Frame, Frontier, PREFIX_BYTES, Prefix};
+use wire::frame::{Frame, Frontier, PREFIX_BYTES, Prefix, SealedStripe};
 use wire::object::{HEADER_BYTES, INDEX_ENTRY_BYTES, Index, Object};
 use wire::snapshot::{SNAPSHOT_HEAD_BYTES, Snapshot};
 use wire::{
@@ -152,6 +152,11 @@ fn check_frame(bytes: &[u8]) {
         Frame::Frontiers(_) => {
             for frontier in body.chunks(Frontier::SIZE) {
                 let _ = Frontier::read(frontier);
+            }
+        }
+        Frame::Sealed(_) => {
+            for stripe in body.chunks(SealedStripe::SIZE) {
+                let _ = SealedStripe::read(stripe);
             }
         }
         _ => {}

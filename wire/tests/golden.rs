@@ -12,16 +12,18 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use common::{
-    AUTHOR, CLIENT, HEAD, LOG, PLACE, chain, control_entry, frames, joined, object, runs,
+    AUTHOR, CLIENT, HEAD, LOG, PLACE, SEALED, chain, control_entry, frames, joined, object, runs,
 };
 use wire::control::{ControlEntry, LogHead};
 use wire::datagram::{
-    Datagram, Grant, Header, Kind, MAX_DATAGRAM_BYTES, Reply, Report, Status, write,
+    Datagram, Grant, Header, Kind, MAX_DATAGRAM_BYTES, Reply, Report, Restripe, Status, write,
 };
-use wire::frame::{Frame, Frontier, PREFIX_BYTES, Prefix};
+use wire::frame::{Frame, Frontier, PREFIX_BYTES, Prefix, SealedStripe};
 use wire::object::Object;
 use wire::snapshot::Snapshot;
-use wire::{Epoch, Fixed, Lane, OwnerNumber, Position, RequestId, SegmentId, Slot, StripeId, name};
+use wire::{
+    Epoch, Fixed, Lane, Layout, OwnerNumber, Position, RequestId, SegmentId, Slot, StripeId, name,
+};
 
 /// The golden bytes of `name`, after a comparison with what is written now.
 fn golden(name: &str, bytes: &[u8]) -> Vec<u8> {
@@ -98,6 +100,10 @@ fn datagrams() {
         StripeId(31),
         Position(0x5566),
     )];
+    let layout = Layout::new(64, 16).expect("valid");
+    let restripe = [Restripe::new(Lane(65), RequestId(7), layout, SegmentId(3))];
+    datagram("datagram_restripe", request(Kind::Restripe, 1), &restripe);
+    assert_eq!(restripe[0].as_grant().to_vec(), restripe[0].to_vec());
     datagram("datagram_report", request(Kind::Report, 1), &report);
     let replies = Status::ALL.map(|status| {
         Reply::new(id, lane, status, Position(0x99), 4).with_durable(Some(Position(0x88)))
@@ -135,6 +141,10 @@ fn every_kind_of_frame() {
         assert_eq!(Frame::decode(&prefix, head), Ok(frame), "{kind}");
         assert_eq!(read, &body, "{kind}");
         assert_eq!(prefix.body_len, body.len(), "{kind}");
+        if let Frame::Sealed(_) = frame {
+            let stripes = read.chunks(SealedStripe::SIZE).map(SealedStripe::read);
+            assert!(stripes.eq(SEALED.map(Ok)));
+        }
         if let Frame::Push(push) = frame {
             let run = push.run(Bytes::copy_from_slice(read)).expect("valid");
             assert_eq!((run.first, run.count), (PLACE.first, 2));

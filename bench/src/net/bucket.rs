@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -62,6 +63,8 @@ impl Requests {
 /// How slow it is.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pace {
+    /// Added to every request.
+    pub(crate) answer: Duration,
     /// Added to every put.
     pub(crate) put: Duration,
     /// Added to puts of names that have this text in them.
@@ -83,6 +86,8 @@ struct Shared {
     objects: Mutex<BTreeMap<String, Bytes>>,
     requests: Mutex<Requests>,
     pace: Mutex<Pace>,
+    refuses: AtomicBool,
+    refused: AtomicU64,
     /// When the line is free again, where it is narrow.
     free: Mutex<Option<Instant>>,
 }
@@ -147,6 +152,17 @@ impl Bucket {
     pub(crate) fn pace(&self, pace: Pace) {
         *lock(&self.state.pace) = pace;
         *lock(&self.state.free) = None;
+    }
+
+    /// Whether every request is refused from now on, as by a service that is out of order.
+    pub(crate) fn refuse(&self, all: bool) {
+        self.state.refuses.store(all, Ordering::Release);
+    }
+
+    /// Requests that were refused so far.
+    #[must_use]
+    pub(crate) fn refused(&self) -> u64 {
+        self.state.refused.load(Ordering::Acquire)
     }
 
     /// What was asked so far.
@@ -298,7 +314,15 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let path = path.trim_start_matches('/');
     let key = path.split_once('/').map_or("", |(_, key)| key).to_owned();
     let method = request.method().clone();
+    if shared.refuses.load(Ordering::Acquire) {
+        shared.refused.fetch_add(1, Ordering::AcqRel);
+        return status(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable");
+    }
     shared.count(&method, key.is_empty());
+    let wait = lock(&shared.pace).answer;
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
     match (method, key.is_empty()) {
         (Method::PUT, false) => shared.put(key, request).await,
         (Method::GET, true) => shared.list(request.uri().query().unwrap_or("")),
@@ -397,6 +421,19 @@ mod tests {
         assert_eq!(store.get("a/2").await.expect("reads"), None);
         let requests = bucket.requests();
         assert_eq!((requests.puts, requests.lists, requests.deletes), (4, 2, 1));
+    }
+
+    #[tokio::test]
+    async fn one_that_refuses_does_nothing() {
+        let bucket = Bucket::start().await.expect("starts");
+        let store = bucket.store().expect("opens");
+        let body = [Bytes::from_static(b"0123")];
+        bucket.refuse(true);
+        let refused = store.create("a/1", &body).await;
+        assert!(refused.is_err(), "{refused:?}");
+        bucket.refuse(false);
+        assert_eq!(store.get("a/1").await.expect("reads"), None);
+        assert_eq!((bucket.requests().puts, bucket.refused() > 0), (0, true));
     }
 
     #[tokio::test]

@@ -41,8 +41,21 @@ pub(crate) async fn judge(
     tokens: &[Token],
     report: &mut Report,
 ) -> Result<(Findings, Vec<Found>)> {
-    let log = cluster.client().await?;
-    let (tail, scan) = read_all(&log).await?;
+    judge_by(&cluster.client().await?, cluster, appends, tokens, report).await
+}
+
+/// The same, read by a client that is open already.
+///
+/// # Errors
+/// If the log cannot be read.
+pub(crate) async fn judge_by(
+    log: &Log,
+    cluster: &Cluster,
+    appends: &[Append],
+    tokens: &[Token],
+    report: &mut Report,
+) -> Result<(Findings, Vec<Found>)> {
+    let (tail, scan) = read_all(log).await?;
     let findings = check(appends, &scan, tokens);
     let verified = cluster.command(&["verify"]).await;
     report.figure("records", findings.in_log);

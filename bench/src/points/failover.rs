@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::check;
 use crate::cluster::{Cluster, Daemon, Spec};
 use crate::load::Load;
-use crate::logic::history::Token;
+use crate::logic::history::{Append, Token};
 use crate::net::probe::Probe;
 use crate::pair::{Pair, Role};
 use crate::pause::Pauses;
@@ -37,7 +37,7 @@ const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
 const PROGRESS: u64 = 200;
 
 /// Age at which a hole becomes junk. Short, as the witness makes holes all the time.
-const HOLE_TIMEOUT: &str = "writer.hole_timeout_ms=200";
+pub(super) const HOLE_TIMEOUT: &str = "writer.hole_timeout_ms=200";
 
 /// Longest pause between two tokens of the witness, and its wait for one, in milliseconds.
 const WITNESS_PAUSE_MS: u64 = 1000;
@@ -132,7 +132,7 @@ async fn rounds(args: &Args, seed: u64, cluster: &Cluster) -> Result<Report> {
     tell_pauses(&mut report, &mut all);
     let longest = all.last().copied().unwrap_or(f64::NAN);
     report.at_most("pause_ms_max", longest, BAR_MS + f64::from(args.detect_ms));
-    finish(cluster, load, witness, &mut report).await?;
+    finish(cluster, (load, Vec::new()), witness, &mut report).await?;
     report.exactly("panics", pair.panics() + cluster.panics(Daemon::Writer), 0);
     Ok(report)
 }
@@ -144,16 +144,17 @@ pub(super) fn tell_pauses(report: &mut Report, all: &mut [f64]) {
     report.figure("pause_ms_p50", all.get(all.len() / 2));
 }
 
-/// Ends the load and holds the log against its history.
+/// Ends the load and holds the log against its history, and that of another load that has ended.
 pub(super) async fn finish(
     cluster: &Cluster,
-    load: Load,
+    (load, more): (Load, Vec<Append>),
     witness: Witness,
     report: &mut Report,
 ) -> Result<()> {
     report.figure("appended_again", load.appended_again());
     let tokens = witness.finish().await?;
-    let (appends, errors) = load.finish().await;
+    let (mut appends, errors) = load.finish().await;
+    appends.extend(more);
     report.exactly("failed_appends", errors.len(), 0);
     for error in errors.iter().take(3) {
         eprintln!("append failed: {error}");

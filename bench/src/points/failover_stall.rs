@@ -118,7 +118,7 @@ async fn rounds(args: &Args, seed: u64, cluster: &Cluster) -> Result<Report> {
     report.figure("pause_ms_max", seen.takeovers.last());
     seen.handovers.sort_by(f64::total_cmp);
     report.figure("handover_pause_ms_max", seen.handovers.last());
-    finish(cluster, load, witness, &mut report).await?;
+    finish(cluster, (load, Vec::new()), witness, &mut report).await?;
     report.exactly("panics", pair.panics() + cluster.panics(Daemon::Writer), 0);
     Ok(report)
 }

@@ -27,7 +27,7 @@ const FOLLOWER_TIMEOUT: Duration = Duration::from_secs(120);
 const PROBE_PAUSE_MS: u64 = 1000;
 
 /// Age at which a hole becomes junk. Short, so that the rounds are about load and not about waiting.
-const HOLE_TIMEOUT: &str = "writer.hole_timeout_ms=200";
+pub(super) const HOLE_TIMEOUT: &str = "writer.hole_timeout_ms=200";
 
 /// Longest wait of the witness for a token.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(50);
@@ -156,7 +156,7 @@ async fn one_round(cluster: &mut Cluster, target: usize, random: &mut StdRng) ->
 }
 
 /// Waits until records are acknowledged that were appended after this call began, most likely.
-async fn progress(load: &Load, cluster: &mut Cluster) -> Result<()> {
+pub(super) async fn progress(load: &Load, cluster: &mut Cluster) -> Result<()> {
     let before = load.acknowledged();
     let on = async {
         while load.acknowledged() < before + 200 {
@@ -177,13 +177,13 @@ async fn progress(load: &Load, cluster: &mut Cluster) -> Result<()> {
 }
 
 /// Takes tokens that are never used, all the time.
-struct Witness {
+pub(super) struct Witness {
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<Vec<Token>>>,
 }
 
 impl Witness {
-    async fn start(cluster: &Cluster, log: &Log, seed: u64) -> Result<Self> {
+    pub(super) async fn start(cluster: &Cluster, log: &Log, seed: u64) -> Result<Self> {
         let mut random = StdRng::seed_from_u64(seed ^ 1);
         let mut probe = Probe::new(cluster.sequencer(), log.id(), 7).await?;
         let (stop, mut stopped) = oneshot::channel();
@@ -201,20 +201,20 @@ impl Witness {
         Ok(Self { stop, task })
     }
 
-    async fn finish(self) -> Result<Vec<Token>> {
+    pub(super) async fn finish(self) -> Result<Vec<Token>> {
         let _ = self.stop.send(());
         self.task.await?
     }
 }
 
 /// Follows the log from its start through all rounds.
-struct Follower {
+pub(super) struct Follower {
     until: oneshot::Sender<Option<Position>>,
     task: JoinHandle<Result<Vec<Found>>>,
 }
 
 impl Follower {
-    fn start(log: &Log) -> Self {
+    pub(super) fn start(log: &Log) -> Self {
         let (until, mut told) = oneshot::channel();
         let mut scan = log.follow(Position(0));
         let task = tokio::spawn(async move {
@@ -243,7 +243,7 @@ impl Follower {
         Self { until, task }
     }
 
-    async fn finish(self, last: Option<Position>) -> Result<Vec<Found>> {
+    pub(super) async fn finish(self, last: Option<Position>) -> Result<Vec<Found>> {
         let _ = self.until.send(last);
         let followed = timeout(FOLLOWER_TIMEOUT, self.task).await;
         followed.context("the follower does not come to the end")??

@@ -1,10 +1,12 @@
-//! Who serves the log: a static list.
+//! Who serves the log.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 use wire::StripeId;
+use wire::limits::MAX_STRIPES;
 
+use super::assign::assigned;
 use crate::CatalogError;
 
 /// A stripe-writer and the stripes that it owns.
@@ -12,14 +14,14 @@ use crate::CatalogError;
 pub struct Writer {
     /// TCP address.
     pub address: SocketAddr,
-    /// First and last stripe.
+    /// First and last stripe. Where ranges overlap, [`assigned`](crate::assigned) chooses.
     pub stripes: RangeInclusive<u16>,
 }
 
 /// The sequencers and all stripe-writers of a log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Membership {
-    /// UDP addresses of the sequencers, at least one: any of them may reign, the others stand by.
+    /// UDP addresses of the sequencers: any of them may reign, the others stand by.
     pub sequencers: Vec<SocketAddr>,
     /// All stripe-writers.
     pub writers: Vec<Writer>,
@@ -44,10 +46,22 @@ impl Membership {
         Ok(self)
     }
 
-    /// The address of a stripe's owner.
+    /// Stripes, counted from the first, that have exactly one owner each: a layout may have as many.
+    #[must_use]
+    pub fn owned_stripes(&self) -> u32 {
+        let owned = (0..MAX_STRIPES).take_while(|stripe| {
+            let owners = self.writers.iter().filter(|writer| {
+                u16::try_from(*stripe).is_ok_and(|stripe| writer.stripes.contains(&stripe))
+            });
+            owners.count() == 1
+        });
+        u32::try_from(owned.count()).unwrap_or(MAX_STRIPES)
+    }
+
+    /// The address of the stripe-writer that is to own a stripe, as [`assigned`] finds it.
     #[must_use]
     pub fn owner(&self, stripe: StripeId) -> Option<SocketAddr> {
-        let owner = self.writers.iter().find(|w| w.stripes.contains(&stripe.0));
+        let owner = assigned(&self.writers, stripe).and_then(|at| self.writers.get(at));
         owner.map(|writer| writer.address)
     }
 
@@ -80,5 +94,14 @@ mod tests {
         assert!(members(&[0..=3, 5..=7]).checked(8).is_err());
         assert!(members(&[0..=4, 4..=7]).checked(8).is_err());
         assert!(members(&[]).checked(1).is_err());
+    }
+
+    #[test]
+    fn h5_a_layout_may_have_as_many_stripes_as_have_one_owner_each() {
+        assert_eq!(members(&[0..=3, 4..=7]).owned_stripes(), 8);
+        assert_eq!(members(&[0..=2000]).owned_stripes(), MAX_STRIPES);
+        assert_eq!(members(&[0..=3, 5..=7]).owned_stripes(), 4);
+        assert_eq!(members(&[0..=4, 4..=7]).owned_stripes(), 4);
+        assert_eq!(members(&[]).owned_stripes(), 0);
     }
 }

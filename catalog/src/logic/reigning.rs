@@ -4,6 +4,7 @@
 //! all are asked at a short interval that never grows, until one answers for a reign that is not older than the
 //! newest that was heard of. Times are those of one monotonic clock.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use wire::Epoch;
@@ -11,6 +12,9 @@ use wire::datagram::Status;
 
 /// Time between two questions to all sequencers while it is not known which one reigns.
 pub const ASK_ALL_EVERY: Duration = Duration::from_millis(25);
+
+/// Sequencers of one list, at most: in doubt all of them are asked.
+pub const SEQUENCERS: usize = 8;
 
 /// What an answer of a sequencer is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +64,17 @@ impl Reigning {
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// The sequencers are others now: so many, of which the one that was asked stands at `current`, if it is still
+    /// among them.
+    pub fn relist(&mut self, count: usize, current: Option<usize>, now: Duration) {
+        self.count = count;
+        self.next = self.next.filter(|_| count > 1);
+        self.current = current.unwrap_or(0);
+        if current.is_none() {
+            self.doubt(now);
+        }
     }
 
     /// The one that is asked may not reign. A single one is asked on, in the pauses of whoever asks.
@@ -128,6 +143,19 @@ impl Reigning {
     }
 }
 
+/// The sequencers to ask when the membership has these: the one that is asked stays among them, since an answer is
+/// worth more than a list. Gives its place, too.
+#[must_use]
+pub fn with_asked(
+    listed: &[SocketAddr],
+    asked: Option<SocketAddr>,
+) -> (Vec<SocketAddr>, Option<usize>) {
+    let mut all: Vec<_> = listed.iter().copied().take(SEQUENCERS).collect();
+    all.extend(asked.filter(|asked| !all.contains(asked)));
+    let place = all.iter().position(|address| Some(*address) == asked);
+    (all, place)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +180,23 @@ mod tests {
         assert_eq!(reigning.heard(2, Epoch(2), Status::Ok, 102 * MS), ANEW);
         assert_eq!((reigning.current(), reigning.next_due()), (2, None));
         assert_eq!(reigning.heard(2, Epoch(2), Status::Busy, 103 * MS), REIGNS);
+    }
+
+    #[test]
+    fn the_one_that_is_asked_stays_when_the_list_changes() {
+        let [a, b, c] = [1, 2, 3].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        assert_eq!(with_asked(&[a, b], Some(b)), (vec![a, b], Some(1)));
+        assert_eq!(with_asked(&[a, c], Some(b)), (vec![a, c, b], Some(2)));
+        assert_eq!(with_asked(&[a, c], None), (vec![a, c], None));
+        let mut reigning = Reigning::new(2, Epoch(1));
+        assert_eq!(reigning.heard(1, Epoch(3), Status::Ok, MS), ANEW);
+        reigning.relist(3, Some(2), MS);
+        assert_eq!((reigning.current(), reigning.next_due()), (2, None));
+        assert_eq!(reigning.heard(0, Epoch(2), Status::Ok, MS), Heard::Former);
+        reigning.relist(2, None, MS);
+        assert_eq!((reigning.current(), reigning.next_due()), (0, Some(MS)));
+        reigning.relist(1, Some(0), MS);
+        assert_eq!(reigning.next_due(), None, "nobody else to ask");
     }
 
     #[test]

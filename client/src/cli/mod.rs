@@ -7,6 +7,7 @@ mod key;
 mod lines;
 mod output;
 mod read;
+mod restripe;
 mod status;
 mod verify;
 
@@ -71,6 +72,13 @@ enum Command {
     /// missing at the very end of a chain are noticed only as far as stripe-writers or snapshots of the chain
     /// tell of them, and the output says so.
     Verify(VerifyArgs),
+    /// Go on with another layout: other stripes, or another unit
+    ///
+    /// What is in the log keeps its layout for ever; positions that are granted from now on are spread as it is said here.
+    /// Appends wait for a moment and go on by themselves, readers notice nothing. Every stripe needs a stripe-writer in the
+    /// membership, here and in the settings of the sequencer and the stripe-writers. If the command fails because of its
+    /// time limit, "status" tells whether the new segment has come after all.
+    Restripe(RestripeArgs),
     /// Draw a key for datagrams to and from the sequencer, and write it to a new file
     ///
     /// Every process of a log gets the same file, as setting membership.key_file or --key-file. Processes that
@@ -175,6 +183,19 @@ struct VerifyArgs {
 }
 
 #[derive(Debug, Args)]
+struct RestripeArgs {
+    /// Stripes that positions are spread over, 1 to 1024
+    #[arg(long, value_name = "K")]
+    stripes: u32,
+    /// Positions that stay on one stripe before the next takes over, 1 to 1048576 [default: as it is]
+    #[arg(long, value_name = "U")]
+    unit: Option<u32>,
+    /// Longest time that the command waits, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    timeout: u64,
+}
+
+#[derive(Debug, Args)]
 struct KeyArgs {
     /// File to create, which only its owner can read; without it the key goes to standard output
     file: Option<PathBuf>,
@@ -216,6 +237,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Tail(args) => status::tail(&log, args.kind, json).await,
         Command::Status => status::status(&log, json).await,
         Command::Verify(args) => verify::run(&log, args.fast, json).await,
+        Command::Restripe(args) => restripe::run(&log, &args, json).await,
     };
     log.close_cache().await;
     done

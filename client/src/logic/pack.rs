@@ -83,7 +83,7 @@ impl<A> Asks<A> {
     /// `[0, 1)` spreads the next repetitions of many clients.
     pub fn take_due(&mut self, now: Duration, chance: f64, most: usize) -> Packed {
         let mut packed = Packed::default();
-        for kind in [Kind::Grant, Kind::Tail] {
+        for kind in [Kind::Grant, Kind::Tail, Kind::Restripe] {
             let (mut entries, mut alone) = (Vec::new(), Vec::new());
             for ask in self.asks.values_mut() {
                 if ask.kind != kind || ask.due > now {

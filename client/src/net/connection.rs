@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use wire::frame::{Ack, AckStatus, Frame};
 
 use crate::call::{Call, Piece};
-use crate::limits::{BACKOFF, PUT_OFF, SILENCE_MAX, UNSENT_BYTES, WRITE_BYTES};
+use crate::limits::{BACKOFF, PROBE_AFTER, PROBE_TIMEOUT, SILENCE_MAX, UNSENT_BYTES, WRITE_BYTES};
 use crate::logic::backoff::Backoff;
 use crate::logic::flight::{Answer, AppendFrame, Entry, Flight};
 use crate::net::frames::{self, Lost};
@@ -63,6 +63,11 @@ impl Outgoing {
         self.flight().unsent_bytes() > UNSENT_BYTES
     }
 
+    /// Whether nothing waits to be sent, or to be answered.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.flight().is_empty()
+    }
+
     /// Serves the connection, for ever.
     pub(crate) async fn run(&self, shared: &Shared) {
         let mut pauses = Backoff::new(BACKOFF);
@@ -99,13 +104,25 @@ impl Outgoing {
             };
             if let Err(lost) = lost {
                 self.lost(shared, &lost);
+                // Who takes a connection and says nothing is not about to come back.
+                if matches!(lost, Lost::Silent) {
+                    failures = FAILURES;
+                }
+            }
+            let pause = pauses.pause(jitter());
+            if failures < FAILURES || !shared.routes.has_other(self.address) {
+                sleep(pause).await;
+                continue;
             }
             // It may be dead, and another has its stripes by now. If none has, they come back.
-            if failures >= FAILURES && shared.writers.len() > 1 {
-                let frames = self.flight().take_all();
-                self.send_away(shared, frames, shared.elapsed());
-            }
-            sleep(pauses.pause(jitter())).await;
+            let away = async {
+                loop {
+                    let frames = self.flight().take_all();
+                    self.send_away(shared, frames);
+                    self.changed.notified().await;
+                }
+            };
+            let _ = timeout(pause.min(LOOK_AGAIN), away).await;
         }
     }
 
@@ -158,21 +175,51 @@ impl Outgoing {
         answered: &mut bool,
     ) -> Result<(), Lost> {
         loop {
-            let frame = frames::read(&mut from);
-            tokio::pin!(frame);
-            let (frame, _) = loop {
-                match timeout(SILENCE_MAX, &mut frame).await {
-                    Ok(frame) => break frame?,
-                    Err(_) if self.flight().is_owed() => return Err(Lost::Silent),
-                    Err(_) => {}
-                }
-            };
+            let (frame, _) = self.awaited(shared, frames::read(&mut from)).await?;
             let Frame::Ack(ack) = frame else {
                 return Err(Lost::Unexpected);
             };
             *answered = true;
             self.accept(shared, &ack)?;
         }
+    }
+
+    /// Waits for a frame as long as the writer owes none, or seems to be alive.
+    async fn awaited<T>(
+        &self,
+        shared: &Shared,
+        frame: impl Future<Output = Result<T, Lost>>,
+    ) -> Result<T, Lost> {
+        tokio::pin!(frame);
+        let mut silence = Duration::ZERO;
+        loop {
+            if let Ok(frame) = timeout(PROBE_AFTER, &mut frame).await {
+                return frame;
+            }
+            if !self.flight().is_owed() {
+                silence = Duration::ZERO;
+                continue;
+            }
+            silence += PROBE_AFTER;
+            if silence >= SILENCE_MAX {
+                return Err(Lost::Silent);
+            }
+            // A slow store is no reason to leave a writer for another; that it is gone is, if there is one.
+            if shared.routes.has_other(self.address) {
+                tokio::select! {
+                    frame = &mut frame => return frame,
+                    gone = self.is_gone(shared) => if gone {
+                        return Err(Lost::Silent);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether nobody answers a new connection to the writer.
+    async fn is_gone(&self, shared: &Shared) -> bool {
+        let asked = frames::connect(self.address, shared.id(), shared.client);
+        !matches!(timeout(PROBE_TIMEOUT, asked).await, Ok(Ok(_)))
     }
 
     fn accept(&self, shared: &Shared, ack: &Ack) -> Result<(), Lost> {
@@ -229,11 +276,10 @@ impl Outgoing {
         shared.counters.frames_put_off.add(1);
         let now = shared.elapsed();
         if status == AckStatus::NotOwner
-            && shared.routes.leave(ack.place.stripe, address) != address
+            && shared.routes.leave(ack.place.stripe, address, now) != address
         {
             let frames = self.flight().take(ack);
-            let pause = Backoff::new(PUT_OFF).pause(jitter());
-            self.send_away(shared, frames, now + pause);
+            self.send_away(shared, frames);
             return;
         }
         let until = self.flight().pause(ack.place.stripe, now, jitter());
@@ -249,11 +295,14 @@ impl Outgoing {
         self.changed.notify_one();
     }
 
-    /// Gives frames to the connections of the writers that are to be asked now, later.
-    fn send_away(&self, shared: &Shared, frames: Vec<Entry<Arc<Call>>>, until: Duration) {
+    /// Gives frames to the connections of the writers that are to be asked now, after a pause.
+    fn send_away(&self, shared: &Shared, frames: Vec<Entry<Arc<Call>>>) {
+        let writers = shared.writers.read();
+        let now = shared.elapsed();
         for frame in frames {
-            let owner = shared.routes.leave(frame.stripe(), self.address);
-            let connection = shared.writers.get(&owner).unwrap_or(self);
+            let owner = shared.routes.leave(frame.stripe(), self.address, now);
+            let until = now + shared.routes.pause(frame.stripe());
+            let connection = writers.get(&owner).map_or(self, |connection| &**connection);
             for share in frame.shares() {
                 share.owner.moved(&connection.sign);
             }
@@ -300,6 +349,8 @@ const FULL: &str = "it has more than the store takes at once";
 const UNHEARD: &str =
     "the sequencer does not answer it, so that it fills no holes: their keys may differ";
 
-/// Connections that fail one after the other before a writer's stripes are looked for elsewhere: a second or
-/// two, in which a process that was started anew comes back.
-const FAILURES: u32 = 8;
+/// Longest pause between two looks whether a writer is there that cannot be reached.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// Connections that fail one after the other before a writer's stripes are looked for elsewhere.
+const FAILURES: u32 = 2;

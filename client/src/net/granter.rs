@@ -190,6 +190,7 @@ fn hand_over(
         request,
     };
     let frame_bytes = shared.options.frame_bytes;
+    let writers = shared.writers.read();
     let mut outgoing: BTreeMap<SocketAddr, Vec<AppendFrame<Arc<Call>>>> = BTreeMap::new();
     for part in split(entry, used)? {
         let what = "stripe without an owner";
@@ -206,7 +207,7 @@ fn hand_over(
         frames.extend(made);
     }
     for (owner, frames) in outgoing {
-        if let Some(connection) = shared.writers.get(&owner) {
+        if let Some(connection) = writers.get(&owner) {
             connection.push(frames, shared.elapsed());
         }
     }

@@ -31,6 +31,8 @@ pub(crate) enum Live {
     Run(Run),
     /// What was asked for is in the owner's memory no more: it is in the store. Nothing comes behind it.
     InStore,
+    /// The stripe has no more: its segment has ended.
+    Ended,
 }
 
 /// What a subscription brings, and the memory that it takes until it is received.
@@ -101,7 +103,8 @@ impl Hub {
     pub(crate) async fn subscribe(&mut self, place: Place, until: Slot) -> Option<Subscription> {
         let owner = self.shared.routes.owner(place.stripe)?;
         let Some(commands) = self.connection(owner).await else {
-            self.shared.routes.leave(place.stripe, owner);
+            let now = self.shared.elapsed();
+            self.shared.routes.leave(place.stripe, owner, now);
             return None;
         };
         self.next_id = self.next_id.wrapping_add(1);
@@ -123,7 +126,8 @@ impl Hub {
     /// not know it.
     pub(crate) fn leave(&self, subscription: &Subscription) {
         let Subscription { stripe, owner, .. } = *subscription;
-        self.shared.routes.leave(stripe, owner);
+        let now = self.shared.elapsed();
+        self.shared.routes.leave(stripe, owner, now);
     }
 
     async fn connection(&mut self, owner: SocketAddr) -> Option<mpsc::Sender<Command>> {
@@ -235,12 +239,13 @@ impl Of {
             return Ok(());
         };
         match end.reason()? {
-            EndReason::Done => {}
+            EndReason::Done => drop(to.try_send((Live::Ended, None))),
             // A full queue says enough.
             EndReason::Lagged => drop(to.try_send((Live::InStore, None))),
             // [C-6] Whoever took the stripe over is found by asking.
             EndReason::NotOwner => {
-                self.shared.routes.leave(place.stripe, self.owner);
+                let now = self.shared.elapsed();
+                self.shared.routes.leave(place.stripe, self.owner, now);
             }
         }
         Ok(())

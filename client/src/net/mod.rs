@@ -10,5 +10,6 @@ pub(crate) mod live;
 pub(crate) mod routes;
 pub(crate) mod sequencer;
 mod witness;
+pub(crate) mod writers;
 
 pub(crate) use chance::{draw_client, jitter};

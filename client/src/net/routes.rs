@@ -7,90 +7,210 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use catalog::Membership;
 use wire::StripeId;
 
+use crate::limits::{MOVED, MOVED_FOR};
+
+/// Times that a pause doubles, at most.
+const DOUBLINGS: u32 = 10;
+
 /// The routes of an open log.
 #[derive(Debug)]
-pub(crate) struct Routes {
+pub(crate) struct Routes(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
     membership: Membership,
     /// Stripes that have left the writer that the membership names.
-    moved: Mutex<BTreeMap<StripeId, SocketAddr>>,
+    moved: BTreeMap<StripeId, Moved>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Moved {
+    to: SocketAddr,
+    /// Moves one after the other.
+    times: u32,
+    at: Duration,
 }
 
 impl Routes {
     pub(crate) fn new(membership: Membership) -> Self {
-        Self {
-            membership,
-            moved: Mutex::default(),
-        }
+        let moved = BTreeMap::new();
+        Self(Mutex::new(State { membership, moved }))
+    }
+
+    /// The membership is another now. Stripes that have moved to a writer that it still has stay there.
+    pub(crate) fn relist(&self, membership: Membership) {
+        let mut state = self.state();
+        state.membership = membership;
+        let State { membership, moved } = &mut *state;
+        moved.retain(|_, moved| membership.addresses().any(|address| address == moved.to));
+    }
+
+    /// Whether the membership has a writer.
+    pub(crate) fn has(&self, address: SocketAddr) -> bool {
+        self.state()
+            .membership
+            .addresses()
+            .any(|one| one == address)
+    }
+
+    /// Whether the membership has a writer at all.
+    pub(crate) fn has_any(&self) -> bool {
+        !self.state().membership.writers.is_empty()
+    }
+
+    /// Whether the membership has another writer than this.
+    pub(crate) fn has_other(&self, address: SocketAddr) -> bool {
+        self.state()
+            .membership
+            .addresses()
+            .any(|one| one != address)
     }
 
     /// Whom to ask for a stripe.
     pub(crate) fn owner(&self, stripe: StripeId) -> Option<SocketAddr> {
-        let moved = self.moved().get(&stripe).copied();
-        moved.or_else(|| self.membership.owner(stripe))
+        self.state().owner(stripe)
+    }
+
+    /// Nominal pause before the next one is asked for a stripe. Short at first, as a stripe that moves is soon served
+    /// again; while nobody has it, its records are not sent about all the time.
+    pub(crate) fn pause(&self, stripe: StripeId) -> Duration {
+        let times = self
+            .state()
+            .moved
+            .get(&stripe)
+            .map_or(0, |moved| moved.times);
+        let doubled = MOVED.0 * (1 << times.saturating_sub(1).min(DOUBLINGS));
+        doubled.min(MOVED.1)
     }
 
     /// The writer at `from` does not serve the stripe: whom to ask from now on, which is another writer unless
     /// there is none.
-    pub(crate) fn leave(&self, stripe: StripeId, from: SocketAddr) -> SocketAddr {
-        match self.owner(stripe) {
+    pub(crate) fn leave(&self, stripe: StripeId, from: SocketAddr, now: Duration) -> SocketAddr {
+        let mut state = self.state();
+        match state.owner(stripe) {
             // Others have found that out before.
             Some(owner) if owner != from => return owner,
             _ => {}
         }
-        let mut addresses = self
-            .membership
-            .addresses()
-            .chain(self.membership.addresses());
+        let State { membership, moved } = &mut *state;
+        let mut addresses = membership.addresses().chain(membership.addresses());
         addresses.by_ref().find(|address| *address == from);
         let next = addresses.find(|address| *address != from).unwrap_or(from);
-        self.moved().insert(stripe, next);
+        let before = moved
+            .get(&stripe)
+            .filter(|before| now.saturating_sub(before.at) < MOVED_FOR);
+        let times = before.map_or(0, |before| before.times).saturating_add(1);
+        let (to, at) = (next, now);
+        moved.insert(stripe, Moved { to, times, at });
         next
     }
 
-    fn moved(&self) -> MutexGuard<'_, BTreeMap<StripeId, SocketAddr>> {
-        self.moved.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn owner(&self, stripe: StripeId) -> Option<SocketAddr> {
+        let moved = self.moved.get(&stripe).map(|moved| moved.to);
+        moved.or_else(|| self.membership.owner(stripe))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ops::RangeInclusive;
+
     use catalog::Writer;
 
     use super::*;
+
+    const NOW: Duration = Duration::from_secs(77);
 
     fn address(port: u16) -> SocketAddr {
         ([127, 0, 0, 1], port).into()
     }
 
     fn routes(writers: u16) -> Routes {
-        let writers = (1..=writers).map(|n| Writer {
+        Routes::new(members(1..=writers))
+    }
+
+    fn members(writers: RangeInclusive<u16>) -> Membership {
+        let writers = writers.map(|n| Writer {
             address: address(n),
             stripes: n * 10..=n * 10 + 9,
         });
-        Routes::new(Membership {
+        Membership {
             sequencers: vec![address(99)],
             writers: writers.collect(),
-        })
+        }
     }
 
     #[test]
     fn c6_a_stripe_that_its_writer_does_not_own_is_looked_for_in_turn() {
         let (routes, stripe) = (routes(3), StripeId(20));
         assert_eq!(routes.owner(stripe), Some(address(2)));
-        assert_eq!(routes.leave(stripe, address(2)), address(3));
-        assert_eq!(routes.leave(stripe, address(2)), address(3), "known");
-        assert_eq!(routes.leave(stripe, address(3)), address(1));
-        assert_eq!(routes.leave(stripe, address(1)), address(2));
+        assert_eq!(routes.leave(stripe, address(2), NOW), address(3));
+        assert_eq!(routes.leave(stripe, address(2), NOW), address(3), "known");
+        assert_eq!(routes.leave(stripe, address(3), NOW), address(1));
+        assert_eq!(routes.leave(stripe, address(1), NOW), address(2));
         assert_eq!(routes.owner(StripeId(21)), Some(address(2)), "not this one");
+    }
+
+    #[test]
+    fn h5_a_stripe_that_the_membership_does_not_name_is_looked_for_in_turn() {
+        let (routes, stripe) = (routes(3), StripeId(900));
+        assert_eq!(routes.owner(stripe), Some(address(1)));
+        assert_eq!(routes.leave(stripe, address(1), NOW), address(2));
+        assert_eq!(routes.owner(stripe), Some(address(2)));
+    }
+
+    #[test]
+    fn pauses_double_while_nobody_serves_a_stripe_and_begin_anew() {
+        let (routes, stripe) = (routes(3), StripeId(20));
+        let mut now = NOW;
+        let mut pauses = Vec::new();
+        for _ in 0..6 {
+            let owner = routes.owner(stripe).expect("one");
+            routes.leave(stripe, owner, now);
+            routes.leave(stripe, owner, now);
+            let pause = routes.pause(stripe);
+            pauses.push(pause.as_millis());
+            now += pause;
+        }
+        assert_eq!(pauses, [10, 20, 40, 80, 160, 250]);
+        assert_eq!(routes.pause(StripeId(21)), MOVED.0, "of each stripe");
+        let owner = routes.owner(stripe).expect("one");
+        routes.leave(stripe, owner, now + MOVED_FOR);
+        assert_eq!(routes.pause(stripe), MOVED.0);
     }
 
     #[test]
     fn with_one_writer_there_is_nobody_else() {
         let routes = routes(1);
-        assert_eq!(routes.leave(StripeId(10), address(1)), address(1));
+        assert_eq!(routes.leave(StripeId(10), address(1), NOW), address(1));
+    }
+
+    #[test]
+    fn c6_a_stripe_stays_where_it_was_found_when_the_membership_changes() {
+        let (routes, stripe) = (routes(3), StripeId(20));
+        assert_eq!(routes.leave(stripe, address(2), NOW), address(3));
+        routes.relist(members(3..=4));
+        assert_eq!(routes.owner(stripe), Some(address(3)));
+        assert!(!routes.has(address(2)) && routes.has_other(address(3)));
+        routes.relist(members(4..=5));
+        let owner = routes.owner(stripe).expect("one of the two");
+        assert!(
+            [address(4), address(5)].contains(&owner),
+            "who had it is gone"
+        );
+        assert_eq!(routes.leave(stripe, address(3), NOW), owner, "asked before");
+        assert_ne!(routes.leave(stripe, owner, NOW), owner);
+        assert_eq!(routes.owner(StripeId(40)), Some(address(4)), "in its range");
     }
 }

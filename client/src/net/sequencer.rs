@@ -7,23 +7,23 @@
 //! [`Reigning`] decides. Where it is not, all of them are asked for their tails, and the first that
 //! reigns gets everything that waits.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use catalog::{Heard, Reigning};
+use catalog::{Heard, Reigning, SEQUENCERS, with_asked};
 use futures::future::join_all;
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use wire::datagram::{
     self, Datagram, ENTRY_BYTES, Grant, HEADER_BYTES, Header, Kind, MAX_DATAGRAM_BYTES, Reply,
-    Status,
+    Restripe, Status,
 };
 use wire::mac::{Key, Signer};
-use wire::{ClientId, Epoch, Lane, LogId, Position, RequestId};
+use wire::{ClientId, Epoch, Lane, Layout, LogId, Position, RequestId, SegmentId};
 
 use crate::limits::{GRANT_LANES_MAX, GRANT_TIMEOUT_MAX, REQUESTS_WAITING};
 use crate::logic::pack::{Asks, Packed};
@@ -37,6 +37,9 @@ const TAILS: Lane = Lane(GRANT_LANES_MAX);
 
 /// Lane of the questions that find out who reigns. Their numbers answer nobody else.
 const WHO: Lane = Lane(GRANT_LANES_MAX + 1);
+
+/// Lane of wishes for another layout.
+const LAYOUTS: Lane = Lane(GRANT_LANES_MAX + 2);
 
 /// An answer of the sequencer.
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +57,9 @@ type Waiting = Asks<oneshot::Sender<Told>>;
 /// The sequencers, as a client sees them.
 #[derive(Debug)]
 pub(crate) struct Sequencer {
-    sockets: Vec<Datagrams>,
+    places: Mutex<Places>,
+    /// Told when there are other sockets.
+    relisted: Notify,
     log: LogId,
     client: ClientId,
     key: Option<Key>,
@@ -64,13 +69,19 @@ pub(crate) struct Sequencer {
     next_request: AtomicU64,
     slots: Semaphore,
     waiting: Mutex<Waiting>,
-    reigning: Mutex<Reigning>,
     asked: Notify,
     /// Whether the newest answer failed the check of the key.
     wrong_key: AtomicBool,
     /// Whether the newest answer said that it does not reign who answered.
     refused: AtomicBool,
     counters: Arc<Counters>,
+}
+
+/// One socket for each sequencer, and which of them reigns.
+#[derive(Debug)]
+struct Places {
+    sockets: Vec<Arc<Datagrams>>,
+    reigning: Reigning,
 }
 
 impl Sequencer {
@@ -84,12 +95,18 @@ impl Sequencer {
         let resend_after = options.grant_timeout;
         let most = GRANT_TIMEOUT_MAX.max(resend_after);
         let mut sockets = Vec::new();
-        for address in &options.membership.sequencers {
-            sockets.push(Datagrams::open(*address).await?);
+        for address in options.membership.sequencers.iter().take(SEQUENCERS) {
+            match Datagrams::open(*address).await {
+                Ok(socket) => sockets.push(Arc::new(socket)),
+                // It is tried again as the list is taken in.
+                Err(_) if options.changes.is_some() => {}
+                Err(error) => return Err(error),
+            }
         }
+        let reigning = Reigning::new(sockets.len(), epoch);
         Ok(Self {
-            reigning: Mutex::new(Reigning::new(sockets.len(), epoch)),
-            sockets,
+            places: Mutex::new(Places { sockets, reigning }),
+            relisted: Notify::new(),
             log,
             client,
             key: options.key.clone(),
@@ -131,23 +148,71 @@ impl Sequencer {
         told.unwrap_or_else(|_| Err(self.silent()))
     }
 
+    /// Asks for a segment with another layout behind `behind`, until an answer comes or `limit` has passed.
+    pub(crate) async fn restripe(
+        &self,
+        layout: Layout,
+        behind: SegmentId,
+        limit: Duration,
+    ) -> Result<Told> {
+        let wish = Restripe::new(LAYOUTS, self.next_request(), layout, behind);
+        let told = timeout(limit, self.ask(Kind::Restripe, wish.as_grant())).await;
+        told.unwrap_or_else(|_| Err(self.silent()))
+    }
+
     /// The reign of `epoch` is over: a stripe-writer has refused its token as sealed, or the control chain has
     /// gone on.
     pub(crate) fn is_over(&self, epoch: Epoch) {
-        self.reigning().is_over(epoch, self.opened.elapsed());
+        self.places().reigning.is_over(epoch, self.opened.elapsed());
         self.asked.notify_one();
     }
 
     /// The log knows no reign above `epoch`.
     pub(crate) fn is_newest(&self, epoch: Epoch) {
-        self.reigning().is_newest(epoch);
+        self.places().reigning.is_newest(epoch);
+    }
+
+    /// These are the sequencers now. The one that is asked stays.
+    ///
+    /// # Errors
+    /// The last one to which no socket can be opened, and why. The others are asked all the same.
+    pub(crate) async fn relist(
+        &self,
+        listed: &[SocketAddr],
+    ) -> std::result::Result<(), (SocketAddr, Error)> {
+        let mut sockets = self.places().sockets.clone();
+        let mut outcome = Ok(());
+        for address in listed.iter().take(SEQUENCERS) {
+            if sockets.iter().any(|socket| socket.address() == *address) {
+                continue;
+            }
+            match Datagrams::open(*address).await {
+                Ok(socket) => sockets.push(Arc::new(socket)),
+                Err(error) => outcome = Err((*address, error)),
+            }
+        }
+        let now = self.opened.elapsed();
+        {
+            let mut places = self.places();
+            let asked = places.asked();
+            let (addresses, _) = with_asked(listed, asked);
+            sockets.retain(|socket| addresses.contains(&socket.address()));
+            places.sockets = sockets;
+            let current = asked.and_then(|asked| places.at(asked));
+            let count = places.sockets.len();
+            places.reigning.relist(count, current, now);
+        }
+        self.relisted.notify_one();
+        self.waiting().renew(now);
+        self.asked.notify_one();
+        outcome
     }
 
     pub(crate) fn unavailable(&self, reason: impl Into<String>) -> Error {
-        let current = self.sockets.get(self.reigning().current());
+        let asked = self.places().asked();
         Error::Unavailable {
             what: "sequencer",
-            address: current.map_or((Ipv4Addr::UNSPECIFIED, 0).into(), Datagrams::address),
+            address: asked.unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into()),
             reason: reason.into(),
         }
     }
@@ -156,6 +221,9 @@ impl Sequencer {
     pub(crate) fn silent(&self) -> Error {
         let wrong = self.wrong_key.load(Ordering::Relaxed);
         let refused = self.refused.load(Ordering::Relaxed);
+        if self.places().sockets.is_empty() {
+            return self.unavailable("the membership has no sequencer");
+        }
         self.unavailable(match (wrong, refused, &self.key) {
             (true, ..) => "its answers fail the key check: it has another key, or none",
             (_, true, _) => "no sequencer that answers reigns",
@@ -183,19 +251,25 @@ impl Sequencer {
             let now = self.opened.elapsed();
             let packed = self.waiting().take_due(now, jitter(), self.per_datagram);
             let (to, who) = {
-                let mut reigning = self.reigning();
+                let mut places = self.places();
                 if packed.repeated > 0 {
-                    reigning.doubt(now);
+                    places.reigning.doubt(now);
                 }
-                (reigning.current(), reigning.take_due(now))
+                let who = places.reigning.take_due(now);
+                let all = if who {
+                    places.sockets.clone()
+                } else {
+                    Vec::new()
+                };
+                (places.socket(), all)
             };
-            if let Some(socket) = self.sockets.get(to) {
-                self.send_packed(socket, &packed, signer.as_mut()).await;
+            if let Some(socket) = to {
+                self.send_packed(&socket, &packed, signer.as_mut()).await;
             }
-            if who {
-                self.ask_who(signer.as_mut()).await;
+            if !who.is_empty() {
+                self.ask_who(&who, signer.as_mut()).await;
             }
-            let dues = [self.waiting().next_due(), self.reigning().next_due()];
+            let dues = [self.waiting().next_due(), self.places().reigning.next_due()];
             let next = dues.into_iter().flatten().min();
             let due = async {
                 match next {
@@ -211,12 +285,12 @@ impl Sequencer {
     }
 
     /// Asks every sequencer for its tails: the one that reigns tells them.
-    async fn ask_who(&self, mut signer: Option<&mut Signer>) {
+    async fn ask_who(&self, sockets: &[Arc<Datagrams>], mut signer: Option<&mut Signer>) {
         let question = Packed {
             datagrams: vec![(Kind::Tail, vec![Grant::new(WHO, self.next_request(), 0)])],
             repeated: 0,
         };
-        for socket in &self.sockets {
+        for socket in sockets {
             self.send_packed(socket, &question, signer.as_deref_mut())
                 .await;
         }
@@ -254,11 +328,18 @@ impl Sequencer {
 
     /// Receives answers, for ever.
     pub(crate) async fn receive(&self) {
-        let places = self.sockets.iter().enumerate();
-        join_all(places.map(|(from, socket)| self.receive_from(from, socket))).await;
+        loop {
+            let sockets = self.places().sockets.clone();
+            let all = join_all(sockets.iter().map(|socket| self.receive_from(socket)));
+            tokio::select! {
+                _ = all, if !sockets.is_empty() => {}
+                () = self.relisted.notified() => {}
+            }
+        }
     }
 
-    async fn receive_from(&self, from: usize, socket: &Datagrams) {
+    async fn receive_from(&self, socket: &Datagrams) {
+        let from = socket.address();
         let mut signer = self.key.as_ref().map(Key::signer);
         let mut buffer = Buffer::default();
         let mut take = |bytes: &[u8]| {
@@ -279,21 +360,21 @@ impl Sequencer {
     }
 
     /// A port of a sequencer is closed, as its host says: if it is the one that is asked, another may reign.
-    fn is_closed(&self, from: usize) {
-        let mut reigning = self.reigning();
-        if reigning.current() == from && reigning.next_due().is_none() {
-            reigning.doubt(self.opened.elapsed());
+    fn is_closed(&self, from: SocketAddr) {
+        let mut places = self.places();
+        if places.asked() == Some(from) && places.reigning.next_due().is_none() {
+            places.reigning.doubt(self.opened.elapsed());
             self.asked.notify_one();
         }
     }
 
-    fn accept(&self, from: usize, bytes: &[u8]) -> bool {
+    fn accept(&self, from: SocketAddr, bytes: &[u8]) -> bool {
         let Ok(datagram) = Datagram::parse(bytes, self.log) else {
             return false;
         };
         let header = datagram.header;
         let ours = header.is_reply() && header.client == self.client;
-        if !ours || !matches!(datagram.kind, Kind::Grant | Kind::Tail) {
+        if !ours || !matches!(datagram.kind, Kind::Grant | Kind::Tail | Kind::Restripe) {
             return false;
         }
         self.wrong_key.store(false, Ordering::Relaxed);
@@ -304,14 +385,14 @@ impl Sequencer {
         sound
     }
 
-    fn deliver(&self, from: usize, epoch: Epoch, reply: &Reply) -> bool {
+    fn deliver(&self, from: SocketAddr, epoch: Epoch, reply: &Reply) -> bool {
         let Ok(status) = reply.status() else {
             return false;
         };
         match self.hear(from, epoch, status) {
             Heard::Former => return false,
             // With one address there is nobody else to ask: who asked decides.
-            Heard::Not if self.sockets.len() > 1 => return true,
+            Heard::Not if self.places().sockets.len() > 1 => return true,
             Heard::Not | Heard::Reigns { .. } => {}
         }
         if reply.lane == WHO {
@@ -329,10 +410,15 @@ impl Sequencer {
     }
 
     /// What an answer says about who reigns. After a switch everything that waits goes out again.
-    fn hear(&self, from: usize, epoch: Epoch, status: Status) -> Heard {
+    fn hear(&self, from: SocketAddr, epoch: Epoch, status: Status) -> Heard {
         let now = self.opened.elapsed();
         let (heard, doubt) = {
-            let mut reigning = self.reigning();
+            let mut places = self.places();
+            let Some(from) = places.at(from) else {
+                // The membership has it no more.
+                return Heard::Former;
+            };
+            let reigning = &mut places.reigning;
             let before = reigning.next_due();
             let heard = reigning.heard(from, epoch, status, now);
             (heard, before.is_none() && reigning.next_due().is_some())
@@ -352,8 +438,24 @@ impl Sequencer {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn reigning(&self) -> MutexGuard<'_, Reigning> {
-        self.reigning.lock().unwrap_or_else(PoisonError::into_inner)
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Places {
+    fn at(&self, address: SocketAddr) -> Option<usize> {
+        let mut sockets = self.sockets.iter();
+        sockets.position(|socket| socket.address() == address)
+    }
+
+    /// The one that is asked.
+    fn socket(&self) -> Option<Arc<Datagrams>> {
+        self.sockets.get(self.reigning.current()).cloned()
+    }
+
+    fn asked(&self) -> Option<SocketAddr> {
+        self.socket().map(|socket| socket.address())
     }
 }
 

@@ -7,7 +7,7 @@ use futures::future::{Either, select};
 use tokio::time::timeout;
 use wire::datagram::Status as Answered;
 use wire::frame::{Frame, Frontier, Frontiers};
-use wire::{Epoch, Fixed, Position, Segment};
+use wire::{Epoch, Fixed, OwnerNumber, Position, Segment};
 
 use crate::net::frames::{self, Lost};
 use crate::shared::Shared;
@@ -47,15 +47,20 @@ impl Shared {
         }
     }
 
-    /// The frontiers of all stripes that a stripe-writer owns.
+    /// The frontiers of all stripes that a stripe-writer owns, without those that it is taking over.
     pub(crate) async fn frontiers_of(&self, address: SocketAddr) -> Result<Vec<Frontier>, Lost> {
         let (mut stream, _) = frames::connect(address, self.id(), self.client).await?;
-        let question = Frontiers { epoch: Epoch(0) };
+        let question = Frontiers {
+            epoch: Epoch(0),
+            leaving: 0,
+        };
         frames::write(&mut stream, Frame::AskFrontiers(question)).await?;
         let (Frame::Frontiers(_), body) = frames::read(&mut stream).await? else {
             return Err(Lost::Unexpected);
         };
         let frontiers = body.chunks(Frontier::SIZE).map(Frontier::read);
-        Ok(frontiers.collect::<Result<_, _>>()?)
+        let mut frontiers = frontiers.collect::<Result<Vec<_>, _>>()?;
+        frontiers.retain(|frontier| frontier.owner > OwnerNumber(0));
+        Ok(frontiers)
     }
 }

@@ -28,6 +28,8 @@ pub(crate) enum Ready {
     End,
     /// Nothing came for a while: time to look at the log's state.
     Quiet,
+    /// The owner says that the stripe's segment has ended.
+    Ended,
 }
 
 /// Reads one stripe.
@@ -47,6 +49,8 @@ pub(crate) struct StripeReader {
     in_store: bool,
     /// Whether the owner is asked before the store is.
     live_first: bool,
+    /// Whether the owner has said that the stripe has no more.
+    ended: bool,
     /// When the owner was last heard of, or asked: a caller that asks often must not put off the look into
     /// the store.
     heard: Option<Instant>,
@@ -72,6 +76,7 @@ impl StripeReader {
             loads,
             live: None,
             heard: None,
+            ended: false,
             live_failed: false,
             in_store: !follows,
             follows,
@@ -145,6 +150,9 @@ impl StripeReader {
             }
             if self.live.is_some() {
                 self.wait_live(hub.as_deref()).await?;
+                if std::mem::take(&mut self.ended) {
+                    return Ok(Ready::Ended);
+                }
                 if self.live.is_some() && self.buffered.is_empty() {
                     return Ok(Ready::Quiet);
                 }
@@ -165,6 +173,9 @@ impl StripeReader {
                 return Ok(Ready::Quiet);
             }
             self.wait_live(Some(hub)).await?;
+            if std::mem::take(&mut self.ended) {
+                return Ok(Ready::Ended);
+            }
             if self.buffered.is_empty() {
                 return Ok(Ready::Quiet);
             }
@@ -219,6 +230,11 @@ impl StripeReader {
             Some(Live::Run(run)) => run,
             Some(Live::InStore) => {
                 (self.live, self.live_failed, self.in_store) = (None, true, true);
+                return Ok(());
+            }
+            Some(Live::Ended) => {
+                // If that is not so, the next question has to wait.
+                (self.live, self.live_failed, self.ended) = (None, true, true);
                 return Ok(());
             }
             // It ended: whether it ever brought anything decides how soon there is another.

@@ -7,7 +7,7 @@ use wire::control::ControlEntry;
 use wire::frame::Frontier;
 use wire::limits::MAX_POSITION;
 use wire::object::Header;
-use wire::{Position, Segment, SegmentId, Slot, StripeId};
+use wire::{Epoch, Position, Segment, SegmentId, Slot, StripeId};
 
 use crate::limits::{VERIFY_LOOKS, VERIFY_MOST_LOOKS, VERIFY_PAUSE, VERIFY_READS};
 use crate::{ErrorKind, Result};
@@ -99,6 +99,8 @@ impl VerifyReport {
 pub(crate) struct Known {
     /// The durable tail, from the sequencer.
     pub(crate) durable: Option<Position>,
+    /// The reign that grants, from the sequencer.
+    pub(crate) granting: Option<Epoch>,
     /// The frontiers of stripes, from their owners.
     pub(crate) frontiers: Vec<Frontier>,
 }
@@ -126,19 +128,21 @@ pub(crate) async fn run(
     };
     for segment in &control.segments {
         let end = control.segment_end(segment);
+        let complete = is_complete(control, segment, known.granting);
         if end.is_some_and(|end| end <= control.trim) {
             continue;
         }
         for stripe in segment.layout.all() {
             let first = segment.first_slot(stripe);
+            let slot = |position| segment.layout.slot_at_or_after(stripe, position);
             let trim = segment.layout.slot_at_or_after(stripe, control.trim);
             let stripe = OneStripe {
                 chain: log.chain(segment, stripe),
                 segment: *segment,
                 stripe,
                 first: first.max(trim),
-                sealed: end.map(|end| segment.layout.slot_at_or_after(stripe, end)),
-                durable: durable.map(|tail| segment.layout.slot_at_or_after(stripe, tail)),
+                sealed: end.filter(|_| complete).map(slot),
+                durable: durable.map(|tail| slot(end.map_or(tail, |end| tail.min(end)))),
                 frontier: known.frontier(segment.id, stripe),
             };
             stripe.verify(how, &mut report, &mut progress).await?;
@@ -147,13 +151,22 @@ pub(crate) async fn run(
     Ok(report)
 }
 
+/// Whether every position of a segment that has ended has to be decided. The last that has ended may still be
+/// sealed, as long as no reign grants in the newest (H-4, H-5).
+fn is_complete(control: &ControlEntry, segment: &Segment, granting: Option<Epoch>) -> bool {
+    let newest = control.segments.last();
+    let opened = newest.map(|newest| newest.epoch);
+    let open = control.open_segments().iter().any(|s| s.id == segment.id);
+    !open || granting >= opened
+}
+
 struct OneStripe {
     chain: Chain,
     segment: Segment,
     stripe: StripeId,
     /// First slot that has to be there.
     first: Slot,
-    /// First slot behind the stripe's last one, if the segment has ended.
+    /// First slot behind the stripe's last one, if the segment has ended and all of it has to be there.
     sealed: Option<Slot>,
     /// First slot of the stripe that need not be durable, where it is known.
     durable: Option<Slot>,

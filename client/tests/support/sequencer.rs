@@ -141,6 +141,15 @@ impl State {
             let replies: Vec<Reply> = grants.iter().map(told).collect();
             return vec![self.encode(&header, &replies)];
         }
+        if datagram.kind == Kind::Restripe {
+            let status = match self.script.pop_front() {
+                Some(Answer::Status(status)) => status,
+                _ => Status::Ok,
+            };
+            let (request, lane) = (grants[0].request, grants[0].lane);
+            let reply = Reply::new(request, lane, status, Position(self.next), 0);
+            return vec![self.encode(&header, &[reply])];
+        }
         if let [grant] = grants[..] {
             return self.scripted(&header, grant);
         }

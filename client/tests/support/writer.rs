@@ -445,7 +445,11 @@ impl FakeWriter {
             };
             layouts.iter().flat_map(frontier).collect()
         };
-        send(to, Frame::Frontiers(Frontiers { epoch: Epoch(1) }), &body).await
+        let frontiers = Frontiers {
+            epoch: Epoch(1),
+            leaving: 0,
+        };
+        send(to, Frame::Frontiers(frontiers), &body).await
     }
 }
 

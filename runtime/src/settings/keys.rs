@@ -99,10 +99,35 @@ pub static KEYS: &[Key] = &[
         "file with the key of the log, as `stripelog key` writes it: datagrams to and from the sequencer are signed and checked with it; the same key everywhere; empty: none",
     ),
     other(
+        "membership.etcd",
+        Kind::Endpoints,
+        "",
+        "etcd nodes, of which one is asked at a time; with them every process registers itself and finds the others there, and membership.sequencer and membership.writers are not used; needs a build with the feature etcd",
+    ),
+    other(
+        "membership.etcd_prefix",
+        Kind::Prefix,
+        "/stripelog",
+        "start of all keys in etcd; the identity of the log and the name of the process follow it",
+    ),
+    count(
+        "membership.lease_ms",
+        (1000, 600_000),
+        "3000",
+        "ms",
+        "time after which a process that has died disappears from etcd, in whole seconds; etcd may make it longer",
+    ),
+    other(
         "sequencer.listen",
         Kind::Address,
         "127.0.0.1:7400",
         "UDP address that the sequencer binds",
+    ),
+    other(
+        "sequencer.member",
+        Kind::OptionalAddress,
+        "",
+        "UDP address at which everybody reaches this sequencer, to be registered in etcd; empty: sequencer.listen",
     ),
     count(
         "sequencer.shards",
@@ -219,7 +244,13 @@ pub static KEYS: &[Key] = &[
         "writer.member",
         Kind::OptionalAddress,
         "",
-        "which of membership.writers this stripe-writer is; empty: the only one, or the one at writer.listen",
+        "which of membership.writers this stripe-writer is; empty: the only one, or the one at writer.listen; with etcd the TCP address to be registered there; empty: writer.listen",
+    ),
+    other(
+        "writer.stripes",
+        Kind::Stripes,
+        "0-1023",
+        "with etcd, the stripes that this stripe-writer is to own; where several are to own one, each takes its part",
     ),
     count(
         "writer.linger_ms",
@@ -255,6 +286,13 @@ pub static KEYS: &[Key] = &[
         "60000",
         "ms",
         "a create that took longer is verified again before it is acknowledged",
+    ),
+    count(
+        "writer.takeover_ms",
+        (0, HOUR_MS),
+        "1000",
+        "ms",
+        "stripe-writers of a membership watch one another; the stripes of one that has not answered for so long are taken over by the others; the same value everywhere; 0: never",
     ),
     other(
         "writer.admin",

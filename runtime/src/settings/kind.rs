@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
+use catalog::SEQUENCERS;
+
 /// The kind of a setting's value. Values are texts until here, whichever way they came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
@@ -18,6 +20,12 @@ pub enum Kind {
     Word(&'static [&'static str]),
     /// A URL that begins with one of these.
     Url(&'static [&'static str]),
+    /// HTTP addresses of etcd nodes, or nothing.
+    Endpoints,
+    /// Start of keys: segments of a path.
+    Prefix,
+    /// First and last stripe.
+    Stripes,
     /// Numbers of CPU cores, each once.
     Cores,
     /// Stripe-writers with the stripes that they own.
@@ -36,13 +44,18 @@ impl Kind {
             }
             Self::Address => "an IP address and a port, as in 127.0.0.1:7400".to_owned(),
             Self::Addresses => {
-                format!(
-                    "up to {MAX_ADDRESSES} IP addresses and ports with commas between, each once"
-                )
+                format!("up to {SEQUENCERS} IP addresses and ports with commas between, each once")
             }
             Self::OptionalAddress => "an IP address and a port, or an empty text".to_owned(),
             Self::Word(words) => words.join(", "),
             Self::Url(starts) => format!("a URL that begins with {}", starts.join(", ")),
+            Self::Endpoints => {
+                format!(
+                    "up to {MAX_ENDPOINTS} of [http://]HOST:PORT with commas between, or nothing"
+                )
+            }
+            Self::Prefix => "letters, digits and _ . - in parts that begin with / each".to_owned(),
+            Self::Stripes => "FIRST-LAST, as in 0-15, or one number".to_owned(),
             Self::Cores => "core numbers with commas between, each once, or nothing".to_owned(),
             Self::Writers => "ADDRESS=FIRST-LAST with commas between, every stripe once; \
                               FIRST-LAST may be left out for a single writer"
@@ -80,8 +93,35 @@ pub(super) fn address(text: &str) -> Option<SocketAddr> {
 pub(super) fn addresses(text: &str) -> Option<Vec<SocketAddr>> {
     let addresses: Vec<SocketAddr> = text.split(',').map(address).collect::<Option<_>>()?;
     let twice = |(at, address)| addresses.iter().take(at).any(|other| other == address);
-    let sound = addresses.len() <= MAX_ADDRESSES && !addresses.iter().enumerate().any(twice);
+    let sound = addresses.len() <= SEQUENCERS && !addresses.iter().enumerate().any(twice);
     sound.then_some(addresses)
+}
+
+/// Endpoints as URLs.
+pub(super) fn endpoints(text: &str) -> Option<Vec<String>> {
+    if text.trim().is_empty() {
+        return Some(Vec::new());
+    }
+    let endpoints: Vec<_> = text.split(',').map(endpoint).collect::<Option<_>>()?;
+    (endpoints.len() <= MAX_ENDPOINTS).then_some(endpoints)
+}
+
+fn endpoint(text: &str) -> Option<String> {
+    let text = text.trim();
+    let place = text.strip_prefix("http://").unwrap_or(text);
+    let (host, port) = place.rsplit_once(':')?;
+    let of_host = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+    let sound = !host.is_empty() && host.chars().all(of_host);
+    let port: u16 = port.parse().ok().filter(|port| *port != 0)?;
+    sound.then(|| format!("http://{host}:{port}"))
+}
+
+pub(super) fn prefix(text: &str) -> Option<String> {
+    let of_part = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    let part = |part: &str| !part.is_empty() && part.chars().all(of_part);
+    let parts = text.strip_prefix('/')?;
+    let sound = text.len() <= MAX_PREFIX && parts.split('/').all(part);
+    sound.then(|| text.to_owned())
 }
 
 pub(super) fn cores(text: &str) -> Option<Vec<usize>> {
@@ -96,8 +136,11 @@ pub(super) fn cores(text: &str) -> Option<Vec<usize>> {
     (!cores.iter().enumerate().any(twice)).then_some(cores)
 }
 
-/// Most addresses in one list: in doubt all of them are asked.
-const MAX_ADDRESSES: usize = 8;
+/// Most etcd nodes of one list: clusters have five, or seven.
+const MAX_ENDPOINTS: usize = 16;
+
+/// Longest start of a key, in bytes.
+const MAX_PREFIX: usize = 200;
 
 /// Highest core number that is accepted; Linux itself ends at 8,192 CPUs.
 const MAX_CORE: usize = 8191;

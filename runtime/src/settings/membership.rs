@@ -1,5 +1,7 @@
 //! Who serves what, as settings tell it.
 
+use std::ops::RangeInclusive;
+
 use catalog::Writer;
 use wire::limits::MAX_STRIPES;
 
@@ -31,9 +33,16 @@ fn writer(text: &str) -> Option<Writer> {
             stripes: 0..=last,
         });
     };
+    let stripes = stripes(range)?;
+    let address = address(at)?;
+    Some(Writer { address, stripes })
+}
+
+/// Reads `FIRST-LAST`, or one number.
+pub(crate) fn stripes(range: &str) -> Option<RangeInclusive<u16>> {
+    let last = u16::try_from(MAX_STRIPES - 1).ok()?;
     let (from, to) = range.split_once('-').unwrap_or((range, range));
     let stripe = |text: &str| text.trim().parse().ok().filter(|n: &u16| *n <= last);
     let stripes = stripe(from)?..=stripe(to)?;
-    let address = address(at)?;
-    (!stripes.is_empty()).then_some(Writer { address, stripes })
+    (!stripes.is_empty()).then_some(stripes)
 }

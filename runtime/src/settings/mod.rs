@@ -22,8 +22,10 @@ pub use catalog::{Membership, Writer};
 pub use error::SettingsError;
 pub use keys::{KEYS, Key};
 pub use kind::Kind;
+#[cfg(feature = "etcd")]
+pub(crate) use membership::stripes;
 pub use sequencer::{Backend, SequencerSettings, Wait};
-pub use types::{ClientSettings, LogSettings, Settings, WriterSettings};
+pub use types::{ClientSettings, EtcdSettings, LogSettings, Settings, WriterSettings};
 
 #[cfg(test)]
 mod tests;

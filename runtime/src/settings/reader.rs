@@ -1,6 +1,7 @@
 //! From texts to typed values.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -83,6 +84,18 @@ impl Reader {
 
     pub(super) fn writers(&self, name: &'static str) -> Result<Vec<Writer>, SettingsError> {
         self.read(name, |_, text| membership::writers(text))
+    }
+
+    pub(super) fn stripes(&self, name: &'static str) -> Result<RangeInclusive<u16>, SettingsError> {
+        self.read(name, |_, text| membership::stripes(text))
+    }
+
+    pub(super) fn endpoints(&self, name: &'static str) -> Result<Vec<String>, SettingsError> {
+        self.read(name, |_, text| kind::endpoints(text))
+    }
+
+    pub(super) fn prefix(&self, name: &'static str) -> Result<String, SettingsError> {
+        self.read(name, |_, text| kind::prefix(text))
     }
 
     /// Refuses the value of a key for a reason that its kind does not know.

@@ -33,6 +33,8 @@ pub enum Wait {
 pub struct SequencerSettings {
     /// UDP address to bind.
     pub listen: SocketAddr,
+    /// Address at which others reach it, if that is another.
+    pub member: Option<SocketAddr>,
     /// Threads that grant.
     pub shards: usize,
     /// Cores to pin the shards to and then the checkpoint thread: none, one a shard, or one more.
@@ -82,6 +84,7 @@ impl SequencerSettings {
         let sqpoll = reader.cores("sequencer.sqpoll_core")?;
         let settings = Self {
             listen: reader.address("sequencer.listen")?,
+            member: reader.optional_address("sequencer.member")?,
             shards: reader.size("sequencer.shards")?,
             cores: reader.cores("sequencer.cores")?,
             backend,

@@ -121,6 +121,74 @@ fn unknown_keys_are_errors_that_name_them() {
 }
 
 #[test]
+#[cfg(feature = "etcd")]
+fn etcd_is_named_by_its_nodes() {
+    let list = "10.0.0.1:2379, http://etcd-2.local:2379,[::1]:2379";
+    let pairs = [("membership.etcd", list), ("writer.stripes", "3")];
+    let settings = Settings::from_pairs(&pairs).expect("valid");
+    assert_eq!(settings.writer.stripes, 3..=3);
+    let etcd = settings.etcd.expect("given");
+    let urls = [
+        "http://10.0.0.1:2379",
+        "http://etcd-2.local:2379",
+        "http://[::1]:2379",
+    ];
+    assert_eq!(etcd.endpoints, urls);
+    assert_eq!(etcd.prefix, "/stripelog");
+    assert_eq!(etcd.lease, std::time::Duration::from_secs(3));
+    let none = Settings::from_pairs(&[]).expect("valid");
+    assert_eq!(none.etcd, None);
+}
+
+#[test]
+fn what_is_registered_in_etcd_can_be_reached() {
+    let settings = |pairs: &[(&str, &str)]| Settings::from_pairs(pairs).expect("valid");
+    let any = [
+        ("sequencer.listen", "0.0.0.0:7400"),
+        ("writer.listen", "[::]:7500"),
+    ];
+    let text = settings(&any).registered_sequencer().expect_err("any");
+    let refused = "bad setting sequencer.member=0.0.0.0:7400 (with membership.etcd); allowed: the address at which others reach this process";
+    assert_eq!(text.to_string(), refused);
+    let text = settings(&any).registered_writer().expect_err("any");
+    assert!(
+        text.to_string()
+            .starts_with("bad setting writer.member=[::]:7500 (")
+    );
+    let named = [
+        any[0],
+        any[1],
+        ("sequencer.member", "10.0.0.1:7400"),
+        ("writer.member", "10.0.0.2:7500"),
+        ("writer.stripes", "0-7"),
+    ];
+    let named = settings(&named);
+    assert_eq!(
+        named.registered_sequencer().expect("named"),
+        std::net::SocketAddr::from(([10, 0, 0, 1], 7400))
+    );
+    let writer = named.registered_writer().expect("named");
+    assert_eq!((writer.address.port(), writer.stripes), (7500, 0..=7));
+    let alone = settings(&[("writer.takeover_ms", "0")]).registered_writer();
+    let text = alone.expect_err("takes nothing over").to_string();
+    assert!(
+        text.starts_with("bad setting writer.takeover_ms=0 (with membership.etcd)"),
+        "{text}"
+    );
+}
+
+#[test]
+#[cfg(not(feature = "etcd"))]
+fn a_build_without_etcd_refuses_its_nodes_and_says_how_to_make_another() {
+    let text = error(&[("membership.etcd", "10.0.0.1:2379")]);
+    assert_eq!(
+        text,
+        "bad setting membership.etcd=10.0.0.1:2379 (argument); allowed: nothing: this program was built without etcd; \
+         cargo build --release --features etcd makes one that has it"
+    );
+}
+
+#[test]
 fn bad_values_are_errors_with_key_value_and_what_is_allowed() {
     let bad = [
         ("store", "/var/lib"),
@@ -134,6 +202,19 @@ fn bad_values_are_errors_with_key_value_and_what_is_allowed() {
         ("membership.sequencer", "1.1.1.1:1,1.1.1.1:1"),
         ("membership.sequencer", "1.1.1.1:1,"),
         ("sequencer.detect_ms", "99"),
+        ("membership.etcd", "localhost"),
+        ("membership.etcd", "https://localhost:2379"),
+        ("membership.etcd", "localhost:0"),
+        ("membership.etcd", "a:1,,b:1"),
+        ("membership.etcd_prefix", ""),
+        ("membership.etcd_prefix", "stripelog"),
+        ("membership.etcd_prefix", "/a//b"),
+        ("membership.etcd_prefix", "/a/"),
+        ("membership.lease_ms", "999"),
+        ("sequencer.member", "localhost"),
+        ("writer.stripes", "5-4"),
+        ("writer.stripes", "0-1024"),
+        ("writer.stripes", ""),
         ("sequencer.standby", "yes"),
         ("membership.writers", ""),
         ("membership.writers", "1.1.1.1:1=0-3,1.1.1.2:1=3-4"),

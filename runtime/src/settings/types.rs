@@ -1,6 +1,7 @@
 //! Settings as programs use them.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// Where the processes of the log are.
     pub membership: Membership,
+    /// Where the processes of the log find each other instead, if that is given: `membership` is not used then.
+    pub etcd: Option<EtcdSettings>,
     /// File with the key of the log, if it has one; see [`Settings::key`].
     pub key_file: Option<PathBuf>,
     /// The sequencer.
@@ -30,6 +33,17 @@ pub struct Settings {
     pub writer: WriterSettings,
     /// Clients.
     pub client: ClientSettings,
+}
+
+/// A cluster of etcd that has the membership of logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EtcdSettings {
+    /// URLs of its nodes, at least one.
+    pub endpoints: Vec<String>,
+    /// Start of all keys; the identity of the log follows it.
+    pub prefix: String,
+    /// Time after which a process that has died disappears.
+    pub lease: Duration,
 }
 
 /// What a new log is like.
@@ -48,6 +62,8 @@ pub struct WriterSettings {
     pub listen: SocketAddr,
     /// Its address in the membership, if that is given; see [`Settings::own_writer`].
     pub member: Option<SocketAddr>,
+    /// First and last stripe that it is to own, with etcd.
+    pub stripes: RangeInclusive<u16>,
     /// Longest wait of a record for others before its object closes.
     pub linger: Duration,
     /// Age at which a hole becomes junk.
@@ -58,6 +74,8 @@ pub struct WriterSettings {
     pub memory_bytes: usize,
     /// Age at which a create is verified again before it is acknowledged (C-7).
     pub max_commit_age: Duration,
+    /// Silence after which the stripes of a peer are taken over; zero: they never are.
+    pub takeover: Duration,
     /// TCP address for metrics and health.
     pub admin: Option<SocketAddr>,
 }
@@ -150,6 +168,36 @@ impl Settings {
         })
     }
 
+    /// This stripe-writer as it is registered in etcd.
+    ///
+    /// # Errors
+    /// [`SettingsError::Value`] if nobody could reach its address, or it would take nothing over.
+    pub fn registered_writer(&self) -> Result<Writer, SettingsError> {
+        if self.writer.takeover.is_zero() {
+            return Err(SettingsError::Value {
+                key: "writer.takeover_ms".to_owned(),
+                value: "0".to_owned(),
+                from: WITH_ETCD.to_owned(),
+                allowed: "more than 0: somebody has to own what a dead stripe-writer leaves"
+                    .to_owned(),
+            });
+        }
+        let address = self.writer.member.unwrap_or(self.writer.listen);
+        Ok(Writer {
+            address: reachable("writer.member", address)?,
+            stripes: self.writer.stripes.clone(),
+        })
+    }
+
+    /// The address under which this sequencer is registered in etcd.
+    ///
+    /// # Errors
+    /// [`SettingsError::Value`] if nobody could reach it.
+    pub fn registered_sequencer(&self) -> Result<SocketAddr, SettingsError> {
+        let address = self.sequencer.member.unwrap_or(self.sequencer.listen);
+        reachable("sequencer.member", address)
+    }
+
     /// The key of the log, read from its file, if there is one.
     ///
     /// # Errors
@@ -170,6 +218,7 @@ impl Settings {
                 sequencers: reader.addresses("membership.sequencer")?,
                 writers: reader.writers("membership.writers")?,
             },
+            etcd: EtcdSettings::read(&reader)?,
             key_file: reader.optional_file("membership.key_file")?,
             sequencer: SequencerSettings::read(&reader)?,
             writer: WriterSettings::read(&reader)?,
@@ -178,16 +227,52 @@ impl Settings {
     }
 }
 
+/// Where a setting is refused because of etcd.
+const WITH_ETCD: &str = "with membership.etcd";
+
+fn reachable(key: &str, address: SocketAddr) -> Result<SocketAddr, SettingsError> {
+    if !address.ip().is_unspecified() {
+        return Ok(address);
+    }
+    Err(SettingsError::Value {
+        key: key.to_owned(),
+        value: address.to_string(),
+        from: WITH_ETCD.to_owned(),
+        allowed: "the address at which others reach this process".to_owned(),
+    })
+}
+
+impl EtcdSettings {
+    fn read(reader: &Reader) -> Result<Option<Self>, SettingsError> {
+        let etcd = Self {
+            endpoints: reader.endpoints("membership.etcd")?,
+            prefix: reader.prefix("membership.etcd_prefix")?,
+            lease: reader.millis("membership.lease_ms")?,
+        };
+        if etcd.endpoints.is_empty() {
+            return Ok(None);
+        }
+        if cfg!(not(feature = "etcd")) {
+            let allowed = "nothing: this program was built without etcd; \
+                           cargo build --release --features etcd makes one that has it";
+            return Err(reader.refuse("membership.etcd", allowed.to_owned()));
+        }
+        Ok(Some(etcd))
+    }
+}
+
 impl WriterSettings {
     fn read(reader: &Reader) -> Result<Self, SettingsError> {
         Ok(Self {
             listen: reader.address("writer.listen")?,
             member: reader.optional_address("writer.member")?,
+            stripes: reader.stripes("writer.stripes")?,
             linger: reader.millis("writer.linger_ms")?,
             hole_timeout: reader.millis("writer.hole_timeout_ms")?,
             puts_in_flight: reader.size("writer.puts_in_flight")?,
             memory_bytes: reader.mebibytes("writer.memory_mib")?,
             max_commit_age: reader.millis("writer.max_commit_age_ms")?,
+            takeover: reader.millis("writer.takeover_ms")?,
             admin: reader.optional_address("writer.admin")?,
         })
     }

@@ -1,7 +1,7 @@
 //! The second pass over a batch: what needs the tails, a condition, or the reservation.
 
 use wire::datagram::place::{self, Answer, Ask, Entry, Facts};
-use wire::datagram::{Kind, Report, Status};
+use wire::datagram::{Kind, Report, Restripe, Status};
 use wire::limits::{MAX_GRANT, MAX_POSITION};
 use wire::{Fixed, Position, StripeId};
 
@@ -52,6 +52,7 @@ impl<P: Peer, C: Counter> Shard<P, C> {
                 }
             }
             Kind::Report => self.hear(datagram),
+            Kind::Restripe => self.restripe(tails, datagram),
         }
         place::turn(datagram, self.reign.epoch());
         let tokens = place::entries(datagram).iter().filter_map(Answer::granted);
@@ -218,6 +219,26 @@ impl<P: Peer, C: Counter> Shard<P, C> {
             answer.write(entry);
         }
     }
+
+    /// Takes the wishes for another layout (H-5).
+    fn restripe(&self, tails: Tails, datagram: &mut [u8]) {
+        for entry in place::entries_mut(datagram) {
+            let status = match Restripe::read(entry) {
+                Ok(wish) => {
+                    self.reign
+                        .wish()
+                        .ask(wish.segment, wish.stripes, wish.unit, tails.issued)
+                }
+                Err(_) => Status::Invalid,
+            };
+            let answer = match status {
+                Status::Ok => told(tails),
+                status => self.refusal(status, tails),
+            };
+            answer.write(entry);
+        }
+    }
+
     /// The stripe and frontier of a report on this segment, if it can be true.
     fn sound(&self, entry: &Entry) -> Option<(StripeId, Position)> {
         let report = Report::read(entry).ok()?;

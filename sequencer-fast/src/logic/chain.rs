@@ -2,7 +2,7 @@
 
 use wire::control::ControlEntry;
 use wire::limits::MAX_POSITION;
-use wire::{Epoch, Position, WriterId};
+use wire::{Epoch, Layout, Position, Segment, SegmentId, WriterId};
 
 /// The entry that begins a reign behind `last`: the next epoch, from the old reservation on, which is the
 /// exact tail after a clean stop (S-4), with `window` positions reserved.
@@ -42,6 +42,35 @@ pub fn clean(last: &ControlEntry, tail: Position) -> ControlEntry {
         number: last.number.saturating_add(1),
         reservation: tail.max(last.epoch_start).min(Position(MAX_POSITION)),
         clean: true,
+        ..last.clone()
+    }
+}
+
+/// The entry that ends the reign of `last` at its exact issued tail and begins the next one there, in a segment of its own
+/// with another layout (H-5): one create, so that no other reign comes in between. Only after the counter has been
+/// closed, by a reign that has granted: everything before the segment of `last` is sealed then.
+///
+/// A segment has at least one position. Where none was granted in the newest, one is wasted.
+#[must_use]
+pub fn restripe(last: &ControlEntry, tail: Position, layout: Layout, window: u64) -> ControlEntry {
+    let newest = last.segments.last();
+    let least = newest.map_or(Position(0), |segment| segment.start.plus(1));
+    let start = tail.max(last.epoch_start).max(least);
+    let epoch = Epoch(last.epoch.0.saturating_add(1));
+    let mut segments = last.segments.clone();
+    segments.push(Segment {
+        id: SegmentId(newest.map_or(0, |segment| segment.id.0.saturating_add(1))),
+        epoch,
+        start,
+        layout,
+    });
+    ControlEntry {
+        number: last.number.saturating_add(1),
+        epoch,
+        epoch_start: start,
+        reservation: capped(start, window),
+        clean: false,
+        segments,
         ..last.clone()
     }
 }

@@ -76,7 +76,7 @@ impl<P: Peer, C: Counter> Shard<P, C> {
         }
         match facts.kind {
             Kind::Grant if batch.reigns => self.decide_grants(batch, facts, datagram),
-            Kind::Grant | Kind::GrantAt | Kind::Tail | Kind::Report => {
+            Kind::Grant | Kind::GrantAt | Kind::Tail | Kind::Report | Kind::Restripe => {
                 batch.incomplete = true;
                 Ok(())
             }
@@ -224,6 +224,6 @@ fn cost(facts: Facts, datagram: &[u8]) -> u64 {
             let positions: u64 = asks.map(|ask| u64::from(ask.count)).sum();
             requests + positions / POSITIONS_PER_REQUEST
         }
-        Kind::Tail | Kind::Report => requests,
+        Kind::Tail | Kind::Report | Kind::Restripe => requests,
     }
 }

@@ -8,6 +8,7 @@ use wire::{Epoch, LogId, Position, SegmentId, WireError};
 
 use super::counter::{CLOSED, Counter};
 use super::frontiers::Frontiers;
+use super::wish::Wish;
 
 /// One reign of one sequencer, from its first control entry on.
 ///
@@ -22,6 +23,7 @@ pub struct Reign<C = AtomicU64> {
     reservation: AtomicU64,
     low_water: AtomicU64,
     frontiers: Frontiers,
+    wish: Wish,
     counter: OwnLine<C>,
 }
 
@@ -68,8 +70,22 @@ impl<C: Counter> Reign<C> {
             reservation: AtomicU64::new(entry.reservation.0),
             low_water: AtomicU64::new(u64::MAX),
             frontiers: Frontiers::new(segment.layout.stripes()),
+            wish: Wish::new(entry, u32::MAX),
             counter: OwnLine(counter),
         })
+    }
+
+    /// The same, where so many stripes have an owner: no layout may have more.
+    #[must_use]
+    pub fn with_stripes(mut self, entry: &ControlEntry, stripes: u32) -> Self {
+        self.wish = Wish::new(entry, stripes);
+        self
+    }
+
+    /// What whoever asks may wish for.
+    #[must_use]
+    pub fn wish(&self) -> &Wish {
+        &self.wish
     }
 
     /// The log.

@@ -3,9 +3,13 @@
 //! It asks the other sequencers for their tails all the time. A sign of a reign is an answer of one that reigns, or
 //! that has begun and waits for seals, in a reign that is not older than the newest that is known; and a control
 //! chain that has gone on since the last look. Where there is none for the time of detection, and the newest entry
-//! was looked at after that, its reign is taken to be over. A mistake costs the reign that stood a takeover, and
-//! never a position: the create of the next entry decides (S-3), and the new reign starts at the old
-//! reservation (S-4).
+//! was looked at after that, its reign is taken to be over. Where the list of the others may be wrong, silence counts
+//! so soon only of a sequencer that was heard in its reign; any other is given the time to come into the list. A
+//! mistake costs the reign that stood a takeover, and never a position: the create of the next entry decides (S-3),
+//! and the new reign starts at the old reservation (S-4).
+//!
+//! The one that gave the last sign may stop in good order. It says then that it does not reign, and soon its port is
+//! closed: the chain is looked at at once, a few times, for the entry that ends its reign.
 
 use wire::Epoch;
 use wire::control::ControlEntry;
@@ -15,10 +19,15 @@ use wire::datagram::Status;
 /// good order need not be waited for.
 const LOOKS: u64 = 4;
 
+/// Looks at once after the last sign of a reign: what one that was killed costs the store.
+const QUICK_LOOKS: u32 = 12;
+
 /// What a standby knows of the reign of others.
 #[derive(Debug)]
 pub struct Watch {
     detect_ns: u64,
+    /// As long where the newest reign was never heard of from the one that reigns.
+    unheard_ns: u64,
     every_ns: u64,
     ticked_ns: u64,
     /// Time without a sign, as far as this process was awake.
@@ -28,6 +37,11 @@ pub struct Watch {
     /// Number of the newest entry that was seen.
     number: Option<u64>,
     epoch: Epoch,
+    /// The newest reign whose sequencer has answered.
+    heard: Epoch,
+    /// Which of the others gave the last sign.
+    reigning: Option<usize>,
+    quick_looks: u32,
 }
 
 impl Watch {
@@ -36,12 +50,31 @@ impl Watch {
     pub fn new(detect_ns: u64, every_ns: u64, now_ns: u64) -> Self {
         Self {
             detect_ns,
+            unheard_ns: detect_ns,
             every_ns,
             ticked_ns: now_ns,
             silent_ns: 0,
             look_ns: 0,
             number: None,
             epoch: Epoch(0),
+            heard: Epoch(0),
+            reigning: None,
+            quick_looks: 0,
+        }
+    }
+
+    /// Who reigns may be missing from the list of those that are asked, until it registers again: one that was never
+    /// heard is silent for so long before its reign is taken to be over.
+    #[must_use]
+    pub fn with_unheard(mut self, unheard_ns: u64) -> Self {
+        self.unheard_ns = unheard_ns.max(self.detect_ns);
+        self
+    }
+
+    fn patience_ns(&self) -> u64 {
+        match self.heard >= self.epoch {
+            true => self.detect_ns,
+            false => self.unheard_ns,
         }
     }
 
@@ -55,26 +88,42 @@ impl Watch {
         if due {
             let next = self.silent_ns + self.detect_ns / LOOKS;
             // The last look is not before the end.
-            self.look_ns = match self.silent_ns < self.detect_ns {
-                true => next.min(self.detect_ns),
+            let end = self.patience_ns();
+            self.look_ns = match self.silent_ns < end {
+                true => next.min(end),
                 false => self.silent_ns,
             };
         }
         due
     }
 
-    /// Takes an answer that was given for the reign of `epoch`.
-    pub fn heard(&mut self, epoch: Epoch, status: Status) {
+    /// Takes an answer of one of the others that was given for the reign of `epoch`. Returns whether the control chain
+    /// is to be looked at now.
+    pub fn heard(&mut self, from: usize, epoch: Epoch, status: Status) -> bool {
         let reigns = match status {
             Status::Ok | Status::Busy | Status::TailMoved | Status::Invalid | Status::Sealing => {
                 true
             }
             Status::NotReigning => false,
         };
-        if reigns && epoch >= self.epoch {
-            self.epoch = epoch;
-            self.sign();
+        if epoch < self.epoch {
+            return false;
         }
+        if !reigns {
+            return self.gone(from);
+        }
+        (self.epoch, self.heard) = (epoch, epoch);
+        self.reigning = Some(from);
+        self.sign();
+        false
+    }
+
+    /// One of the others does not reign any more, or is not there. Returns whether the control chain is to be looked at
+    /// now.
+    pub fn gone(&mut self, from: usize) -> bool {
+        let looks = self.reigning == Some(from) && self.quick_looks < QUICK_LOOKS;
+        self.quick_looks += u32::from(looks);
+        looks
     }
 
     /// Takes the newest entry of the control chain. Returns whether its reign is over, so that the next one begins
@@ -90,7 +139,7 @@ impl Watch {
             self.sign();
             return false;
         }
-        before.is_some() && self.silent_ns >= self.detect_ns
+        before.is_some() && self.silent_ns >= self.patience_ns()
     }
 
     /// Another sequencer was faster.
@@ -101,6 +150,7 @@ impl Watch {
 
     fn sign(&mut self) {
         self.silent_ns = 0;
+        self.quick_looks = 0;
         self.look_ns = self.detect_ns / LOOKS;
     }
 }
@@ -173,13 +223,41 @@ mod tests {
     }
 
     #[test]
+    fn a_reign_that_was_never_heard_is_over_when_its_chain_stands_still_for_longer() {
+        let unheard = || {
+            let mut desk = Desk::new();
+            desk.watch = desk.watch.with_unheard(10_000 * MS);
+            desk
+        };
+        let mut desk = unheard();
+        let last = entry(5, 3, false);
+        assert!(!desk.watch.seen(&last));
+        assert_eq!(desk.over(20_000, &last), Some(10_000));
+        assert!(desk.looks <= 45, "looks={}", desk.looks);
+        // It renews its reign, and is heard only later.
+        let mut desk = unheard();
+        for number in 5..15 {
+            assert_eq!(desk.over(3300, &entry(number, 3, false)), None);
+        }
+        desk.watch.heard(0, Epoch(3), Status::Ok);
+        assert_eq!(desk.over(900, &entry(14, 3, false)), None);
+        assert!(desk.over(200, &entry(14, 3, false)).is_some());
+        // Another one, that is not heard, has begun after it.
+        let mut desk = unheard();
+        desk.watch.heard(0, Epoch(3), Status::Ok);
+        assert_eq!(desk.over(9900, &entry(6, 4, false)), None);
+        // An end in good order needs no patience.
+        assert!(desk.watch.seen(&entry(7, 4, true)));
+    }
+
+    #[test]
     fn answers_of_a_reign_that_stands_or_seals_are_signs_and_cost_no_look() {
         for status in [Status::Ok, Status::Sealing, Status::Busy] {
             let mut desk = Desk::new();
             let last = entry(5, 3, false);
             assert!(!desk.watch.seen(&last));
             for _ in 0..100 {
-                desk.watch.heard(Epoch(3), status);
+                assert!(!desk.watch.heard(0, Epoch(3), status));
                 assert_eq!(desk.over(200, &last), None);
             }
             assert_eq!(desk.looks, 0, "{status:?}");
@@ -199,7 +277,7 @@ mod tests {
             assert!(!desk.watch.seen(&last));
             let mut over = None;
             for _ in 0..20 {
-                desk.watch.heard(Epoch(epoch), status);
+                assert!(!desk.watch.heard(0, Epoch(epoch), status));
                 over = over.or(desk.over(100, &last));
             }
             assert_eq!(over, Some(1000), "{status:?}");
@@ -214,7 +292,7 @@ mod tests {
         assert_eq!(desk.over(900, &entry(6, 3, false)), None);
         assert_eq!(desk.over(900, &entry(7, 4, false)), None);
         // Who answers for the reign before is of no account.
-        desk.watch.heard(Epoch(3), Status::Ok);
+        assert!(!desk.watch.heard(0, Epoch(3), Status::Ok));
         assert!(desk.over(1000, &entry(7, 4, false)).is_some());
     }
 
@@ -224,6 +302,23 @@ mod tests {
         assert!(!desk.watch.seen(&entry(5, 3, false)));
         assert_eq!(desk.over(2000, &entry(6, 3, true)), Some(300));
         assert!(Desk::new().watch.seen(&entry(0, 0, true)), "a new log");
+    }
+
+    #[test]
+    fn one_that_stops_in_good_order_is_looked_after_at_once_but_not_for_ever() {
+        let mut desk = Desk::new();
+        let last = entry(5, 3, false);
+        assert!(!desk.watch.seen(&last));
+        assert!(!desk.watch.gone(0), "it gave no sign");
+        assert!(!desk.watch.heard(0, Epoch(3), Status::Ok));
+        assert!(!desk.watch.gone(1), "another");
+        assert!(!desk.watch.heard(0, Epoch(2), Status::NotReigning), "late");
+        assert!(desk.watch.heard(0, Epoch(3), Status::NotReigning));
+        assert!(!desk.watch.seen(&last), "it has not ended it yet");
+        let looks = (0..1000).filter(|_| desk.watch.gone(0)).count();
+        assert_eq!(looks, 11);
+        assert!(!desk.watch.heard(0, Epoch(3), Status::Ok));
+        assert!(desk.watch.gone(0) && desk.watch.seen(&entry(6, 3, true)));
     }
 
     /// Nobody was asked while this process stood still.

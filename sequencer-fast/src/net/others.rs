@@ -5,19 +5,52 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::task::Poll;
 
+use catalog::{Membership, with_asked};
+use runtime::members::changed;
 use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
+use tokio::sync::watch;
 use wire::datagram::{self, Datagram, Grant, Header, Kind, MAX_DATAGRAM_BYTES, Reply, Status};
 use wire::mac::{Key, Signer};
 use wire::{ClientId, Epoch, Lane, LogId, RequestId};
 
 /// Questions whose answers count: a datagram that was long on its way says nothing about now.
-const FRESH: u64 = 3;
+const FRESH: u64 = 12;
 
-/// One socket for each of the others.
+/// What is heard of one of the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sign {
+    /// It answers for a reign.
+    Told(Epoch, Status),
+    /// Its host says that nobody listens at its port.
+    Gone,
+}
+
+/// One of them, with a socket of its own.
+#[derive(Debug)]
+struct Other {
+    /// Never given to another one.
+    number: usize,
+    address: SocketAddr,
+    socket: UdpSocket,
+}
+
+/// Questions until a socket is tried again that could not be opened.
+const OPEN_AGAIN: u64 = 16;
+
+/// All of them.
 #[derive(Debug)]
 pub(crate) struct Others {
-    sockets: Vec<UdpSocket>,
+    others: Vec<Other>,
+    /// The number of the next one that comes.
+    next: usize,
+    /// The list, while sockets to some of it could not be opened.
+    missing: Option<Vec<SocketAddr>>,
+    changes: Option<watch::Receiver<Membership>>,
+    /// Who asks, where the list may have it.
+    own: Option<SocketAddr>,
+    /// Who answered last that it reigns: it stays among those that are asked, whatever the list says.
+    reigns: Option<SocketAddr>,
     log: LogId,
     client: ClientId,
     signer: Option<Signer>,
@@ -29,24 +62,21 @@ impl Others {
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) async fn new(
+    pub(crate) fn new(
         addresses: &[SocketAddr],
         log: LogId,
         client: u64,
         key: Option<&Key>,
     ) -> io::Result<Self> {
-        let mut sockets = Vec::new();
-        for address in addresses {
-            let any: SocketAddr = match address {
-                SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-                SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-            };
-            let socket = UdpSocket::bind(any).await?;
-            socket.connect(address).await?;
-            sockets.push(socket);
-        }
+        let others = addresses.iter().copied().enumerate();
+        let others = others.map(|(number, address)| Other::new(number, address));
         Ok(Self {
-            sockets,
+            others: others.collect::<io::Result<_>>()?,
+            next: addresses.len(),
+            missing: None,
+            changes: None,
+            own: None,
+            reigns: None,
             log,
             client: ClientId(client),
             signer: key.map(Key::signer),
@@ -55,9 +85,54 @@ impl Others {
         })
     }
 
+    /// Asks those of a membership from now on, but for this one, if there is one that changes.
+    pub(crate) fn follow(&mut self, changes: Option<watch::Receiver<Membership>>, own: SocketAddr) {
+        let Some(changes) = changes else { return };
+        self.own = Some(own);
+        self.relist(&changes.borrow().sequencers);
+        self.changes = Some(changes);
+    }
+
+    /// How many are asked.
+    pub(crate) fn count(&self) -> usize {
+        self.others.len()
+    }
+
+    fn relist(&mut self, addresses: &[SocketAddr]) {
+        let (mut listed, _) = with_asked(addresses, self.reigns);
+        listed.retain(|other| Some(*other) != self.own);
+        let mut others = Vec::new();
+        let told = self.missing.take();
+        for address in listed {
+            let known = |other: &Other| other.address == address;
+            match self.others.iter().position(known) {
+                Some(at) => others.push(self.others.swap_remove(at)),
+                None => match Other::new(self.next, address) {
+                    Ok(other) => {
+                        self.next += 1;
+                        others.push(other);
+                    }
+                    // The others are asked all the same.
+                    Err(error) => {
+                        if told.as_deref() != Some(addresses) {
+                            tracing::error!(%error, %address, "no socket to a sequencer: trying again");
+                        }
+                        self.missing = Some(addresses.to_vec());
+                    }
+                },
+            }
+        }
+        self.others = others;
+    }
+
     /// Asks all of them. What cannot be sent is lost: the next question follows soon.
     pub(crate) async fn ask(&mut self) {
         self.asked += 1;
+        if self.asked.is_multiple_of(OPEN_AGAIN)
+            && let Some(listed) = self.missing.clone()
+        {
+            self.relist(&listed);
+        }
         let question = Grant::new(Lane(0), RequestId(self.asked), 0);
         let header = Header::request(Kind::Tail, self.log, self.client, 1);
         let mut buffer = [0; MAX_DATAGRAM_BYTES];
@@ -70,30 +145,41 @@ impl Others {
         if let Some(signer) = &mut self.signer {
             signer.sign(bytes);
         }
-        for socket in &self.sockets {
-            let _ = socket.send(bytes).await;
+        for other in &self.others {
+            let _ = other.socket.send(bytes).await;
         }
     }
 
-    /// Waits for the next answer of any of them.
-    pub(crate) async fn answer(&mut self) -> (Epoch, Status) {
+    /// Waits for the next sign of any of them, and gives its number among them.
+    pub(crate) async fn sign(&mut self) -> (usize, Sign) {
         let mut buffer = [0; MAX_DATAGRAM_BYTES];
         loop {
             let received = poll_fn(|context| {
-                for socket in &self.sockets {
+                for other in &self.others {
                     let mut room = ReadBuf::new(&mut buffer);
-                    // An error tells that a port is closed. It is taken out of the way of what is behind it.
-                    while let Poll::Ready(received) = socket.poll_recv(context, &mut room) {
-                        if received.is_ok() {
-                            return Poll::Ready(room.filled().len());
-                        }
+                    if let Poll::Ready(received) = other.socket.poll_recv(context, &mut room) {
+                        let received = received.map(|()| room.filled().len());
+                        return Poll::Ready((other.number, other.address, received));
                     }
                 }
                 Poll::Pending
             });
-            let len = received.await;
-            if let Some(answer) = self.read(buffer.get(..len).unwrap_or_default()) {
-                return answer;
+            let (from, address, received) = tokio::select! {
+                received = received => received,
+                membership = changed(&mut self.changes) => {
+                    self.relist(&membership.sequencers);
+                    continue;
+                }
+            };
+            match received.map(|len| self.read(buffer.get(..len).unwrap_or_default())) {
+                Ok(Some((epoch, status))) => {
+                    if status != Status::NotReigning {
+                        self.reigns = Some(address);
+                    }
+                    return (from, Sign::Told(epoch, status));
+                }
+                Ok(None) => {}
+                Err(_) => return (from, Sign::Gone),
             }
         }
     }
@@ -116,4 +202,27 @@ impl Others {
         let status = reply.status().ok()?;
         (age < FRESH).then_some((header.epoch, status))
     }
+}
+
+impl Other {
+    fn new(number: usize, address: SocketAddr) -> io::Result<Self> {
+        let socket = connected(address)?;
+        Ok(Self {
+            number,
+            address,
+            socket,
+        })
+    }
+}
+
+/// A socket that speaks with one address only.
+fn connected(address: SocketAddr) -> io::Result<UdpSocket> {
+    let any: SocketAddr = match address {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = std::net::UdpSocket::bind(any)?;
+    socket.connect(address)?;
+    socket.set_nonblocking(true)?;
+    UdpSocket::from_std(socket)
 }

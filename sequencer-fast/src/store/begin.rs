@@ -98,9 +98,14 @@ impl Backoff {
         self.attempts.saturating_add(1)
     }
 
-    pub(crate) async fn wait(&mut self) {
+    /// The pause before the next attempt.
+    pub(crate) fn next_pause(&mut self) -> Duration {
         let pause_ms = FIRST_PAUSE_MS << self.attempts.min(10);
         self.attempts = self.attempts();
-        tokio::time::sleep(Duration::from_millis(pause_ms.min(LONGEST_PAUSE_MS))).await;
+        Duration::from_millis(pause_ms.min(LONGEST_PAUSE_MS))
+    }
+
+    pub(crate) async fn wait(&mut self) {
+        tokio::time::sleep(self.next_pause()).await;
     }
 }

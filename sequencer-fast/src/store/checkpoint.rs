@@ -3,22 +3,20 @@
 //! Owned by the checkpoint thread. At any time at most one create is under way, so that the number of the
 //! next entry is never in doubt.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use catalog::{CatalogError, ErrorKind};
 use tokio::time::{MissedTickBehavior, interval};
 use wire::control::ControlEntry;
-use wire::frame::Seal;
-use wire::{ClientId, Position};
+use wire::{ClientId, Layout, Position};
 
 use super::begin::{self, Begun};
 use super::control::Control;
-use super::seal::seal_all;
+use super::seal::{Writers, seal_all};
 use crate::clock;
 use crate::demand::Demand;
-use crate::logic::{self, Counter, Reign, Window};
+use crate::logic::{self, Counter, Reign, Sealing, Window};
 use crate::net::sleeper::Sleeper;
 
 /// Appended entries between two collections.
@@ -45,6 +43,14 @@ pub(crate) struct Checkpoint<C> {
     appended: u64,
     /// An entry of which it is not known whether it is in the chain.
     doubtful: Option<ControlEntry>,
+}
+
+/// What a reign leaves to the one that follows it in the same process.
+#[derive(Debug)]
+pub(crate) struct Next<C> {
+    pub(crate) control: C,
+    pub(crate) begun: Begun,
+    pub(crate) window: Window,
 }
 
 impl<C: Control> Checkpoint<C> {
@@ -79,14 +85,11 @@ impl<C: Control> Checkpoint<C> {
     ///
     /// # Errors
     /// If the reign is over, or the store fails in a way that trying again does not cure.
-    pub(crate) async fn open(&mut self, writers: &[SocketAddr]) -> Result<(), CatalogError> {
-        if !logic::nothing_to_seal(&self.entry) {
+    pub(crate) async fn open(&mut self, writers: Writers) -> Result<(), CatalogError> {
+        let mut sealing = Sealing::new(&self.entry);
+        if !sealing.is_complete() {
             let (log, client) = (self.entry.log, ClientId(self.entry.number));
-            let seal = Seal {
-                epoch: self.entry.epoch,
-                position: self.entry.epoch_start,
-            };
-            let sealing = seal_all(writers, log, client, seal);
+            let sealing = seal_all(writers, log, client, &mut sealing);
             tokio::pin!(sealing);
             let mut renewals = interval(self.reign_ttl / RENEWALS_PER_TTL);
             renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -110,11 +113,11 @@ impl<C: Control> Checkpoint<C> {
         Ok(())
     }
 
-    /// Keeps the reservation ahead of the grants and the reign alive. Never returns without an error.
+    /// Keeps the reservation ahead of the grants and the reign alive, until somebody wants a segment with another layout.
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub(crate) async fn run(&mut self) -> Result<(), CatalogError> {
+    pub(crate) async fn run(&mut self) -> Result<Layout, CatalogError> {
         let every = SAMPLE_EVERY.min(self.reign_ttl / (2 * RENEWALS_PER_TTL));
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -123,6 +126,9 @@ impl<C: Control> Checkpoint<C> {
             tokio::select! {
                 _ = demand.wait() => {}
                 _ = ticks.tick() => {}
+            }
+            if let Some(layout) = self.reign.wish().wanted() {
+                return Ok(layout);
             }
             self.extend().await?;
             if clock::now_ns() >= self.renewal_due_ns() {
@@ -152,6 +158,40 @@ impl<C: Control> Checkpoint<C> {
         self.publish(tail);
         tracing::info!(epoch = %self.entry.epoch, %tail, "stopped at the exact tail");
         Ok(())
+    }
+
+    /// Ends the reign at its exact tail and begins the next one there, in a segment of its own (H-5). To be called after
+    /// [`Self::run`] has returned, and once.
+    ///
+    /// # Errors
+    /// As [`Self::open`]. The reign is over then, too.
+    pub(crate) async fn restripe(mut self, layout: Layout) -> Result<Next<C>, CatalogError> {
+        let Some(tail) = self.reign.end() else {
+            let reason = "the reign has ended".to_owned();
+            return Err(CatalogError::Fenced(reason));
+        };
+        if let Some(entry) = self.doubtful.take() {
+            self.append(entry).await?;
+        }
+        let entry = logic::restripe(&self.entry, tail, layout, self.window.size());
+        let since_ns = clock::now_ns();
+        self.append(entry).await?;
+        let took_ns = clock::now_ns().saturating_sub(since_ns);
+        // Replies that were held for want of reservation are covered by where the next reign starts.
+        self.publish(tail);
+        let (epoch, start) = (self.entry.epoch, self.entry.epoch_start);
+        let (stripes, unit) = (layout.stripes(), layout.unit());
+        tracing::info!(%epoch, %start, stripes, unit, "a segment with another layout is opened");
+        let begun = Begun {
+            entry: self.entry,
+            since_ns,
+            took_ns,
+        };
+        Ok(Next {
+            control: self.control,
+            begun,
+            window: self.window,
+        })
     }
 
     /// Extends the reservation while that is due.

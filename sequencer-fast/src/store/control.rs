@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use catalog::{CatalogError, Log};
+use catalog::{CatalogError, Log, Membership};
+use tokio::sync::watch;
 use wire::control::ControlEntry;
 
 /// The control chain of one log. Implemented by [`catalog::Log`], and by tests in memory.
@@ -53,4 +54,9 @@ pub struct Opened<C> {
     pub control: C,
     /// The stripe-writers that have to seal before anything is granted (H-4).
     pub writers: Vec<SocketAddr>,
+    /// Stripes, counted from the first, that have an owner: no segment is opened that has more (H-5).
+    pub stripes: u32,
+    /// The membership as it changes, if it does: writers that it brings are asked to seal, too, and a standby watches
+    /// the sequencers that it has.
+    pub changes: Option<watch::Receiver<Membership>>,
 }

@@ -8,7 +8,7 @@
 pub(crate) mod begin;
 pub(crate) mod checkpoint;
 mod control;
-mod seal;
+pub(crate) mod seal;
 pub(crate) mod standby;
 
 pub use control::{Control, Opened};

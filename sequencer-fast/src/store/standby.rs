@@ -14,15 +14,16 @@ use super::begin::{Begun, begin_behind};
 use super::control::Control;
 use crate::clock;
 use crate::logic::Watch;
-use crate::net::others::Others;
+use crate::net::others::{Others, Sign};
 
-/// Time between two questions to the others, at most.
-const ASK_EVERY: Duration = Duration::from_millis(100);
+/// Time between two questions to the others, at most: what a planned hand-over waits for.
+const ASK_EVERY: Duration = Duration::from_millis(25);
 
 /// Questions within the time of detection, at least.
 const QUESTIONS: u32 = 5;
 
-/// Waits until no other sequencer reigns, and begins a reign.
+/// Waits until no other sequencer reigns, and begins a reign. Silence counts after the first of the two times of
+/// detection, of one that was never heard after the second.
 ///
 /// # Errors
 /// Whatever is not cured by trying again. That another standby was faster is no error: then it waits on.
@@ -31,10 +32,11 @@ pub(crate) async fn succeed<C: Control>(
     others: &mut Others,
     owner: WriterId,
     window: u64,
-    detect: Duration,
+    (detect, unheard): (Duration, Duration),
 ) -> Result<Begun, CatalogError> {
     let every = ASK_EVERY.min(detect / QUESTIONS);
-    let mut watch = Watch::new(nanos(detect), nanos(every), clock::now_ns());
+    let watch = Watch::new(nanos(detect), nanos(every), clock::now_ns());
+    let mut watch = watch.with_unheard(nanos(unheard));
     loop {
         let last = over(control, others, &mut watch, every).await?;
         let (epoch, clean) = (last.epoch, last.clean);
@@ -69,7 +71,7 @@ async fn over<C: Control>(
         let looked = loop {
             tokio::select! {
                 looked = &mut look => break looked,
-                (epoch, status) = others.answer() => watch.heard(epoch, status),
+                (from, sign) = others.sign() => { note(watch, from, sign); }
                 _ = ticks.tick() => {
                     others.ask().await;
                     watch.tick(clock::now_ns());
@@ -92,7 +94,9 @@ async fn until_look(others: &mut Others, watch: &mut Watch, ticks: &mut tokio::t
     loop {
         tokio::select! {
             biased;
-            (epoch, status) = others.answer() => watch.heard(epoch, status),
+            (from, sign) = others.sign() => if note(watch, from, sign) {
+                return;
+            },
             _ = ticks.tick() => {
                 others.ask().await;
                 if watch.tick(clock::now_ns()) {
@@ -100,6 +104,14 @@ async fn until_look(others: &mut Others, watch: &mut Watch, ticks: &mut tokio::t
                 }
             }
         }
+    }
+}
+
+/// Tells the watch. Returns whether the chain is to be looked at now.
+fn note(watch: &mut Watch, from: usize, sign: Sign) -> bool {
+    match sign {
+        Sign::Told(epoch, status) => watch.heard(from, epoch, status),
+        Sign::Gone => watch.gone(from),
     }
 }
 

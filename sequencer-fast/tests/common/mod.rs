@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub(crate) mod desk;
+pub(crate) mod writer;
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
@@ -10,9 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use catalog::CatalogError;
+use catalog::{CatalogError, Membership};
 use sequencer_fast::{Backend, Config, Control, Ended, Opened, Sequencer};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use wire::control::ControlEntry;
 use wire::datagram::{self, Datagram, Grant, Header, Kind, Reply};
 use wire::{
@@ -169,10 +170,30 @@ pub(crate) fn start_with(chain: &Chain, config: Config, writers: Vec<SocketAddr>
     sequencer
 }
 
+/// Stripes of which tests say that they have an owner.
+pub(crate) const STRIPES_WITH_OWNERS: u32 = 64;
+
 /// Starts a sequencer over a chain.
 pub(crate) fn begin(chain: &Chain, config: Config, writers: Vec<SocketAddr>) -> Sequencer {
+    begin_told(chain, config, writers, None)
+}
+
+/// The same with a membership that changes.
+pub(crate) fn begin_told(
+    chain: &Chain,
+    config: Config,
+    writers: Vec<SocketAddr>,
+    changes: Option<watch::Receiver<Membership>>,
+) -> Sequencer {
     let control = chain.clone();
-    let open = move || async move { Ok(Opened { control, writers }) };
+    let open = move || async move {
+        Ok(Opened {
+            control,
+            writers,
+            stripes: STRIPES_WITH_OWNERS,
+            changes,
+        })
+    };
     Sequencer::start(config, open).expect("starts")
 }
 

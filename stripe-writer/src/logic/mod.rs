@@ -6,6 +6,7 @@ mod flight;
 pub mod held;
 pub mod hold;
 pub mod hole;
+pub mod members;
 #[cfg(test)]
 mod model;
 pub mod pace;

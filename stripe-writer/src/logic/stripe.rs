@@ -34,6 +34,8 @@ pub struct Stripe<T> {
     next_flight: u64,
     sealed: Epoch,
     seal_to: Slot,
+    /// Where the stripe ends for good; the last slot there is as long as its segment has not ended.
+    end: Slot,
     fill_below: Slot,
     verified_at: Duration,
     established: bool,
@@ -66,6 +68,7 @@ impl<T: Clone> Stripe<T> {
             next_flight: 0,
             sealed: author.epoch,
             seal_to: frontier,
+            end: Slot(u64::MAX),
             fill_below: frontier,
             verified_at: now,
             established: false,
@@ -146,6 +149,12 @@ impl<T: Clone> Stripe<T> {
             to = self.seal_to.max(at).min(to);
             self.answer(token.clone(), to, run.end(), AckStatus::Sealed);
         }
+        // [H-5] Behind the end of its segment a stripe has no slots: no token is for them.
+        if to > self.end {
+            let end = self.end.max(at);
+            self.answer(token.clone(), end, to, AckStatus::Invalid);
+            to = end;
+        }
         if self.held.planned().until(to) > MAX_AHEAD_SLOTS {
             return self.answer(token.clone(), at, to, AckStatus::Busy);
         }
@@ -161,11 +170,17 @@ impl<T: Clone> Stripe<T> {
         }
         self.sealed = epoch;
         self.author.epoch = epoch;
+        let to = to.min(self.end);
         self.seal_to = self.seal_to.max(to);
         for held in self.held.remove_older(self.seal_to, epoch) {
             self.answer_all(held.waiters, AckStatus::Sealed);
         }
         self.fill(to, now);
+    }
+
+    /// The segment ends (H-5): the chain of this stripe ends at `end` for ever.
+    pub fn end_at(&mut self, end: Slot) {
+        self.end = self.end.min(end);
     }
 
     /// Whether everything below the last seal is decided.
@@ -176,7 +191,8 @@ impl<T: Clone> Stripe<T> {
 
     /// Holes below `below` may be filled from now on (H-1).
     pub fn fill(&mut self, below: Slot, now: Duration) {
-        self.fill_below = self.fill_below.max(below);
+        // [H-5] The issued tail goes on in other segments.
+        self.fill_below = self.fill_below.max(below.min(self.end));
         self.held.extend(self.fill_below, now);
     }
 

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
@@ -12,21 +11,21 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use wire::frame::{
-    AckStatus, Append, Ask, End, EndReason, Frame, Frontier, Frontiers, PREFIX_BYTES, Place,
-    Prefix, Refusal, Seal, Welcome,
+    AckStatus, Append, Ask, End, EndReason, Frame, Frontiers, PREFIX_BYTES, Prefix, Refusal, Seal,
+    Welcome,
 };
-use wire::{Fixed, OwnerNumber, Run, RunBody, WireError};
+use wire::{Fixed, Run, RunBody, WireError};
 
 use super::memory::Room;
 use super::outgoing::{self, Outgoing, Token};
 use super::pulse::{self, Owed};
 use super::tail::{self, Pushes};
 use crate::limits::{
-    ASKS_A_CONNECTION, BODY_TIMEOUT, FRAMES_A_CONNECTION, HELLO_TIMEOUT, PUSHES_A_CONNECTION,
-    TASKS_A_CONNECTION,
+    ASKS_A_CONNECTION, BODY_TIMEOUT, FRAMES_A_CONNECTION, HELLO_TIMEOUT, MOVING,
+    PUSHES_A_CONNECTION, TASKS_A_CONNECTION,
 };
 use crate::shared::Shared;
-use crate::store::{self, Event};
+use crate::store::{self, Event, StripeHandle};
 
 /// Bytes read from the socket at once, beside bodies: what is left of a larger body is read to where it
 /// stays, so that at most so much of it is copied.
@@ -37,7 +36,7 @@ const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Why a connection ends.
 #[derive(Debug, Error)]
-enum ConnectionError {
+pub(super) enum ConnectionError {
     #[error("broken frame: {0}")]
     Wire(#[from] WireError),
     #[error("connection failed: {0}")]
@@ -57,6 +56,8 @@ struct Connection {
     pushes: Pushes,
     asks: HashMap<u32, AbortHandle>,
     tasks: JoinSet<()>,
+    /// Whether the peer is told of moves.
+    told: bool,
 }
 
 /// Serves a connection until it ends. Whatever a peer sends, only its own connection suffers.
@@ -78,6 +79,7 @@ pub(super) async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAd
         pushes,
         asks: HashMap::new(),
         tasks: JoinSet::new(),
+        told: false,
     };
     let mut read = BufReader::with_capacity(READ_BUFFER_BYTES, read);
     let ended = tokio::select! {
@@ -170,8 +172,8 @@ impl Connection {
             }
             Frame::Seal(seal) => self.seal(seal).await,
             Frame::AskFrontiers(_) => {
-                let answer = self.frontiers();
-                self.send(answer).await;
+                self.send(frontiers(&self.shared)).await;
+                self.tell_moves();
             }
             _ => {
                 let why = "a frame that only a stripe-writer sends";
@@ -189,9 +191,9 @@ impl Connection {
     ) -> Result<(), ConnectionError> {
         let body = RunBody::checked(append.count, append.crc, body)?;
         let run = Run::records(append.place.first, append.identity, body);
-        let handle = self.shared.stripe(append.place);
+        let handle = self.handle(&append).await;
         // All of it is counted, also what is over the share.
-        let charged = handle.is_none_or(|h| {
+        let charged = handle.as_ref().is_none_or(|h| {
             self.shared.memory.charge(&mut room, &h.taken) || h.pressure.wants(run.first, run.end())
         });
         let token = Token::new(
@@ -203,7 +205,14 @@ impl Connection {
         );
         let refuse = |status| token.answer(run.first, run.end(), status);
         let Some(handle) = handle else {
-            refuse(AckStatus::NotOwner);
+            let place = append.place;
+            // Soon it is served here: to look for it elsewhere would take longer.
+            let taking = self.shared.owned.is_taking((place.segment, place.stripe));
+            match self.shared.closed(place) {
+                Some(closed) => closed.answer(&run, token),
+                None if taking => refuse(AckStatus::Busy),
+                None => refuse(AckStatus::NotOwner),
+            }
             return Ok(());
         };
         if !charged {
@@ -228,9 +237,28 @@ impl Connection {
             events.send(Event::Append { run, epoch, token }).await
             && let Event::Append { run, token, .. } = event
         {
-            token.answer(run.first, run.end(), AckStatus::NotOwner);
+            // It has ended: its segment is complete, or this process stops.
+            match self.shared.closed(append.place) {
+                Some(closed) => closed.answer(&run, token),
+                None => token.answer(run.first, run.end(), AckStatus::NotOwner),
+            }
         }
         Ok(())
+    }
+
+    /// The stripe of an append. One that is not known may be of a segment that a newer reign has opened; one that is on
+    /// its way here, or away, is waited for a little: who is told to look elsewhere, or to come again, takes longer.
+    async fn handle(&self, append: &Append) -> Option<Arc<StripeHandle>> {
+        let (shared, place) = (&self.shared, append.place);
+        if let Some(handle) = shared.stripe(place) {
+            return Some(handle);
+        }
+        if append.epoch > shared.epoch() {
+            shared.learn(append.epoch).await;
+        }
+        let settled = shared.owned.settled((place.segment, place.stripe));
+        let _ = tokio::time::timeout(MOVING, settled).await;
+        shared.stripe(place)
     }
 
     async fn ask(&mut self, ask: Ask, follow: bool) {
@@ -240,8 +268,12 @@ impl Connection {
         if self.asks.len() >= ASKS_A_CONNECTION {
             return self.send(end(EndReason::Lagged)).await;
         }
-        let Some(handle) = self.shared.stripe(ask.place).cloned() else {
-            return self.send(end(EndReason::NotOwner)).await;
+        let Some(handle) = self.shared.stripe(ask.place) else {
+            let reason = match self.shared.closed(ask.place) {
+                Some(_) => EndReason::Lagged,
+                None => EndReason::NotOwner,
+            };
+            return self.send(end(reason)).await;
         };
         let task = tail::serve(handle, ask, follow, self.out.clone(), self.pushes.clone());
         let task = self.tasks.spawn(task);
@@ -260,7 +292,10 @@ impl Connection {
         let (shared, out) = (Arc::clone(&self.shared), self.out.clone());
         self.tasks.spawn(async move {
             let answer = match shared.seal(seal).await {
-                Ok(()) => Frame::Sealed(seal).into(),
+                Ok(stripes) => {
+                    let body: Vec<u8> = stripes.iter().flat_map(Fixed::to_vec).collect();
+                    Outgoing::new(Frame::Sealed(seal), body.into())
+                }
                 Err(error) => {
                     tracing::warn!(%error, epoch = %seal.epoch, "cannot seal");
                     let frame = Frame::Refusal(Refusal { retry: 1 });
@@ -272,24 +307,20 @@ impl Connection {
         });
     }
 
-    fn frontiers(&self) -> Outgoing {
-        let mut body = BytesMut::new();
-        for handle in self.shared.stripes() {
-            let id = handle.chain.id();
-            let place = Place {
-                segment: id.segment,
-                stripe: id.stripe,
-                first: *handle.frontier.borrow(),
-            };
-            let frontier = Frontier {
-                place,
-                owner: OwnerNumber(handle.owner.load(Ordering::Relaxed)),
-                held_bytes: handle.held_bytes.load(Ordering::Relaxed),
-            };
-            body.extend_from_slice(&frontier.to_vec());
+    /// Tells a peer that has asked once what is left to it, unasked: it would find out late.
+    fn tell_moves(&mut self) {
+        if std::mem::replace(&mut self.told, true) {
+            return;
         }
-        let epoch = self.shared.epoch();
-        Outgoing::new(Frame::Frontiers(Frontiers { epoch }), body.freeze())
+        let (shared, out) = (Arc::clone(&self.shared), self.out.clone());
+        self.tasks.spawn(async move {
+            let mut moves = shared.leaving.subscribe();
+            while moves.changed().await.is_ok() {
+                if out.send(frontiers(&shared)).await.is_err() {
+                    return;
+                }
+            }
+        });
     }
 
     async fn send(&self, outgoing: Outgoing) {
@@ -298,8 +329,18 @@ impl Connection {
     }
 }
 
+fn frontiers(shared: &Shared) -> Outgoing {
+    let claims = shared.owned.claims();
+    let body: Vec<u8> = claims.iter().flat_map(Fixed::to_vec).collect();
+    let frontiers = Frontiers {
+        epoch: shared.epoch(),
+        leaving: u32::from(*shared.leaving.borrow()),
+    };
+    Outgoing::new(Frame::Frontiers(frontiers), body.into())
+}
+
 /// Reads prefix and head of the next frame; `None` at the end of the connection between two frames.
-async fn read_head<R>(socket: &mut R) -> Result<Option<(Prefix, Frame)>, ConnectionError>
+pub(super) async fn read_head<R>(socket: &mut R) -> Result<Option<(Prefix, Frame)>, ConnectionError>
 where
     R: AsyncRead + Unpin,
 {
@@ -317,7 +358,11 @@ where
     Ok(Some((prefix, frame)))
 }
 
-async fn read_body<R: AsyncRead + Unpin>(socket: &mut R, len: usize) -> std::io::Result<Bytes> {
+/// Reads a body.
+pub(super) async fn read_body<R: AsyncRead + Unpin>(
+    socket: &mut R,
+    len: usize,
+) -> std::io::Result<Bytes> {
     let mut body = BytesMut::with_capacity(len);
     let mut rest = socket.take(u64::try_from(len).unwrap_or(u64::MAX));
     while body.len() < len {

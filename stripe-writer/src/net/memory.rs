@@ -15,8 +15,9 @@ use crate::limits::{MEMORY_UNIT, STRIPES_THAT_FILL_MEMORY};
 #[derive(Debug)]
 pub(crate) struct Memory {
     room: Arc<Semaphore>,
+    units: usize,
     /// Units that one stripe may take.
-    share: usize,
+    share: AtomicUsize,
     starved: AtomicUsize,
 }
 
@@ -29,15 +30,22 @@ pub(crate) struct Room {
 }
 
 impl Memory {
-    /// So many bytes, for a daemon with this number of stripes.
+    /// So many bytes, for a daemon of which it is not known yet how many stripes it has.
     #[must_use]
-    pub(crate) fn new(bytes: usize, stripes: usize) -> Self {
+    pub(crate) fn new(bytes: usize) -> Self {
         let units = bytes / MEMORY_UNIT;
         Self {
             room: Arc::new(Semaphore::new(units)),
-            share: units / stripes.clamp(1, STRIPES_THAT_FILL_MEMORY),
+            units,
+            share: AtomicUsize::new(share(units, STRIPES_THAT_FILL_MEMORY)),
             starved: AtomicUsize::new(0),
         }
+    }
+
+    /// The daemon has this number of stripes now.
+    pub(crate) fn share_among(&self, stripes: usize) {
+        self.share
+            .store(share(self.units, stripes), Ordering::Release);
     }
 
     /// Waits for room for a body; who came first gets it first.
@@ -80,8 +88,12 @@ impl Memory {
     pub(crate) fn charge(&self, room: &mut Room, stripe: &Arc<AtomicUsize>) -> bool {
         let taken = stripe.fetch_add(room.units, Ordering::AcqRel);
         room.stripe = Some(Arc::clone(stripe));
-        taken < self.share
+        taken < self.share.load(Ordering::Acquire)
     }
+}
+
+fn share(units: usize, stripes: usize) -> usize {
+    units / stripes.clamp(1, STRIPES_THAT_FILL_MEMORY)
 }
 
 impl Drop for Room {
@@ -114,7 +126,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_stripe_takes_its_share_and_no_more() {
-        let memory = Memory::new(8 * MEMORY_UNIT, 100);
+        let memory = Memory::new(8 * MEMORY_UNIT);
+        memory.share_among(100);
         let (one, other) = (Arc::default(), Arc::default());
         let mut rooms = Vec::new();
         for (stripe, granted) in [(&one, true), (&one, true), (&one, false), (&other, true)] {
@@ -132,7 +145,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_single_stripe_may_take_all() {
-        let memory = Memory::new(4 * MEMORY_UNIT, 1);
+        let memory = Memory::new(4 * MEMORY_UNIT);
+        memory.share_among(1);
         let stripe = Arc::default();
         let mut room = memory.take(3 * MEMORY_UNIT - 1).await.expect("room");
         assert!(memory.charge(&mut room, &stripe));

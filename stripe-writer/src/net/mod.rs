@@ -3,6 +3,7 @@
 mod connection;
 mod memory;
 mod outgoing;
+mod peers;
 mod pulse;
 mod report;
 mod server;
@@ -10,5 +11,6 @@ mod tail;
 
 pub(crate) use memory::Memory;
 pub(crate) use outgoing::{Outgoing, Token};
+pub(crate) use peers::Peer;
 pub(crate) use report::Reporter;
 pub(crate) use server::Server;

@@ -7,21 +7,24 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::{Heard, Reigning};
+use catalog::{Heard, Membership, Reigning, with_asked};
 use futures::future::select_all;
+use runtime::members::changed;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use wire::datagram::{
-    self, Datagram, Header, Kind, MAX_DATAGRAM_BYTES, MAX_ENTRIES, Reply, Report, Status,
+    self, Datagram, Grant, Header, Kind, MAX_DATAGRAM_BYTES, MAX_ENTRIES, Reply, Report, Status,
 };
 use wire::mac::{Key, Signer};
-use wire::{ClientId, Epoch, Position, RequestId};
+use wire::{ClientId, Epoch, Fixed, Lane, Position, RequestId, SegmentId};
 
-use crate::limits::{REPORT_HEARTBEAT, REPORT_INTERVAL, REPORT_PATIENCE, SILENCE_TOLD};
+use crate::limits::{
+    RELIST_AGAIN, REPORT_HEARTBEAT, REPORT_INTERVAL, REPORT_PATIENCE, SILENCE_TOLD,
+};
 use crate::logic::hole::HoleClock;
 use crate::shared::Shared;
-use crate::store;
+use crate::store::{self, StripeHandle};
 use crate::writer::Options;
 
 /// Tells the sequencer how far the stripes are. What it answers makes holes ripen.
@@ -31,10 +34,13 @@ pub(crate) struct Reporter {
     /// One for each sequencer, in the order of the membership.
     sockets: Vec<UdpSocket>,
     reigning: Reigning,
+    /// The list, while sockets to some of it cannot be opened, and since when.
+    missing: Option<(Vec<SocketAddr>, Duration)>,
+    changes: Option<watch::Receiver<Membership>>,
     client: ClientId,
     clock: HoleClock,
     ripe: watch::Sender<Position>,
-    reported: Vec<Position>,
+    reported: Vec<(SegmentId, Position)>,
     reported_at: Duration,
     request: u64,
     signer: Option<Signer>,
@@ -55,18 +61,24 @@ impl Reporter {
     pub(crate) async fn new(
         shared: Arc<Shared>,
         options: &Options,
-        client: ClientId,
         ripe: watch::Sender<Position>,
     ) -> std::io::Result<Self> {
         let mut sockets = Vec::new();
         for address in &options.sequencers {
-            sockets.push(connected(*address).await?);
+            match connected(*address).await {
+                Ok(socket) => sockets.push(socket),
+                // It is tried again as the list is taken in.
+                Err(_) if options.changes.is_some() => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(Self {
+            client: shared.client(),
             shared,
             reigning: Reigning::new(sockets.len(), Epoch(0)),
             sockets,
-            client,
+            missing: None,
+            changes: options.changes.clone(),
             clock: HoleClock::new(options.hole_timeout),
             ripe,
             reported: Vec::new(),
@@ -88,6 +100,10 @@ impl Reporter {
         loop {
             tokio::select! {
                 _ = tick.tick() => self.tick().await,
+                membership = changed(&mut self.changes) => {
+                    self.missing = None;
+                    self.relist(&membership.sequencers).await;
+                }
                 (from, ready) = readable(&self.sockets) => {
                     let socket = self.sockets.get(from).filter(|_| ready.is_ok());
                     match socket.map(|socket| socket.try_recv(&mut buffer)) {
@@ -101,8 +117,45 @@ impl Reporter {
         }
     }
 
+    /// Reports to these sequencers from now on.
+    async fn relist(&mut self, listed: &[SocketAddr]) {
+        let peer = |socket: &UdpSocket| socket.peer_addr().ok();
+        let asked = self.sockets.get(self.reigning.current()).and_then(peer);
+        let (addresses, _) = with_asked(listed, asked);
+        let mut sockets = Vec::new();
+        let known = self.missing.take().is_some();
+        for address in addresses {
+            let open = self.sockets.iter().position(|s| peer(s) == Some(address));
+            let socket = match open {
+                Some(at) => Ok(self.sockets.swap_remove(at)),
+                None => connected(address).await,
+            };
+            match socket {
+                Ok(socket) => sockets.push(socket),
+                // The others are reported to all the same.
+                Err(error) => {
+                    if !known {
+                        tracing::error!(%error, %address, "no socket to a sequencer: trying again");
+                    }
+                    self.missing = Some((listed.to_vec(), store::now()));
+                }
+            }
+        }
+        let current = asked.and_then(|asked| sockets.iter().position(|s| peer(s) == Some(asked)));
+        self.sockets = sockets;
+        self.reigning
+            .relist(self.sockets.len(), current, store::now());
+        self.reported.clear();
+    }
+
     async fn tick(&mut self) {
         let now = store::now();
+        if let Some((listed, since)) = &self.missing
+            && now.saturating_sub(*since) >= RELIST_AGAIN
+        {
+            let listed = listed.clone();
+            self.relist(&listed).await;
+        }
         self.watch_silence(now);
         self.shared.look_at_pressure(now);
         if self.shared.memory.is_full() && self.shared.puts_under_way() > 0 {
@@ -114,11 +167,13 @@ impl Reporter {
             *known = ripe.max(*known);
             grew
         });
-        let frontiers: Vec<_> = self
-            .shared
-            .stripes()
-            .map(|s| s.frontier_position())
-            .collect();
+        // Of what came before the newest segment the sequencer knows that it is sealed (H-4).
+        let newest = self.shared.newest();
+        let frontier = |stripe: &Arc<StripeHandle>| {
+            let segment = stripe.chain.id().segment;
+            (segment, stripe.frontier_position())
+        };
+        let frontiers: Vec<_> = newest.iter().map(frontier).collect();
         if self
             .unanswered
             .is_some_and(|since| now.saturating_sub(since) >= REPORT_PATIENCE)
@@ -138,33 +193,38 @@ impl Reporter {
     /// Reports to the sequencer that reigns, or to all.
     async fn report(&mut self, all: bool) {
         let mut reports = Vec::new();
-        for handle in self.shared.stripes() {
+        for handle in self.shared.newest() {
             let id = handle.chain.id();
             self.request += 1;
             let request = RequestId(self.request);
             let frontier = handle.frontier_position();
             reports.push(Report::new(request, id.segment, id.stripe, frontier));
         }
-        let mut buffer = [0; MAX_DATAGRAM_BYTES];
+        if reports.is_empty() {
+            // [H-1] Who owns nothing is to know which holes are old when it takes a stripe over.
+            self.request += 1;
+            let question = Grant::new(Lane(0), RequestId(self.request), 0);
+            self.send(Kind::Tail, &[question], all).await;
+        }
         for entries in reports.chunks(MAX_ENTRIES) {
-            let header = Header::request(
-                Kind::Report,
-                self.shared.log.id(),
-                self.client,
-                entries.len(),
-            );
-            if let Ok(len) = datagram::write(header, entries, &mut buffer)
-                && let Some(datagram) = buffer.get_mut(..len)
-            {
-                if let Some(signer) = &mut self.signer {
-                    signer.sign(datagram);
-                }
-                let places = self.sockets.iter().enumerate();
-                let current = self.reigning.current();
-                for (_, socket) in places.filter(|(at, _)| all || *at == current) {
-                    // A report that is lost is followed by another.
-                    let _ = socket.send(datagram).await;
-                }
+            self.send(Kind::Report, entries, all).await;
+        }
+    }
+
+    async fn send<T: Fixed>(&mut self, kind: Kind, entries: &[T], all: bool) {
+        let mut buffer = [0; MAX_DATAGRAM_BYTES];
+        let header = Header::request(kind, self.shared.log.id(), self.client, entries.len());
+        if let Ok(len) = datagram::write(header, entries, &mut buffer)
+            && let Some(datagram) = buffer.get_mut(..len)
+        {
+            if let Some(signer) = &mut self.signer {
+                signer.sign(datagram);
+            }
+            let places = self.sockets.iter().enumerate();
+            let current = self.reigning.current();
+            for (_, socket) in places.filter(|(at, _)| all || *at == current) {
+                // A report that is lost is followed by another.
+                let _ = socket.send(datagram).await;
             }
         }
     }
@@ -205,7 +265,8 @@ impl Reporter {
             return;
         };
         let header = datagram.header;
-        if !header.is_reply() || datagram.kind != Kind::Report || header.client != self.client {
+        let asked = matches!(datagram.kind, Kind::Report | Kind::Tail);
+        if !header.is_reply() || !asked || header.client != self.client {
             return;
         }
         let now = store::now();

@@ -34,7 +34,7 @@ impl Pushes {
 /// Sends the runs of a stripe from `ask.place.first` on, up to `ask.until`; a reader that is slower than
 /// memory forgets is sent to the store. With `follow` it waits for runs that are not durable yet.
 pub(super) async fn serve(
-    handle: StripeHandle,
+    handle: Arc<StripeHandle>,
     ask: Ask,
     follow: bool,
     out: mpsc::Sender<Outgoing>,
@@ -43,10 +43,10 @@ pub(super) async fn serve(
     let mut frontier = handle.frontier.clone();
     let mut next = ask.place.first;
     let reason = loop {
-        if next >= ask.until {
+        frontier.borrow_and_update();
+        if next >= ask.until.min(handle.end()) {
             break EndReason::Done;
         }
-        frontier.borrow_and_update();
         match handle.history.with_recent(|recent| recent.at(next)) {
             Found::Gone => break EndReason::Lagged,
             Found::Run(run) => {

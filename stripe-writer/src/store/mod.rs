@@ -1,6 +1,7 @@
 //! Object storage and clocks: what the stripes' state machines are driven by.
 
 mod clock;
+mod closed;
 mod health;
 mod history;
 mod places;
@@ -12,6 +13,7 @@ mod task;
 mod threads;
 
 pub(crate) use clock::now;
+pub(crate) use closed::Closed;
 pub(crate) use health::StoreHealth;
 pub(crate) use places::Places;
 pub(crate) use takeover::take_over;

@@ -21,6 +21,9 @@ const PAUSES: [Duration; 3] = [
     Duration::from_secs(30),
 ];
 
+/// Longest time to store the last snapshot of an owner.
+const FINISH_TIMEOUT: Duration = Duration::from_millis(100);
+
 /// The objects of a chain that no snapshot names yet.
 #[derive(Debug)]
 pub(super) struct Snapshots {
@@ -55,6 +58,16 @@ impl Snapshots {
     pub(super) fn push(&mut self, header: &Header, owner: OwnerNumber) {
         if let Some(snapshot) = self.next(header, owner, SNAPSHOT_OBJECTS) {
             self.write(vec![snapshot]);
+        }
+    }
+
+    /// Names what no snapshot names yet, for an owner to whom the chain is left: it finds the end at once. None of the
+    /// chain has a higher owner number than `owner`.
+    pub(super) async fn finish(&mut self, owner: OwnerNumber) {
+        if let Some(snapshot) = self.due(owner, 1) {
+            let put = tokio::time::timeout(FINISH_TIMEOUT, self.chain.put_snapshot(&snapshot));
+            // Without it the chain is walked.
+            let _ = put.await;
         }
     }
 
@@ -148,6 +161,20 @@ mod tests {
             Slot(2 * slots),
             "what is not complete is not named"
         );
+    }
+
+    #[tokio::test]
+    async fn one_that_leaves_names_the_rest() {
+        let chain = chain().await;
+        let mut snapshots = Snapshots::new(chain.clone(), &[], Slot(0), OwnerNumber(1));
+        snapshots.finish(OwnerNumber(1)).await;
+        assert!(chain.snapshot_at(Slot(1 << 40)).await.is_none(), "nothing");
+        for number in 0..5 {
+            snapshots.push(&header(&chain, number), OwnerNumber(1));
+        }
+        snapshots.finish(OwnerNumber(1)).await;
+        let last = chain.snapshot_at(Slot(1 << 40)).await.expect("there");
+        assert_eq!((last.starts.len(), last.end), (5, Slot(15)));
     }
 
     #[tokio::test]

@@ -45,13 +45,19 @@ pub(crate) enum Event {
     Seal {
         /// Its epoch.
         epoch: Epoch,
-        /// Where it starts.
+        /// Below which position all has to be decided.
         position: Position,
+        /// Where the stripe's segment ends, if it has ended.
+        end: Option<Position>,
         /// Told when everything below is decided; dropped without a word if the stripe is fenced.
         done: Option<oneshot::Sender<()>>,
     },
     /// Makes everything that is held durable at once, then ends the task.
     Stop,
+    /// The same, when the segment is complete: takes in nothing more, but answers what has come in.
+    Close,
+    /// Another process owns the stripe: ends the task.
+    Fence,
 }
 
 /// What the tasks of all stripes share.
@@ -92,6 +98,8 @@ pub(crate) struct StripeHandle {
     pub(crate) pressure: Arc<Pressure>,
     /// Whether another process owns the stripe.
     pub(crate) fenced: Arc<AtomicBool>,
+    /// First slot behind the stripe's last one, once its segment has ended.
+    end: Arc<AtomicU64>,
 }
 
 /// How a stripe's task starts.
@@ -103,6 +111,8 @@ pub(crate) struct Start {
     pub(crate) taken: Taken,
     /// Slots below, which tokens of sealed epochs alone could write, become junk at once (H-3).
     pub(crate) seal_to: Slot,
+    /// First slot behind the last one, if the segment has ended (H-5).
+    pub(crate) end: Option<Slot>,
     /// How the stripe behaves.
     pub(crate) config: Config,
     /// Bytes of durable runs to keep for readers.
@@ -124,6 +134,7 @@ struct Task {
     unfilled: bool,
     seals: Vec<oneshot::Sender<()>>,
     stopping: bool,
+    closing: bool,
 }
 
 impl StripeHandle {
@@ -134,6 +145,7 @@ impl StripeHandle {
             chain,
             taken,
             seal_to,
+            end,
             config,
             recent_bytes,
         } = start;
@@ -142,6 +154,9 @@ impl StripeHandle {
         let history = History::new(chain.clone(), &taken.headers, taken.frontier, recent_bytes);
         let author = taken.author;
         let mut stripe = Stripe::new(chain.id(), author, taken.frontier, config, taken.walked_at);
+        if let Some(end) = end {
+            stripe.end_at(end);
+        }
         stripe.seal(author.epoch, seal_to, clock::now());
         let handle = Self {
             chain,
@@ -153,6 +168,7 @@ impl StripeHandle {
             taken: Arc::default(),
             pressure: Arc::default(),
             fenced: Arc::default(),
+            end: Arc::new(AtomicU64::new(end.map_or(u64::MAX, |end| end.0))),
         };
         let snapshots = Snapshots::new(
             handle.chain.clone(),
@@ -172,8 +188,21 @@ impl StripeHandle {
             unfilled: false,
             seals: Vec::new(),
             stopping: false,
+            closing: false,
         };
         (handle, tokio::spawn(task.run(inbox)))
+    }
+
+    /// First slot that the stripe will never have; the last there is as long as its segment has not ended.
+    #[must_use]
+    pub(crate) fn end(&self) -> Slot {
+        Slot(self.end.load(Ordering::Acquire))
+    }
+
+    /// Whether every slot that the stripe will ever have is decided.
+    #[must_use]
+    pub(crate) fn is_complete(&self) -> bool {
+        *self.frontier.borrow() >= self.end()
     }
 
     /// The frontier as a position.
@@ -187,7 +216,7 @@ impl Task {
     async fn run(mut self, mut inbox: mpsc::Receiver<Event>) {
         let mut ripe = self.workers.ripe.clone();
         let mut ripens = true;
-        while !(self.stopping && self.is_idle()) {
+        while !(self.stopping && (self.stripe.is_fenced() || self.is_idle())) {
             let now = clock::now();
             // Asked each time: it has to see when the stripe works.
             let holds = self.holds(now);
@@ -210,7 +239,13 @@ impl Task {
             tokio::select! {
                 Some(done) = self.running.next(), if !self.running.is_empty() => self.done(done),
                 place = granted(&mut self.place), if self.place.is_some() => self.put(place),
-                event = inbox.recv(), if !self.stopping => self.event(event.unwrap_or(Event::Stop)),
+                event = inbox.recv(), if !self.stopping => {
+                    self.event(event.unwrap_or(Event::Stop));
+                    if self.closing {
+                        // What is in there comes out, and then nothing.
+                        inbox.close();
+                    }
+                }
                 // An error: the reporter has ended, nothing ripens any more.
                 changed = ripe.changed(), if ripens => match changed {
                     Ok(()) => self.unfilled = true,
@@ -219,6 +254,24 @@ impl Task {
                 () = sleep(wait), if wait.is_some() => {}
             }
             self.act();
+        }
+        if !self.stripe.is_fenced() {
+            self.snapshots.finish(self.stripe.owner()).await;
+        }
+        self.leave(inbox).await;
+    }
+
+    /// Sends whoever still waits for this owner to the next one.
+    async fn leave(mut self, mut inbox: mpsc::Receiver<Event>) {
+        if !self.handle.is_complete() {
+            self.stripe.fence();
+            self.act();
+        }
+        inbox.close();
+        while let Some(event) = inbox.recv().await {
+            if let Event::Append { run, token, .. } = event {
+                self.answer(&token, run.first, run.end(), AckStatus::NotOwner);
+            }
         }
     }
 
@@ -233,15 +286,33 @@ impl Task {
             Event::Seal {
                 epoch,
                 position,
+                end,
                 done,
             } => {
+                if let Some(end) = end {
+                    self.end_at(self.slot(end));
+                }
                 self.stripe.seal(epoch, self.slot(position), now);
                 self.seals.extend(done);
             }
+            Event::Close => self.closing = true,
             Event::Stop => {
                 self.stopping = true;
                 self.stripe.flush();
             }
+            Event::Fence => {
+                self.stopping = true;
+                self.stripe.fence();
+            }
+        }
+    }
+
+    /// The segment ends (H-5). Who waits for more is told.
+    fn end_at(&mut self, end: Slot) {
+        self.stripe.end_at(end);
+        if self.handle.end() != end {
+            self.handle.end.store(end.0, Ordering::Release);
+            self.frontier.send_modify(|_| {});
         }
     }
 
@@ -320,7 +391,8 @@ impl Task {
                     self.running.push(self.workers.threads.spawn(walk));
                 }
                 Action::Fenced => {
-                    tracing::info!(stripe = %self.handle.chain.id().stripe, "another process owns the stripe now");
+                    let stripe = self.handle.chain.id().stripe;
+                    tracing::info!(%stripe, left = self.stopping, "the stripe is this process's no more");
                     self.handle.fenced.store(true, Ordering::Release);
                     // Who waits here for more is sent on.
                     self.frontier.send_modify(|_| {});
@@ -331,6 +403,11 @@ impl Task {
             .owner
             .store(self.stripe.owner().0, Ordering::Relaxed);
         self.handle.pressure.want(self.stripe.wanted());
+        if self.handle.is_complete() {
+            // Nothing comes any more that readers would want to have from here.
+            let end = self.stripe.frontier();
+            self.handle.history.with_recent(|recent| recent.forget(end));
+        }
         let held = u64::try_from(self.stripe.held_bytes()).unwrap_or(u64::MAX);
         self.handle.held_bytes.store(held, Ordering::Relaxed);
         if self.stripe.is_fenced() {

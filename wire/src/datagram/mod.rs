@@ -12,7 +12,8 @@ use rkyv::{Archive, Deserialize, Serialize};
 use self::place::Facts;
 use crate::limits::{MAX_GRANT, MAX_STRIPES};
 use crate::{
-    ClientId, Epoch, Fixed, Lane, LogId, Position, RequestId, SegmentId, StripeId, WireError,
+    ClientId, Epoch, Fixed, Lane, Layout, LogId, Position, RequestId, SegmentId, StripeId,
+    WireError,
 };
 
 /// `SLOG`, read as a little-endian number.
@@ -37,6 +38,7 @@ const _: () = assert!(HEADER_BYTES + MAX_ENTRIES * ENTRY_BYTES <= MAX_DATAGRAM_B
 const _: () = assert!(size_of::<ArchivedHeader>() == HEADER_BYTES);
 const _: () = assert!(size_of::<ArchivedGrant>() == ENTRY_BYTES);
 const _: () = assert!(size_of::<ArchivedReport>() == ENTRY_BYTES);
+const _: () = assert!(size_of::<ArchivedRestripe>() == ENTRY_BYTES);
 const _: () = assert!(size_of::<ArchivedReply>() == ENTRY_BYTES);
 
 /// What the entries of a datagram ask for.
@@ -50,11 +52,19 @@ pub enum Kind {
     Tail,
     /// A stripe's owner tells its frontier and is told the tails.
     Report,
+    /// Somebody wants another layout behind the newest segment (H-5), and is told the tails.
+    Restripe,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 4] = [Self::Grant, Self::GrantAt, Self::Tail, Self::Report];
+    pub const ALL: [Self; 5] = [
+        Self::Grant,
+        Self::GrantAt,
+        Self::Tail,
+        Self::Report,
+        Self::Restripe,
+    ];
 
     fn code(self) -> u8 {
         match self {
@@ -62,6 +72,7 @@ impl Kind {
             Self::GrantAt => 2,
             Self::Tail => 3,
             Self::Report => 4,
+            Self::Restripe => 5,
         }
     }
 
@@ -72,6 +83,7 @@ impl Kind {
             2 => Some(Self::GrantAt),
             3 => Some(Self::Tail),
             4 => Some(Self::Report),
+            5 => Some(Self::Restripe),
             _ => None,
         }
     }
@@ -260,14 +272,55 @@ impl Report {
     }
 }
 
+/// The wish for a segment with another layout behind the newest one (H-5). The layout is checked by who is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[rkyv(derive(Debug))]
+pub struct Restripe {
+    /// Number of the request, repeated in the reply.
+    pub request: RequestId,
+    /// Lane of the client.
+    pub lane: Lane,
+    /// Stripes that are wanted.
+    pub stripes: u32,
+    /// Positions of a unit that are wanted.
+    pub unit: u32,
+    /// The segment that has to be the newest.
+    pub segment: SegmentId,
+    reserved: [u64; 3],
+}
+
+impl Restripe {
+    /// The wish for this layout behind a segment.
+    #[must_use]
+    pub fn new(lane: Lane, request: RequestId, layout: Layout, segment: SegmentId) -> Self {
+        Self {
+            request,
+            lane,
+            stripes: layout.stripes(),
+            unit: layout.unit(),
+            segment,
+            reserved: [0; 3],
+        }
+    }
+
+    /// The same bytes as an entry of the other requests, for who sends all kinds alike.
+    #[must_use]
+    pub fn as_grant(&self) -> Grant {
+        let behind = u64::from(self.segment.0) << u32::BITS;
+        let expected_tail = Position(behind | u64::from(self.unit));
+        Grant::at(self.lane, self.request, self.stripes, expected_tail)
+    }
+}
+
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Status {
-    /// Granted, or told.
+    /// Granted, told, or taken up.
     Ok,
     /// Nothing was granted, ask again later: the reservation is used up, or a bound is reached.
     Busy,
-    /// A conditional grant whose condition did not hold; nothing was granted, `first` is the issued tail.
+    /// A condition did not hold: of a conditional grant where it starts, of a wish for another layout which segment is
+    /// the newest. Nothing was granted, `first` is the issued tail.
     TailMoved,
     /// Nothing was granted, and never will be: the request breaks a bound.
     Invalid,

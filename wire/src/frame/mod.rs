@@ -312,7 +312,7 @@ impl End {
 
 /// Asks an owner to seal all its stripes (H-3): to refuse tokens below `epoch` from now on, and to make
 /// every position below `position` durable, as a record or as junk. Answered with the same head as
-/// [`Frame::Sealed`] when that is done.
+/// [`Frame::Sealed`] when that is done; its body has one [`SealedStripe`] for each stripe of which it is true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
 #[rkyv(derive(Debug))]
 pub struct Seal {
@@ -322,15 +322,29 @@ pub struct Seal {
     pub position: Position,
 }
 
+/// A stripe that is sealed.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Archive, Serialize, Deserialize,
+)]
+#[rkyv(derive(Debug))]
+pub struct SealedStripe {
+    /// The segment.
+    pub segment: SegmentId,
+    /// The stripe.
+    pub stripe: StripeId,
+}
+
 /// Asks for the frontiers of all stripes of an owner. The body of the answer is one [`Frontier`] a stripe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
 #[rkyv(derive(Debug))]
 pub struct Frontiers {
     /// Newest epoch that the answering side knows; 0 in the question.
     pub epoch: Epoch,
+    /// 1 if the answering side is about to end: what it owns no more, others may take at once. 0 in the question.
+    pub leaving: u32,
 }
 
-/// State of one stripe.
+/// State of one stripe. While an owner takes a stripe over, it knows neither number nor slot yet, and both are 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
 #[rkyv(derive(Debug))]
 pub struct Frontier {
@@ -418,8 +432,8 @@ frames! {
     End(End) = 10;
     /// Asks to seal.
     Seal(Seal) = 11;
-    /// Says that the seal is complete.
-    Sealed(Seal) = 12;
+    /// Says of which stripes the seal is complete, in the body.
+    Sealed(Seal) = 12, body 1 << 17;
     /// Asks for frontiers.
     AskFrontiers(Frontiers) = 13;
     /// Tells frontiers, in the body.

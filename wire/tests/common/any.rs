@@ -5,13 +5,13 @@ use proptest::prelude::*;
 use wire::control::ControlEntry;
 use wire::frame::{
     Ack, AckStatus, Append, Ask, End, EndReason, Frame, Frontiers, Hello, Place, Push, Refusal,
-    Seal, Unsubscribe, Welcome,
+    Seal, SealedStripe, Unsubscribe, Welcome,
 };
 use wire::limits::{MAX_GRANT, MAX_POSITION};
 use wire::object::{Author, ChainId};
 use wire::{
-    ClientId, Epoch, Identity, Lane, Layout, LogId, OwnerNumber, Position, RequestId, Run, RunBody,
-    Segment, SegmentId, Slot, StripeId, WriterId,
+    ClientId, Epoch, Fixed, Identity, Lane, Layout, LogId, OwnerNumber, Position, RequestId, Run,
+    RunBody, Segment, SegmentId, Slot, StripeId, WriterId,
 };
 
 use super::layout;
@@ -95,15 +95,26 @@ pub(crate) fn any_frame() -> impl Strategy<Value = (Frame, Bytes)> {
         (any::<u32>(), any_place(), reason)
             .prop_map(move |(id, place, reason)| empty(Frame::End(End::new(id, place, reason)))),
         seal.clone().prop_map(move |seal| empty(Frame::Seal(seal))),
-        seal.prop_map(move |seal| empty(Frame::Sealed(seal))),
+        (seal, prop::collection::vec(any::<(u32, u16)>(), 0..9)).prop_map(|(seal, stripes)| {
+            let stripes = stripes.into_iter().map(|(segment, stripe)| SealedStripe {
+                segment: SegmentId(segment),
+                stripe: StripeId(stripe),
+            });
+            let body: Vec<_> = stripes.flat_map(|stripe| stripe.to_vec()).collect();
+            (Frame::Sealed(seal), Bytes::from(body))
+        }),
         any::<u64>().prop_map(move |epoch| {
             empty(Frame::AskFrontiers(Frontiers {
                 epoch: Epoch(epoch),
+                leaving: 0,
             }))
         }),
-        any::<u64>().prop_map(move |epoch| empty(Frame::Frontiers(Frontiers {
-            epoch: Epoch(epoch)
-        }))),
+        any::<(u64, u32)>().prop_map(move |(epoch, leaving)| {
+            empty(Frame::Frontiers(Frontiers {
+                epoch: Epoch(epoch),
+                leaving,
+            }))
+        }),
     ]
 }
 

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use wire::control::{ControlEntry, LogHead};
 use wire::frame::{
     Ack, AckStatus, Append, Ask, End, EndReason, Frame, Frontiers, Hello, Place, Push, Refusal,
-    Seal, Unsubscribe, Welcome,
+    Seal, SealedStripe, Unsubscribe, Welcome,
 };
 use wire::object::{Author, ChainId, Object};
 use wire::{
-    ClientId, Epoch, Identity, Layout, LogId, OwnerNumber, Position, RequestId, Run, RunBody,
-    Segment, SegmentId, Slot, StripeId, WriterId,
+    ClientId, Epoch, Fixed, Identity, Layout, LogId, OwnerNumber, Position, RequestId, Run,
+    RunBody, Segment, SegmentId, Slot, StripeId, WriterId,
 };
 
 pub(crate) const LOG: LogId = LogId(*b"log id: 16 bytes");
@@ -94,6 +94,23 @@ pub(crate) const HEAD: LogHead = LogHead {
     created_unix_ms: 1_700_000_000_000,
 };
 
+pub(crate) const SEAL: Seal = Seal {
+    epoch: Epoch(8),
+    position: Position(0x0012_0000),
+};
+
+/// What the body of its answer says.
+pub(crate) const SEALED: [SealedStripe; 2] = [
+    SealedStripe {
+        segment: SegmentId(3),
+        stripe: StripeId(0x1f),
+    },
+    SealedStripe {
+        segment: SegmentId(7),
+        stripe: StripeId(0x0102),
+    },
+];
+
 /// One frame of each kind with its body.
 pub(crate) fn frames() -> Vec<(&'static str, Frame, Bytes)> {
     let body = RunBody::new(&["a record", "and another"]).expect("valid");
@@ -114,21 +131,22 @@ pub(crate) fn frames() -> Vec<(&'static str, Frame, Bytes)> {
             Frame::Refusal(Refusal { retry: 1 }),
             Bytes::from_static(b"not now"),
         ),
+        (
+            "sealed",
+            Frame::Sealed(SEAL),
+            Bytes::from(SEALED.map(|stripe| stripe.to_vec()).concat()),
+        ),
     ];
     let bare = bare_frames().into_iter();
     frames.extend(bare.map(|(name, frame)| (name, frame, Bytes::new())));
     frames
 }
 
-fn bare_frames() -> [(&'static str, Frame); 11] {
+fn bare_frames() -> [(&'static str, Frame); 10] {
     let ask = Ask {
         id: 9,
         place: PLACE,
         until: Slot(u64::MAX),
-    };
-    let seal = Seal {
-        epoch: Epoch(8),
-        position: Position(0x0012_0000),
     };
     let ack = Ack::new(PLACE, 2, IDENTITY.request, AckStatus::Conflict);
     [
@@ -151,12 +169,20 @@ fn bare_frames() -> [(&'static str, Frame); 11] {
         ("subscribe", Frame::Subscribe(ask)),
         ("unsubscribe", Frame::Unsubscribe(Unsubscribe { id: 9 })),
         ("end", Frame::End(End::new(9, PLACE, EndReason::Lagged))),
-        ("seal", Frame::Seal(seal)),
-        ("sealed", Frame::Sealed(seal)),
+        ("seal", Frame::Seal(SEAL)),
         (
             "ask_frontiers",
-            Frame::AskFrontiers(Frontiers { epoch: Epoch(0) }),
+            Frame::AskFrontiers(Frontiers {
+                epoch: Epoch(0),
+                leaving: 0,
+            }),
         ),
-        ("frontiers", Frame::Frontiers(Frontiers { epoch: Epoch(7) })),
+        (
+            "frontiers",
+            Frame::Frontiers(Frontiers {
+                epoch: Epoch(7),
+                leaving: 1,
+            }),
+        ),
     ]
 }

@@ -138,7 +138,7 @@ fn bad_datagrams(log: LogId, random: &mut StdRng) -> Result<Vec<Vec<u8>>> {
     let mut wrong_version = good.clone();
     wrong_version[4] = random.random_range(2..=u8::MAX);
     let mut wrong_kind = good.clone();
-    wrong_kind[5] = random.random_range(5..0x80);
+    wrong_kind[5] = random.random_range(6..0x80);
     let mut a_reply = good.clone();
     a_reply[5] |= 0x80;
     let mut wrong_count = good.clone();

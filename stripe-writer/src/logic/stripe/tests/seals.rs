@@ -128,3 +128,21 @@ fn h3_a_seal_survives_an_adoption() {
     stripe.put_done(id, PutOutcome::Stored, at(2));
     assert!(stripe.is_sealed());
 }
+
+/// The issued tail and later reigns go on in other segments; this chain does not.
+#[test]
+fn h5_nothing_is_filled_or_taken_behind_the_end_of_the_segment() {
+    let mut stripe = stripe();
+    stripe.end_at(Slot(12));
+    stripe.seal(Epoch(2), Slot(20), at(0));
+    stripe.fill(Slot(30), at(0));
+    stripe.append(&run(11, 14, 1), Epoch(2), &1, at(0));
+    let (id, runs) = close(&mut stripe, at(0)).expect("due");
+    assert_eq!(runs, "j[10, 12)");
+    stripe.put_done(id, PutOutcome::Stored, at(1));
+    assert!(stripe.is_sealed(), "there is no more to seal");
+    let told = done(&mut stripe).join("\n");
+    assert!(told.contains("tell 1 [12, 14) Invalid"), "{told}");
+    stripe.seal(Epoch(3), Slot(40), at(2));
+    assert!(stripe.is_sealed() && stripe.due().is_none());
+}

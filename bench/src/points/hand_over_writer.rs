@@ -1,0 +1,161 @@
+//! Stops one of several stripe-writers in good order, again and again, under load: the others go on with its stripes.
+//! The one that was stopped comes back and gets its stripes back.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio::time::sleep;
+use wire::Layout;
+
+use super::check;
+use super::failover_writer::{all_go_on, draw, largest, since};
+use crate::cluster::{Cluster, Daemon, Spec};
+use crate::group::Group;
+use crate::measure::round as rounded;
+use crate::net::bucket::{Bucket, Pace};
+use crate::report::Report;
+use crate::steady::Steady;
+
+/// Rounds of the long and of the short form.
+const ROUNDS: u32 = 8;
+const SHORT_ROUNDS: u32 = 3;
+
+/// Stripe-writers, and clients that append.
+const WRITERS: usize = 3;
+const CLIENTS: usize = 4;
+
+/// Stripes and unit: small enough that the load goes over all stripes many times a second.
+const STRIPES: u32 = 12;
+const UNIT: u32 = 4;
+
+/// Longest pause of a stripe whose owner was stopped, and of any other, in milliseconds.
+const BAR_MS: f64 = 200.0;
+
+/// Longest pause when a stripe comes home, one at a time from each holder, in milliseconds.
+const BACK_BAR_MS: f64 = 500.0;
+
+/// Time without a stop that the pauses are held against.
+const CALM: Duration = Duration::from_secs(2);
+
+/// How the rounds are run.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Args {
+    /// Three rounds, not eight
+    #[arg(long)]
+    short: bool,
+    /// Rounds: in each one stripe-writer is stopped by SIGTERM
+    #[arg(long)]
+    rounds: Option<u32>,
+    /// Time that the store takes for each answer, in milliseconds
+    #[arg(long, default_value_t = 10)]
+    answer_ms: u64,
+    /// Longest wait of a record for others before its object closes, in milliseconds
+    #[arg(long, default_value_t = 10)]
+    linger_ms: u64,
+    /// Seed of all that is random; drawn and printed without it
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// Runs the rounds and reports.
+///
+/// # Errors
+/// If the daemons cannot be run, or nobody takes the stripes.
+pub(crate) async fn run(args: Args) -> Result<Report> {
+    let seed = args.seed.unwrap_or_else(|| rand::rng().random());
+    eprintln!("seed {seed}");
+    let bucket = Bucket::start().await?;
+    bucket.pace(Pace {
+        answer: Duration::from_millis(args.answer_ms),
+        ..Pace::default()
+    });
+    let mut cluster = Cluster::create(Spec {
+        store: Some(bucket.url()),
+        stripes: Some(STRIPES),
+        unit: Some(UNIT),
+        settings: vec![format!("writer.linger_ms={}", args.linger_ms)],
+        writers: WRITERS,
+        environment: bucket.environment(),
+        opened: Some(bucket.store()?),
+        ..Spec::default()
+    })
+    .await?;
+    cluster.run(Daemon::Sequencer)?;
+    let result = rounds(&args, seed, &cluster).await;
+    if result.is_err() {
+        eprintln!("kept for a look: {}", cluster.keep().display());
+    }
+    result
+}
+
+async fn rounds(args: &Args, seed: u64, cluster: &Cluster) -> Result<Report> {
+    let rounds = if args.short { SHORT_ROUNDS } else { ROUNDS };
+    let rounds = args.rounds.unwrap_or(rounds);
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut group = Group::start(cluster)?;
+    let log = cluster.client().await?;
+    let home = group.become_owned(&log, |owners| group.is_home(owners));
+    home.await?;
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(cluster.client().await?);
+    }
+    let load = Steady::start(clients, Layout::new(STRIPES, UNIT)?, seed);
+    all_go_on(&load, &group).await?;
+    load.take();
+    sleep(CALM).await;
+    let calm = largest(load.take());
+    let (mut stops, mut returns) = (Vec::new(), Vec::new());
+    for round in 0..rounds {
+        let both = one_round(&mut group, &load, &log, &mut random).await;
+        let (stop, back) = both.with_context(|| format!("round {round}, seed {seed}"))?;
+        stops.push(stop);
+        returns.push(back);
+    }
+    let mut report = Report::new("hand-over-writer");
+    report.figure("seed", seed);
+    report.figure("rounds", rounds);
+    report.figure("answer_ms", args.answer_ms);
+    report.figure("linger_ms", args.linger_ms);
+    report.figure("calm_pause_ms_max", rounded(calm));
+    stops.sort_by(f64::total_cmp);
+    let middle = stops.get(stops.len() / 2).copied();
+    report.figure("pause_ms_p50", middle.map(rounded));
+    report.at_most("pause_ms_max", rounded(largest(stops)), BAR_MS);
+    report.at_most("back_pause_ms_max", rounded(largest(returns)), BACK_BAR_MS);
+    report.exactly("held_back", load.held_back(), 0);
+    let finished = load.finish().await;
+    finished.tell(&mut report);
+    check::judge(cluster, &finished.appends, &[], &mut report).await?;
+    let panics = group.panics() + cluster.panics(Daemon::Sequencer);
+    report.exactly("panics", panics, 0);
+    Ok(report)
+}
+
+/// Stops one, and starts it again when its stripes go on: the longest pauses of a stripe by that, and while they go
+/// home, in milliseconds.
+#[allow(clippy::disallowed_methods, reason = "measures real time")]
+async fn one_round(
+    group: &mut Group,
+    load: &Steady,
+    log: &stripelog::Log,
+    random: &mut StdRng,
+) -> Result<(f64, f64)> {
+    let owners = group.become_owned(log, |_| true).await?;
+    let which = draw(&owners, random);
+    load.take();
+    let stopped_at = Instant::now();
+    group.stop(which).await?;
+    let without = group.become_owned(log, |owners| owners[which].is_empty());
+    without.await?;
+    since(load, stopped_at, group).await?;
+    all_go_on(load, group).await?;
+    let stop = largest(load.take());
+    group.run(which)?;
+    let home = group.become_owned(log, |owners| group.is_home(owners));
+    home.await?;
+    all_go_on(load, group).await?;
+    Ok((stop, largest(load.take())))
+}

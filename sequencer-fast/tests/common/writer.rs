@@ -1,0 +1,94 @@
+//! A stripe-writer that only seals.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::thread;
+
+use wire::frame::{Frame, PREFIX_BYTES, Prefix, Seal, SealedStripe, Welcome};
+use wire::{Epoch, Fixed, SegmentId, StripeId, WriterId};
+
+use super::LOG;
+
+/// How a stripe-writer answers a seal.
+#[derive(Clone, Copy)]
+pub(crate) enum Seals {
+    Well,
+    /// First with the seal of an older epoch, then not at all, then well.
+    Late,
+    /// First it owns no stripe, and then it has taken them over.
+    Heir,
+}
+
+/// A stripe-writer that only seals, as often as it is asked.
+pub(crate) struct Writer {
+    pub(crate) address: std::net::SocketAddr,
+    pub(crate) asked: Arc<AtomicU64>,
+}
+
+impl Writer {
+    pub(crate) fn start(seals: Seals, stripes: Vec<SealedStripe>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("free port");
+        let address = listener.local_addr().expect("bound");
+        let asked = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&asked);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("accepted");
+                let Frame::Hello(hello) = receive(&mut stream) else {
+                    panic!("no hello");
+                };
+                assert_eq!(hello.log, LOG);
+                let (writer, epoch) = (WriterId::default(), Epoch(0));
+                send(&mut stream, Frame::Welcome(Welcome { writer, epoch }));
+                let Frame::Seal(seal) = receive(&mut stream) else {
+                    panic!("no seal");
+                };
+                let attempt = counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                match (seals, attempt) {
+                    (Seals::Late, 0) => {
+                        let epoch = Epoch(seal.epoch.0 - 1);
+                        send_sealed(&mut stream, Seal { epoch, ..seal }, &stripes);
+                    }
+                    (Seals::Late, 1..4) => {}
+                    (Seals::Heir, 0..3) => send_sealed(&mut stream, seal, &[]),
+                    _ => send_sealed(&mut stream, seal, &stripes),
+                }
+            }
+        });
+        Self { address, asked }
+    }
+}
+
+fn send(stream: &mut TcpStream, frame: Frame) {
+    let bytes = frame.encode(0).expect("no body");
+    stream.write_all(&bytes).expect("sent");
+}
+
+fn send_sealed(stream: &mut TcpStream, seal: Seal, stripes: &[SealedStripe]) {
+    let body: Vec<u8> = stripes.iter().flat_map(Fixed::to_vec).collect();
+    let head = Frame::Sealed(seal).encode(body.len()).expect("fits");
+    stream
+        .write_all(&[&head[..], &body].concat())
+        .expect("sent");
+}
+
+fn receive(stream: &mut TcpStream) -> Frame {
+    let mut prefix = [0; PREFIX_BYTES];
+    stream.read_exact(&mut prefix).expect("a prefix");
+    let prefix = Prefix::decode(&prefix).expect("valid");
+    let mut head = vec![0; prefix.head_len];
+    stream.read_exact(&mut head).expect("a head");
+    Frame::decode(&prefix, &head).expect("valid")
+}
+
+/// Stripes of a segment.
+pub(crate) fn stripes(segment: u32, stripes: Range<u16>) -> Vec<SealedStripe> {
+    let name = |stripe| SealedStripe {
+        segment: SegmentId(segment),
+        stripe: StripeId(stripe),
+    };
+    stripes.map(name).collect()
+}

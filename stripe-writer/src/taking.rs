@@ -1,0 +1,177 @@
+//! How a process takes a stripe over (C-6), at its start or later.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use catalog::CatalogError;
+use wire::control::ControlEntry;
+use wire::limits::OBJECT_TARGET_BYTES;
+use wire::{Segment, StripeId};
+
+use crate::logic::action::Config;
+use crate::shared::Shared;
+use crate::store::{Start, StripeHandle, Workers, take_over};
+
+/// What every stripe is taken over with.
+#[derive(Debug)]
+pub(crate) struct Taking {
+    /// What the tasks of all stripes share.
+    pub(crate) workers: Workers,
+    /// An open object closes this long after its first record at the latest.
+    pub(crate) linger: Duration,
+    /// Age at which a create is verified before it is acknowledged (C-7).
+    pub(crate) max_commit_age: Duration,
+    /// Bytes of durable runs to keep for readers, all stripes of a segment together.
+    pub(crate) recent_bytes: usize,
+}
+
+impl Shared {
+    /// Takes a stripe of an open segment over and serves it from now on.
+    ///
+    /// # Errors
+    /// If the store failed, or an object of the chain is corrupt. Nothing has changed then.
+    pub(crate) async fn take(
+        &self,
+        entry: &ControlEntry,
+        segment: Segment,
+        stripe: StripeId,
+    ) -> Result<(), CatalogError> {
+        let (taking, chain) = (&self.taking, self.log.chain(&segment, stripe));
+        let slot = |position| segment.layout.slot_at_or_after(stripe, position);
+        let start = Start {
+            taken: take_over(&chain, entry.epoch, self.writer).await?,
+            chain,
+            // [H-3] It starts sealed: the entry was read before this process puts anything.
+            seal_to: slot(entry.sealed_to(&segment)),
+            end: entry.segment_end(&segment).map(slot),
+            config: Config {
+                linger: taking.linger,
+                target_bytes: OBJECT_TARGET_BYTES,
+                max_commit_age: taking.max_commit_age,
+            },
+            recent_bytes: taking.recent_bytes / self.most(&segment).max(1),
+        };
+        let (handle, task) = StripeHandle::start(start, taking.workers.clone());
+        self.serve(Arc::new(handle), task, entry).await;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use catalog::{Log, Store};
+    use tokio::sync::{Semaphore, watch};
+    use tokio::time::timeout;
+    use wire::frame::{Seal, SealedStripe};
+    use wire::{Epoch, Layout, Position, Slot, WriterId};
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::net::Memory;
+    use crate::store::{Event, Places, StoreThreads};
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    struct Rig {
+        shared: Shared,
+        entry: ControlEntry,
+        segment: Segment,
+        _ripe: watch::Sender<Position>,
+        _threads: StoreThreads,
+    }
+
+    /// A process that owns nothing of a log with two stripes, and the log's first entry.
+    async fn rig() -> Rig {
+        let store = Store::open("memory:///").expect("opens");
+        let layout = Layout::new(2, 1).expect("valid");
+        let log = Log::create(store, layout).await.expect("creates");
+        let entry = log.last().await.expect("last");
+        let segment = *entry.last_segment().expect("a segment");
+        let threads = StoreThreads::start().expect("starts");
+        let metrics = Arc::new(Metrics::default());
+        let (ripe, ripens) = watch::channel(Position(0));
+        let workers = Workers {
+            threads: threads.handle(),
+            places: Places::new(4),
+            lookups: Arc::new(Semaphore::new(4)),
+            ripe: ripens,
+            hole_timeout: Duration::from_secs(60),
+            metrics,
+        };
+        let taking = Taking {
+            workers,
+            linger: Duration::from_millis(1),
+            max_commit_age: Duration::from_secs(60),
+            recent_bytes: 1 << 20,
+        };
+        let (memory, writer) = (Memory::new(64 << 20), WriterId([7; 16]));
+        let shared = Shared::new(log, writer, entry.clone(), memory, taking, None);
+        Rig {
+            shared,
+            entry,
+            segment,
+            _ripe: ripe,
+            _threads: threads,
+        }
+    }
+
+    impl Rig {
+        /// A reign begins that starts behind positions which nobody has written.
+        async fn new_reign(&self) -> ControlEntry {
+            let entry = ControlEntry {
+                number: self.entry.number + 1,
+                epoch: Epoch(self.entry.epoch.0 + 1),
+                epoch_start: Position(100),
+                reservation: Position(200),
+                clean: false,
+                ..self.entry.clone()
+            };
+            let appended = self.shared.log.append(&entry).await;
+            appended.expect("is the next");
+            entry
+        }
+
+        async fn take(&self, entry: &ControlEntry, stripe: u16) -> Arc<StripeHandle> {
+            let stripe = StripeId(stripe);
+            let taken = self.shared.take(entry, self.segment, stripe).await;
+            taken.expect("takes");
+            let handle = self.shared.owned.get((self.segment.id, stripe));
+            handle.expect("serves")
+        }
+    }
+
+    #[tokio::test]
+    async fn h3_a_reign_that_begins_while_a_stripe_is_taken_is_told_to_it() {
+        let rig = rig().await;
+        let reign = rig.new_reign().await;
+        let known = rig.shared.learn(reign.epoch).await;
+        assert_eq!(known, reign.epoch);
+        // The entry that the stripe is taken under was read before.
+        let handle = rig.take(&rig.entry, 0).await;
+        let mut frontier = handle.frontier.clone();
+        let sealed = frontier.wait_for(|frontier| *frontier >= Slot(50));
+        let sealed = timeout(SOON, sealed).await.expect("in time");
+        sealed.expect("serves");
+    }
+
+    #[tokio::test]
+    async fn h4_not_a_word_about_a_stripe_that_was_lost() {
+        let rig = rig().await;
+        let _kept = rig.take(&rig.entry, 0).await;
+        let lost = rig.take(&rig.entry, 1).await;
+        let reign = rig.new_reign().await;
+        lost.events.send(Event::Fence).await.expect("serves");
+        let seal = Seal {
+            epoch: reign.epoch,
+            position: reign.epoch_start,
+        };
+        let sealed = timeout(SOON, rig.shared.seal(seal)).await;
+        let kept = SealedStripe {
+            segment: rig.segment.id,
+            stripe: StripeId(0),
+        };
+        assert_eq!(sealed.expect("in time"), Ok(vec![kept]));
+    }
+}
