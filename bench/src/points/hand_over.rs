@@ -26,6 +26,10 @@ const CLIENTS: usize = 4;
 /// Longest time without an acknowledgement, in milliseconds.
 const BAR_MS: f64 = 200.0;
 
+/// The same of the short form, which runs on hosts that do other work: there the middle of the rounds is held against
+/// the bar above.
+const SHORT_BAR_MS: f64 = 500.0;
+
 /// Longest time from the start of a round to the stop, and what a round without one is measured for.
 const CALM: Duration = Duration::from_millis(500);
 
@@ -115,7 +119,10 @@ async fn rounds(args: &Args, seed: u64, cluster: &Cluster) -> Result<Report> {
     report.figure("pause_ms_without", even.get(even.len() / 2));
     tell_pauses(&mut report, &mut all);
     let longest = all.last().copied().unwrap_or(f64::NAN);
-    report.at_most("pause_ms_max", longest, BAR_MS);
+    let middle = all.get(all.len() / 2).copied().unwrap_or(f64::NAN);
+    report.at_most("pause_ms_p50", middle, BAR_MS);
+    let bar = if args.short { SHORT_BAR_MS } else { BAR_MS };
+    report.at_most("pause_ms_max", longest, bar);
     report.figure("appended_again", load.appended_again());
     let (appends, errors) = load.finish().await;
     report.exactly("failed_appends", errors.len(), 0);
