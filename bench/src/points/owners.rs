@@ -77,7 +77,7 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
             sides[owner].freeze(Daemon::Writer, false).await?;
         }
         sleep(Duration::from_millis(random.random_range(0..=args.both_ms))).await;
-        if sides[owner].said(Daemon::Writer, "another process owns the stripe") {
+        if sides[owner].said(Daemon::Writer, "the stripe is this process's no more") {
             fenced += 1;
         }
         // One that was told about every stripe ends by itself.
