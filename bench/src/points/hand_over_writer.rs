@@ -35,7 +35,7 @@ const BAR_MS: f64 = 200.0;
 
 /// The same of the short form, which runs on hosts that do other work: there the middle of the rounds is held against
 /// the bar above.
-const SHORT_BAR_MS: f64 = 500.0;
+const SHORT_BAR_MS: f64 = 1000.0;
 
 /// Longest pause when a stripe comes home, one at a time from each holder, in milliseconds.
 const BACK_BAR_MS: f64 = 500.0;
