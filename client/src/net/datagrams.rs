@@ -83,7 +83,9 @@ impl Datagrams {
             let socket = (&self.socket).into();
             self.offload.recv(socket, &mut parts, &mut meta)
         };
-        let parts = self.socket.async_io(Interest::READABLE, receive).await?;
+        // That a port is closed is nothing to read: who waits for that alone learns of it late, or never.
+        let anything = Interest::READABLE.add(Interest::ERROR);
+        let parts = self.socket.async_io(anything, receive).await?;
         for meta in meta.iter().take(parts) {
             let received = buffer.0.get(..meta.len).unwrap_or(&[]);
             if received.is_empty() {
@@ -102,5 +104,32 @@ pub(crate) struct Buffer(Box<[u8]>);
 impl Default for Buffer {
     fn default() -> Self {
         Self(vec![0; RECEIVE_BYTES].into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_datagram_tells_that_nobody_listens_any_more() {
+        let other = UdpSocket::bind("127.0.0.1:0").await.expect("free port");
+        let address = other.local_addr().expect("bound");
+        let datagrams = Datagrams::open(address).await.expect("opens");
+        let mut buffer = Buffer::default();
+        datagrams.send(b"question", 8).await;
+        // Nothing comes: the wait has begun, and nothing is ready.
+        let silence = datagrams.receive(&mut buffer, |_| ());
+        let silence = timeout(Duration::from_millis(50), silence).await;
+        assert!(silence.is_err(), "{silence:?}");
+        drop(other);
+        datagrams.send(b"question", 8).await;
+        let closed = datagrams.receive(&mut buffer, |_| ());
+        let closed = timeout(Duration::from_secs(10), closed).await;
+        assert!(closed.expect("no word of the closed port").is_err());
     }
 }

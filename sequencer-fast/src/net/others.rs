@@ -1,13 +1,14 @@
 //! The other sequencers of the log, as a standby asks them: for their tails, which only one that reigns tells.
 
-use std::future::poll_fn;
-use std::io;
+use std::future::pending;
+use std::io::{self, Read};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::task::Poll;
 
 use catalog::{Membership, with_asked};
+use futures::future::select_all;
 use runtime::members::changed;
-use tokio::io::ReadBuf;
+use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use wire::datagram::{self, Datagram, Grant, Header, Kind, MAX_DATAGRAM_BYTES, Reply, Status};
@@ -37,6 +38,10 @@ struct Other {
 
 /// Questions until a socket is tried again that could not be opened.
 const OPEN_AGAIN: u64 = 16;
+
+/// A port that is closed is an error of the socket, which is nothing to read: who waits for that alone learns of it
+/// when something else comes, or never, as the next send takes the error with it.
+const ANYTHING: Interest = Interest::READABLE.add(Interest::ERROR);
 
 /// All of them.
 #[derive(Debug)]
@@ -152,26 +157,15 @@ impl Others {
 
     /// Waits for the next sign of any of them, and gives its number among them.
     pub(crate) async fn sign(&mut self) -> (usize, Sign) {
-        let mut buffer = [0; MAX_DATAGRAM_BYTES];
         loop {
-            let received = poll_fn(|context| {
-                for other in &self.others {
-                    let mut room = ReadBuf::new(&mut buffer);
-                    if let Poll::Ready(received) = other.socket.poll_recv(context, &mut room) {
-                        let received = received.map(|()| room.filled().len());
-                        return Poll::Ready((other.number, other.address, received));
-                    }
-                }
-                Poll::Pending
-            });
             let (from, address, received) = tokio::select! {
-                received = received => received,
+                received = received(&self.others) => received,
                 membership = changed(&mut self.changes) => {
                     self.relist(&membership.sequencers);
                     continue;
                 }
             };
-            match received.map(|len| self.read(buffer.get(..len).unwrap_or_default())) {
+            match received.map(|bytes| self.read(&bytes)) {
                 Ok(Some((epoch, status))) => {
                     if status != Status::NotReigning {
                         self.reigns = Some(address);
@@ -213,6 +207,29 @@ impl Other {
             socket,
         })
     }
+
+    /// Takes a datagram, or the error that says that nobody listens. Cancel-safe.
+    async fn receive(&self) -> io::Result<Vec<u8>> {
+        let mut buffer = vec![0; MAX_DATAGRAM_BYTES];
+        let socket = SockRef::from(&self.socket);
+        let receive = || (&mut &*socket).read(&mut buffer);
+        let len = self.socket.async_io(ANYTHING, receive).await?;
+        buffer.truncate(len);
+        Ok(buffer)
+    }
+}
+
+/// Waits until any of them has something to say. Cancel-safe.
+async fn received(others: &[Other]) -> (usize, SocketAddr, io::Result<Vec<u8>>) {
+    if others.is_empty() {
+        return pending().await;
+    }
+    let received = others.iter().map(|other| Box::pin(other.receive()));
+    let (received, at, _) = select_all(received).await;
+    match others.get(at) {
+        Some(other) => (other.number, other.address, received),
+        None => pending().await,
+    }
 }
 
 /// A socket that speaks with one address only.
@@ -225,4 +242,28 @@ fn connected(address: SocketAddr) -> io::Result<UdpSocket> {
     socket.connect(address)?;
     socket.set_nonblocking(true)?;
     UdpSocket::from_std(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_question_tells_that_nobody_listens_any_more() {
+        let other = UdpSocket::bind("127.0.0.1:0").await.expect("free port");
+        let address = other.local_addr().expect("bound");
+        let mut others = Others::new(&[address], LogId([1; 16]), 7, None).expect("sockets");
+        // Who listens says nothing: the wait has begun, and nothing is ready.
+        others.ask().await;
+        let silence = timeout(Duration::from_millis(50), others.sign()).await;
+        assert!(silence.is_err(), "{silence:?}");
+        drop(other);
+        others.ask().await;
+        let sign = timeout(Duration::from_secs(10), others.sign()).await;
+        assert_eq!(sign.expect("no word of the closed port"), (0, Sign::Gone));
+    }
 }
