@@ -1,6 +1,7 @@
 //! A log served by real processes: the released programs, started and killed as a user would.
 
 mod settings;
+mod sites;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use stripelog::{EtcdSettings, Log, Membership, Options, Writer};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
+use crate::net::lan::Sites;
 use crate::net::metrics::Metrics;
 
 /// Longest time for a helper command such as `stripelog verify`.
@@ -58,6 +60,8 @@ pub(crate) struct Spec {
     pub(crate) etcd: Vec<String>,
     /// Environment of the daemons.
     pub(crate) environment: Vec<(String, String)>,
+    /// Where a pair of sequencers and several stripe-writers are, if each has a network of its own.
+    pub(crate) sites: Option<Sites>,
     /// The store as this program reaches it, where that is not by its own environment.
     pub(crate) opened: Option<Store>,
 }
@@ -98,7 +102,7 @@ impl Cluster {
         std::fs::create_dir(&own)?;
         let local = url_of(&own)?;
         let others = spec.writers.saturating_sub(1);
-        let cluster = Self {
+        let mut cluster = Self {
             store: spec.store.clone().unwrap_or(local),
             directory,
             sequencer: free_udp_port()?,
@@ -111,6 +115,7 @@ impl Cluster {
             daemons: [None, None],
             spec,
         };
+        cluster.move_to_sites();
         std::fs::write(cluster.config(), cluster.settings())?;
         cluster
             .command(&["create"])

@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::cluster::{Cluster, binary, free_tcp_port};
 use crate::host;
+use crate::net::lan::{self, Site};
 
 /// Longest time until every stripe is owned as it is to be.
 const OWNED_TIMEOUT: Duration = Duration::from_secs(120);
@@ -35,6 +36,7 @@ pub(crate) struct Group {
 struct Member {
     writer: Writer,
     admin: SocketAddr,
+    site: Option<Site>,
     log: PathBuf,
     child: Option<Child>,
 }
@@ -57,6 +59,7 @@ impl Group {
             group.members.push(Member {
                 writer,
                 admin: free_tcp_port()?,
+                site: cluster.sites().map(|sites| sites.writers[number].clone()),
                 log: cluster.directory().join(format!("writer-{number}.log")),
                 child: None,
             });
@@ -80,7 +83,8 @@ impl Group {
         let mut log = std::fs::OpenOptions::new();
         let log = log.create(true).append(true).open(&member.log)?;
         let (listen, admin) = (member.writer.address.to_string(), member.admin.to_string());
-        let child = Command::new(binary("stripe-writer")?)
+        let mut command = Command::new(binary("stripe-writer")?);
+        command
             .args(["--listen", &listen, "--admin", &admin])
             .arg("--config")
             .arg(&self.config)
@@ -88,9 +92,9 @@ impl Group {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .context("cannot start stripe-writer")?;
+            .kill_on_drop(true);
+        let child = lan::spawn(member.site.as_ref(), &mut command);
+        let child = child.context("cannot start stripe-writer")?;
         member.child = Some(child);
         Ok(())
     }
@@ -109,6 +113,19 @@ impl Group {
             );
         }
         child.kill().await?;
+        Ok(())
+    }
+
+    /// Sends a signal to one.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub(crate) async fn signal(&self, which: usize, signal: &str) -> Result<()> {
+        let id = self.members[which].child.as_ref().and_then(Child::id);
+        let id = id.context("the stripe-writer does not run")?;
+        let mut kill = Command::new("kill");
+        let sent = kill.arg(signal).arg(id.to_string()).status().await?;
+        ensure!(sent.success(), "cannot send {signal}");
         Ok(())
     }
 

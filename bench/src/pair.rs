@@ -10,6 +10,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
 use crate::cluster::{Cluster, binary, free_tcp_port};
+use crate::net::lan::{self, Site};
 use crate::net::metrics::Metrics;
 
 /// Longest time for a sequencer to come into a role, or to end.
@@ -40,6 +41,7 @@ struct Member {
     config: PathBuf,
     environment: Vec<(String, String)>,
     backend: &'static str,
+    site: Option<Site>,
     log: PathBuf,
     child: Option<Child>,
 }
@@ -58,6 +60,9 @@ impl Pair {
                 config: cluster.config(),
                 environment: cluster.environment().to_vec(),
                 backend: "auto",
+                site: cluster
+                    .sites()
+                    .map(|sites| sites.sequencers[number].clone()),
                 log: cluster.directory().join(format!("sequencer-{number}.log")),
                 child: None,
             });
@@ -91,7 +96,8 @@ impl Pair {
         let mut log = std::fs::OpenOptions::new();
         let log = log.create(true).append(true).open(&member.log)?;
         let (listen, admin) = (member.listen.to_string(), member.admin.to_string());
-        let child = Command::new(binary("sequencer-fast")?)
+        let mut command = Command::new(binary("sequencer-fast")?);
+        command
             .args(["--standby", "--listen", &listen, "--admin", &admin])
             .args(["--backend", member.backend])
             .arg("--config")
@@ -100,9 +106,9 @@ impl Pair {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .context("cannot start sequencer-fast")?;
+            .kill_on_drop(true);
+        let child = lan::spawn(member.site.as_ref(), &mut command);
+        let child = child.context("cannot start sequencer-fast")?;
         member.child = Some(child);
         Ok(())
     }
@@ -144,8 +150,8 @@ impl Pair {
     /// # Errors
     /// If it does not answer.
     pub(crate) async fn metrics(&self, which: usize) -> Result<Metrics> {
-        let admin = self.members[which].admin;
-        tokio::task::spawn_blocking(move || Metrics::ask(admin)).await?
+        let (admin, site) = (self.members[which].admin, self.members[which].site.clone());
+        tokio::task::spawn_blocking(move || lan::run(site.as_ref(), || Metrics::ask(admin))).await?
     }
 
     /// Kills one with SIGKILL, and waits until it is gone.
@@ -182,6 +188,22 @@ impl Pair {
         let ended = timeout(ROLE_TIMEOUT, self.child(which)?.wait()).await;
         let status = ended.with_context(|| self.last_lines())??;
         self.members[which].child = None;
+        Ok(status)
+    }
+
+    /// How one has ended by itself, if it has; it does not run then.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn has_ended(&mut self, which: usize) -> Result<Option<ExitStatus>> {
+        let member = &mut self.members[which];
+        let Some(child) = &mut member.child else {
+            return Ok(None);
+        };
+        let status = child.try_wait()?;
+        if status.is_some() {
+            member.child = None;
+        }
         Ok(status)
     }
 
