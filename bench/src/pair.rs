@@ -207,6 +207,15 @@ impl Pair {
         Ok(status)
     }
 
+    /// Whether the last line that one logged has a text.
+    #[must_use]
+    pub(crate) fn said_last(&self, which: usize, text: &str) -> bool {
+        let all = self.members[which].text();
+        all.lines()
+            .next_back()
+            .is_some_and(|line| line.contains(text))
+    }
+
     /// How many lines of their logs speak of a panic.
     #[must_use]
     pub(crate) fn panics(&self) -> usize {

@@ -47,7 +47,19 @@ impl Fault {
             | Kind::WriterClients => None,
         }
     }
+
+    /// Longest time from the heal until everybody goes on.
+    fn healed_bar_ms(&self) -> f64 {
+        match self.kind {
+            Kind::WriterStore => HEALED_MS.max(self.lasts.as_secs_f64() * 1000.0 + SILENT_MS),
+            _ => HEALED_MS,
+        }
+    }
 }
+
+/// What a connection to the store adds to the time of a cut in which it was silent: it sends again after pauses that
+/// double, the last of which is as long as all before it.
+const SILENT_MS: f64 = 2000.0;
 
 /// What a round cost, in milliseconds.
 #[derive(Debug, Clone, Copy, Default)]
@@ -62,31 +74,42 @@ pub(super) struct Cost {
 
 /// The most that each fault cost, by its name.
 #[derive(Debug, Default)]
-pub(super) struct Costs(BTreeMap<String, (u32, Option<f64>, Cost)>);
+pub(super) struct Costs(BTreeMap<String, Most>);
+
+#[derive(Debug, Default)]
+struct Most {
+    rounds: u32,
+    pause_bar: Option<f64>,
+    /// Of the round with the longest fault.
+    healed_bar: f64,
+    cost: Cost,
+}
 
 impl Costs {
     /// Adds a round.
     pub(super) fn add(&mut self, fault: &Fault, cost: Cost) {
-        let found = self.0.entry(fault.name());
-        let (rounds, _, most) = found.or_insert((0, fault.bar_ms(), Cost::default()));
-        *rounds += 1;
-        most.pause = most.pause.max(cost.pause);
-        most.healed = most.healed.max(cost.healed);
-        most.settling = most.settling.max(cost.settling);
+        let most = self.0.entry(fault.name()).or_default();
+        most.rounds += 1;
+        most.pause_bar = fault.bar_ms();
+        most.healed_bar = most.healed_bar.max(fault.healed_bar_ms());
+        most.cost.pause = most.cost.pause.max(cost.pause);
+        most.cost.healed = most.cost.healed.max(cost.healed);
+        most.cost.settling = most.cost.settling.max(cost.settling);
     }
 
     /// Reports all of them.
     pub(super) fn tell(&self, report: &mut Report) {
-        for (name, (rounds, bar, most)) in &self.0 {
-            report.figure(&format!("{name}_rounds"), rounds);
-            let pause = format!("{name}_pause_ms");
-            match bar {
-                Some(bar) => report.at_most(&pause, rounded(most.pause), *bar),
-                None => report.figure(&pause, rounded(most.pause)),
+        for (name, most) in &self.0 {
+            report.figure(&format!("{name}_rounds"), most.rounds);
+            let (pause, cost) = (format!("{name}_pause_ms"), most.cost);
+            match most.pause_bar {
+                Some(bar) => report.at_most(&pause, rounded(cost.pause), bar),
+                None => report.figure(&pause, rounded(cost.pause)),
             }
-            for (what, value) in [("healed", most.healed), ("settling", most.settling)] {
-                report.at_most(&format!("{name}_{what}_ms"), rounded(value), HEALED_MS);
-            }
+            let healed = format!("{name}_healed_ms");
+            report.at_most(&healed, rounded(cost.healed), most.healed_bar);
+            let settling = format!("{name}_settling_ms");
+            report.at_most(&settling, rounded(cost.settling), HEALED_MS);
         }
     }
 }

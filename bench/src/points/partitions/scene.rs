@@ -83,6 +83,8 @@ pub(super) struct Scene<'a> {
     pub(super) log: Log,
     pub(super) load: Steady,
     pub(super) random: StdRng,
+    /// How often a sequencer ended at its start because its address was in use.
+    pub(super) in_use: u32,
     witness: Witness,
 }
 
@@ -113,6 +115,7 @@ impl<'a> Scene<'a> {
             log,
             load,
             random,
+            in_use: 0,
             witness,
         })
     }
@@ -120,6 +123,7 @@ impl<'a> Scene<'a> {
     /// Ends the load, and holds the log against its history.
     pub(super) async fn finish(self, cluster: &Cluster, report: &mut Report) -> Result<()> {
         all_go_on(&self.load, &self.group).await?;
+        report.figure("address_in_use", self.in_use);
         report.figure("held_back", self.load.held_back());
         let tokens = self.witness.finish().await?;
         let finished = self.load.finish().await;
