@@ -2,6 +2,7 @@
 
 mod commands;
 mod streams;
+mod wishes;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -60,6 +61,7 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
     let (sent, answered) = datagrams(&cluster, log.id(), &args, &mut random).await?;
     report.figure("bad_datagrams", sent);
     report.exactly("bad_datagrams_answered", answered, 0);
+    wishes::tell(&cluster, log.id(), &args, &mut random, &mut report).await?;
     let refused = streams::connections(&cluster, log.id(), &args, &mut random).await?;
     report.exactly(
         "bad_connections_not_refused",
