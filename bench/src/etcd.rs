@@ -11,7 +11,8 @@ use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
 use crate::cluster::free_tcp_port;
-use crate::net::lan::{self, Site};
+use crate::net::lan::Site;
+use crate::process::{signal, spawn};
 use crate::server::directory;
 
 /// Longest time until the nodes have a leader, and for each command.
@@ -94,10 +95,6 @@ impl Etcd {
         let (cluster, restored) = (self.members(), self.restored);
         let data = self.data(which);
         let log = self.directory.path().join(format!("node{which}.log"));
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(log)?;
         let node = &mut self.nodes[which];
         let mut command = Command::new("etcd");
         command
@@ -109,14 +106,9 @@ impl Etcd {
             .args(["--initial-advertise-peer-urls", &url(node.peer)])
             .args(["--initial-cluster", &cluster])
             .args(["--initial-cluster-token", &format!("bench-{restored}")])
-            .args(["--logger", "zap", "--log-outputs", "stderr"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .kill_on_drop(true);
-        let child = lan::spawn(node.site.as_ref(), &mut command);
-        let child = child.context("cannot start etcd: scripts/services.sh install etcd")?;
-        node.child = Some(child);
+            .args(["--logger", "zap", "--log-outputs", "stderr"]);
+        let child = spawn(&mut command, &log, node.site.as_ref());
+        node.child = Some(child.context("scripts/services.sh install etcd")?);
         Ok(())
     }
 
@@ -137,12 +129,10 @@ impl Etcd {
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) async fn signal(&self, signal: &str) -> Result<()> {
+    pub(crate) async fn signal(&self, name: &str) -> Result<()> {
         let children = self.nodes.iter().filter_map(|node| node.child.as_ref());
         for id in children.filter_map(Child::id) {
-            let mut kill = Command::new("kill");
-            let sent = kill.arg(signal).arg(id.to_string()).status().await?;
-            ensure!(sent.success(), "cannot send {signal}");
+            signal(id, name).await?;
         }
         Ok(())
     }

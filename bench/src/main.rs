@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod arguments;
 mod chart;
 mod cluster;
 mod etcd;
@@ -15,6 +16,7 @@ mod options;
 mod pair;
 mod pause;
 mod points;
+mod process;
 mod report;
 mod server;
 mod steady;

@@ -8,7 +8,7 @@ use std::{fs, thread};
 
 use anyhow::{Context, Result, bail, ensure};
 use tokio::io::AsyncWriteExt;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::runtime::Handle;
 
 use super::bed;
@@ -111,14 +111,6 @@ impl Site {
         let name = self.namespace.file_name().unwrap_or_default();
         name.to_string_lossy().into_owned()
     }
-}
-
-/// Starts a process at a site, or where this one is.
-///
-/// # Errors
-/// If there is no such program.
-pub(crate) fn spawn(site: Option<&Site>, command: &mut Command) -> Result<Child> {
-    run(site, || Ok(command.spawn()?))
 }
 
 /// Runs something at a site, or where this is called.
@@ -263,7 +255,7 @@ async fn fed(site: Option<&Site>, program: &str, args: &[&str], text: &str) -> R
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    let mut child = spawn(site, &mut command)?;
+    let mut child = run(site, || Ok(command.spawn()?))?;
     let mut input = child.stdin.take().context("no standard input")?;
     input.write_all(text.as_bytes()).await?;
     drop(input);

@@ -17,6 +17,7 @@ use tokio::time::sleep;
 use self::bars::Costs;
 use self::fault::{BESIDE_ETCD, Fault, Kind, NAMED, OF_ETCD, draw};
 use self::scene::{CLIENTS, HOSTS, Scene};
+use crate::arguments::Seed;
 use crate::cluster::Cluster;
 use crate::etcd::Etcd;
 use crate::net::lan::Lan;
@@ -46,9 +47,8 @@ pub(crate) struct Args {
     /// Nothing but faults of this kind
     #[arg(long)]
     only: Option<Kind>,
-    /// Seed of all that is random; drawn and printed without it
-    #[arg(long)]
-    seed: Option<u64>,
+    #[command(flatten)]
+    seed: Seed,
 }
 
 /// Runs the rounds and reports.
@@ -56,8 +56,7 @@ pub(crate) struct Args {
 /// # Errors
 /// Without root, `ip` or `nft`; if the daemons or etcd cannot be run, or the load does not go on.
 pub(crate) async fn run(args: Args) -> Result<Report> {
-    let seed = args.seed.unwrap_or_else(|| rand::rng().random());
-    eprintln!("seed {seed}");
+    let seed = args.seed.draw();
     let lan = Lan::up(&HOSTS).await?;
     let clients = lan.host(CLIENTS);
     let outcome = tokio::task::block_in_place(|| clients.run(|| among_clients(&args, seed, &lan)));
@@ -143,11 +142,9 @@ async fn part(
     let (bucket, mut cluster) = scene::create(lan, etcd.as_ref()).await?;
     let mut report = Report::new(name);
     let outcome = rounds(lan, &cluster, etcd, (faults, chance), &mut report).await;
-    if outcome.is_err() || !report.holds() {
-        eprintln!("kept for a look: {}", cluster.keep().display());
-    }
+    let outcome = cluster.judged(outcome.map(|()| report));
     drop(bucket);
-    outcome.map(|()| report)
+    outcome
 }
 
 async fn rounds(
