@@ -8,8 +8,8 @@ usage() {
     cat <<'END'
 Usage: scripts/test.sh
 
-Installs what the tests need where it is missing (a C compiler, Python's venv, strace, ip, etcd and protoc from the
-distribution, two object stores below target/services), builds everything with the membership in etcd, runs the tests of
+Installs what the tests need where it is missing (a C compiler, Python's venv, strace, ip, nft, etcd and protoc from
+the distribution, two object stores below target/services), builds everything with the membership in etcd, runs the tests of
 all crates, then the short form of every point of docs/verification.md. Everything is built in the release profile and
 with the same features, so that the parts share what they build.
 END
@@ -21,6 +21,7 @@ missing_packages() {
     python3 -c 'import venv, ensurepip' 2>/dev/null || echo python3 python3-venv
     command -v strace >/dev/null || echo strace
     command -v ip >/dev/null || echo iproute2
+    command -v nft >/dev/null || echo nftables
     # The membership in etcd, and what builds it.
     command -v protoc >/dev/null || echo protobuf-compiler
     [[ -r /usr/include/google/protobuf/descriptor.proto ]] || echo libprotobuf-dev

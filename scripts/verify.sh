@@ -29,6 +29,9 @@ points() {
     point etcd "etcd loses a node, stands still, and is restored from an old backup, while a sequencer and a stripe-writer die" \
         "scripts/points/etcd.sh --short" \
         "scripts/points/etcd.sh"
+    point partitions "daemons in networks of their own, killed, stopped and cut off from one another: nothing lost, and all go on" \
+        "scripts/points/partitions.sh --short" \
+        "scripts/points/partitions.sh"
     point hand-over "the sequencer stopped in good order: its standby goes on at the exact tail at once" \
         "$bench hand-over --short" \
         "$bench hand-over"

@@ -1,26 +1,30 @@
 //! A log served by real processes: the released programs, started and killed as a user would.
 
 mod settings;
+mod sites;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use catalog::Store;
 use serde_json::Value;
 use stripelog::{EtcdSettings, Log, Membership, Options, Writer};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
+use crate::net::lan::Sites;
 use crate::net::metrics::Metrics;
+use crate::process::Process;
+use crate::report::Report;
 
 /// Longest time for a helper command such as `stripelog verify`.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Longest time for a daemon to end after a signal to stop.
-const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+/// The settings file, in the directory of its cluster.
+pub(crate) const SETTINGS: &str = "stripelog.toml";
 
 /// Stripes of a log that is created without a number, and most that a log has.
 const DEFAULT_STRIPES: u32 = 32;
@@ -58,6 +62,8 @@ pub(crate) struct Spec {
     pub(crate) etcd: Vec<String>,
     /// Environment of the daemons.
     pub(crate) environment: Vec<(String, String)>,
+    /// Where a pair of sequencers and several stripe-writers are, if each has a network of its own.
+    pub(crate) sites: Option<Sites>,
     /// The store as this program reaches it, where that is not by its own environment.
     pub(crate) opened: Option<Store>,
 }
@@ -73,7 +79,7 @@ pub(crate) struct Cluster {
     writer: SocketAddr,
     other_writers: Vec<SocketAddr>,
     admins: [SocketAddr; 2],
-    daemons: [Option<Child>; 2],
+    daemons: [Process; 2],
 }
 
 impl Cluster {
@@ -98,8 +104,9 @@ impl Cluster {
         std::fs::create_dir(&own)?;
         let local = url_of(&own)?;
         let others = spec.writers.saturating_sub(1);
-        let cluster = Self {
+        let mut cluster = Self {
             store: spec.store.clone().unwrap_or(local),
+            daemons: daemons(directory.path(), &spec),
             directory,
             sequencer: free_udp_port()?,
             second: spec.pair.then(free_udp_port).transpose()?,
@@ -108,9 +115,9 @@ impl Cluster {
                 .map(|_| free_tcp_port())
                 .collect::<Result<_>>()?,
             admins: [free_tcp_port()?, free_tcp_port()?],
-            daemons: [None, None],
             spec,
         };
+        cluster.move_to_sites();
         std::fs::write(cluster.config(), cluster.settings())?;
         cluster
             .command(&["create"])
@@ -122,13 +129,7 @@ impl Cluster {
     /// The settings file.
     #[must_use]
     pub(crate) fn config(&self) -> PathBuf {
-        self.directory.path().join("stripelog.toml")
-    }
-
-    /// Environment of the daemons.
-    #[must_use]
-    pub(crate) fn environment(&self) -> &[(String, String)] {
-        &self.spec.environment
+        self.directory.path().join(SETTINGS)
     }
 
     /// URL of the store.
@@ -149,16 +150,16 @@ impl Cluster {
         [self.sequencer].into_iter().chain(self.second).collect()
     }
 
-    /// The directory of the cluster.
-    #[must_use]
-    pub(crate) fn directory(&self) -> &Path {
-        self.directory.path()
-    }
-
     /// TCP address of the stripe-writer.
     #[must_use]
     pub(crate) fn writer(&self) -> SocketAddr {
         self.writer
+    }
+
+    /// A daemon beside the two of the cluster, which does not run yet.
+    #[must_use]
+    pub(crate) fn member(&self, program: &'static str, log: &str) -> Process {
+        Process::new(program, self.directory.path(), log, &self.spec.environment)
     }
 
     /// The stripe-writers that the settings name, with the stripes of each.
@@ -183,7 +184,7 @@ impl Cluster {
     /// The process of a daemon, while it runs.
     #[must_use]
     pub(crate) fn process(&self, daemon: Daemon) -> Option<u32> {
-        self.daemons[slot(daemon)].as_ref()?.id()
+        self.daemons[slot(daemon)].id()
     }
 
     /// What a daemon shows of itself.
@@ -243,26 +244,7 @@ impl Cluster {
     /// # Errors
     /// If its program is not there.
     pub(crate) fn run(&mut self, daemon: Daemon) -> Result<()> {
-        let program = match daemon {
-            Daemon::Sequencer => "sequencer-fast",
-            Daemon::Writer => "stripe-writer",
-        };
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log_file(daemon))?;
-        let child = Command::new(binary(program)?)
-            .arg("--config")
-            .arg(self.config())
-            .envs(self.spec.environment.iter().cloned())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("cannot start {program}"))?;
-        self.daemons[slot(daemon)] = Some(child);
-        Ok(())
+        self.daemons[slot(daemon)].run(&[])
     }
 
     /// Kills a daemon with SIGKILL, and waits until it is gone.
@@ -270,32 +252,19 @@ impl Cluster {
     /// # Errors
     /// If it had ended by itself: it must not.
     pub(crate) async fn kill(&mut self, daemon: Daemon) -> Result<()> {
-        let Some(mut child) = self.daemons[slot(daemon)].take() else {
-            return Ok(());
-        };
-        if let Some(status) = child.try_wait()? {
-            bail!(
-                "{daemon:?} ended by itself: {status}\n{}",
-                self.last_lines(daemon)
-            );
+        let process = &mut self.daemons[slot(daemon)];
+        match process.is_started() {
+            true => process.kill().await,
+            false => Ok(()),
         }
-        child.kill().await?;
-        Ok(())
     }
 
-    /// Kills a daemon with SIGKILL, or finds that it has ended. Gives whether it had.
+    /// Kills a daemon with SIGKILL, unless it has ended.
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) async fn end(&mut self, daemon: Daemon) -> Result<bool> {
-        let Some(mut child) = self.daemons[slot(daemon)].take() else {
-            return Ok(true);
-        };
-        let ended = child.try_wait()?.is_some();
-        if !ended {
-            child.kill().await?;
-        }
-        Ok(ended)
+    pub(crate) async fn end(&mut self, daemon: Daemon) -> Result<()> {
+        self.daemons[slot(daemon)].end().await
     }
 
     /// Stops a daemon with SIGTERM, and waits until it is gone.
@@ -303,24 +272,11 @@ impl Cluster {
     /// # Errors
     /// If it does not end, or not with success.
     pub(crate) async fn stop(&mut self, daemon: Daemon) -> Result<()> {
-        let Some(mut child) = self.daemons[slot(daemon)].take() else {
-            return Ok(());
-        };
-        let id = child.id().context("the daemon has ended by itself")?;
-        let sent = Command::new("kill")
-            .arg("-TERM")
-            .arg(id.to_string())
-            .status()
-            .await?;
-        ensure!(sent.success(), "cannot send SIGTERM");
-        let status = tokio::time::timeout(STOP_TIMEOUT, child.wait()).await;
-        let status = status.with_context(|| format!("{daemon:?} does not stop"))??;
-        ensure!(
-            status.success(),
-            "{daemon:?} stopped with {status}\n{}",
-            self.last_lines(daemon)
-        );
-        Ok(())
+        let process = &mut self.daemons[slot(daemon)];
+        match process.is_started() {
+            true => process.stop().await,
+            false => Ok(()),
+        }
     }
 
     /// Another cluster of the same log, whose settings name another stripe-writer as the owner of every
@@ -329,15 +285,16 @@ impl Cluster {
     /// # Errors
     /// What keeps it from being described.
     pub(crate) fn rival(&self) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("stripelog-").tempdir()?;
         let rival = Self {
             store: self.store.clone(),
-            directory: tempfile::Builder::new().prefix("stripelog-").tempdir()?,
+            daemons: daemons(directory.path(), &self.spec),
+            directory,
             sequencer: self.sequencer,
             second: self.second,
             writer: free_tcp_port()?,
             other_writers: Vec::new(),
             admins: [self.admins[0], free_tcp_port()?],
-            daemons: [None, None],
             spec: self.spec.clone(),
         };
         std::fs::write(rival.config(), rival.settings())?;
@@ -349,12 +306,8 @@ impl Cluster {
     /// # Errors
     /// If it does not run.
     pub(crate) async fn freeze(&self, daemon: Daemon, frozen: bool) -> Result<()> {
-        let id = self.process(daemon).context("the daemon does not run")?;
         let signal = if frozen { "-STOP" } else { "-CONT" };
-        let mut kill = Command::new("kill");
-        let sent = kill.arg(signal).arg(id.to_string()).status().await?;
-        ensure!(sent.success(), "cannot send {signal}");
-        Ok(())
+        self.daemons[slot(daemon)].signal(signal).await
     }
 
     /// Whether a daemon runs.
@@ -362,10 +315,8 @@ impl Cluster {
     /// # Errors
     /// What the system says.
     pub(crate) fn runs(&mut self, daemon: Daemon) -> Result<bool> {
-        match &mut self.daemons[slot(daemon)] {
-            Some(child) => Ok(child.try_wait()?.is_none()),
-            None => Ok(false),
-        }
+        let process = &mut self.daemons[slot(daemon)];
+        Ok(process.is_started() && process.has_ended()?.is_none())
     }
 
     /// Runs the command `stripelog` on this log and gives the last line that it prints, as JSON.
@@ -409,36 +360,40 @@ impl Cluster {
     /// The last lines that a daemon logged, for error messages.
     #[must_use]
     pub(crate) fn last_lines(&self, daemon: Daemon) -> String {
-        let text = std::fs::read_to_string(self.log_file(daemon)).unwrap_or_default();
-        let lines: Vec<_> = text.lines().rev().take(20).collect();
-        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+        self.daemons[slot(daemon)].last_lines()
     }
 
     /// Whether a daemon has logged a text since it was started first.
     #[must_use]
     pub(crate) fn said(&self, daemon: Daemon, text: &str) -> bool {
-        let log = std::fs::read_to_string(self.log_file(daemon));
-        log.unwrap_or_default().contains(text)
+        self.daemons[slot(daemon)].said().contains(text)
     }
 
     /// How many lines of a daemon's log speak of a panic.
     #[must_use]
     pub(crate) fn panics(&self, daemon: Daemon) -> usize {
-        let text = std::fs::read_to_string(self.log_file(daemon)).unwrap_or_default();
-        text.lines()
-            .filter(|line| line.contains("panicked"))
-            .count()
+        self.daemons[slot(daemon)].panics()
     }
 
-    /// Keeps the cluster's directory, for a look at what went wrong, and gives its path.
-    pub(crate) fn keep(&mut self) -> PathBuf {
-        self.directory.disable_cleanup(true);
-        self.directory.path().to_owned()
+    /// Keeps the cluster's directory, for a look at what went wrong, if something did or a bar was missed.
+    ///
+    /// # Errors
+    /// What did.
+    pub(crate) fn judged(&mut self, outcome: Result<Report>) -> Result<Report> {
+        if !outcome.as_ref().is_ok_and(Report::holds) {
+            self.directory.disable_cleanup(true);
+            eprintln!("kept for a look: {}", self.directory.path().display());
+        }
+        outcome
     }
+}
 
-    fn log_file(&self, daemon: Daemon) -> PathBuf {
-        self.directory.path().join(format!("{daemon:?}.log"))
-    }
+fn daemons(directory: &Path, spec: &Spec) -> [Process; 2] {
+    let daemon = |program, log| Process::new(program, directory, log, &spec.environment);
+    [
+        daemon("sequencer-fast", "sequencer.log"),
+        daemon("stripe-writer", "writer.log"),
+    ]
 }
 
 /// The program beside this one.

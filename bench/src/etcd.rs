@@ -11,11 +11,17 @@ use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
 use crate::cluster::free_tcp_port;
+use crate::net::lan::Site;
+use crate::process::{signal, spawn};
 use crate::server::directory;
 
 /// Longest time until the nodes have a leader, and for each command.
 const READY: Duration = Duration::from_secs(30);
 const STEP: Duration = Duration::from_millis(200);
+
+/// Ports of a node that has a network of its own.
+const CLIENT_PORT: u16 = 2379;
+const PEER_PORT: u16 = 2380;
 
 /// The nodes of a cluster, all killed when this is dropped.
 #[derive(Debug)]
@@ -31,6 +37,7 @@ struct Node {
     name: String,
     client: SocketAddr,
     peer: SocketAddr,
+    site: Option<Site>,
     child: Option<Child>,
 }
 
@@ -40,12 +47,25 @@ impl Etcd {
     /// # Errors
     /// If etcd is not installed, or does not answer.
     pub(crate) async fn start(count: usize) -> Result<Self> {
+        Self::at(vec![None; count]).await
+    }
+
+    /// The same, each node in a network of its own where there is one for it.
+    ///
+    /// # Errors
+    /// If etcd is not installed, or does not answer.
+    pub(crate) async fn at(sites: Vec<Option<Site>>) -> Result<Self> {
         let mut nodes = Vec::new();
-        for number in 0..count {
+        for (number, site) in sites.into_iter().enumerate() {
+            let (client, peer) = match &site {
+                Some(site) => (site.address(CLIENT_PORT), site.address(PEER_PORT)),
+                None => (free_tcp_port()?, free_tcp_port()?),
+            };
             nodes.push(Node {
                 name: format!("node{number}"),
-                client: free_tcp_port()?,
-                peer: free_tcp_port()?,
+                client,
+                peer,
+                site,
                 child: None,
             });
         }
@@ -75,12 +95,9 @@ impl Etcd {
         let (cluster, restored) = (self.members(), self.restored);
         let data = self.data(which);
         let log = self.directory.path().join(format!("node{which}.log"));
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(log)?;
         let node = &mut self.nodes[which];
-        let child = Command::new("etcd")
+        let mut command = Command::new("etcd");
+        command
             .args(["--name", &node.name, "--data-dir"])
             .arg(data)
             .args(["--listen-client-urls", &url(node.client)])
@@ -89,14 +106,9 @@ impl Etcd {
             .args(["--initial-advertise-peer-urls", &url(node.peer)])
             .args(["--initial-cluster", &cluster])
             .args(["--initial-cluster-token", &format!("bench-{restored}")])
-            .args(["--logger", "zap", "--log-outputs", "stderr"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .context("cannot start etcd: scripts/services.sh install etcd")?;
-        node.child = Some(child);
+            .args(["--logger", "zap", "--log-outputs", "stderr"]);
+        let child = spawn(&mut command, &log, node.site.as_ref());
+        node.child = Some(child.context("scripts/services.sh install etcd")?);
         Ok(())
     }
 
@@ -117,12 +129,10 @@ impl Etcd {
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) async fn signal(&self, signal: &str) -> Result<()> {
+    pub(crate) async fn signal(&self, name: &str) -> Result<()> {
         let children = self.nodes.iter().filter_map(|node| node.child.as_ref());
         for id in children.filter_map(Child::id) {
-            let mut kill = Command::new("kill");
-            let sent = kill.arg(signal).arg(id.to_string()).status().await?;
-            ensure!(sent.success(), "cannot send {signal}");
+            signal(id, name).await?;
         }
         Ok(())
     }

@@ -2,23 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use stripelog::{Log, Writer};
-use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use crate::cluster::{Cluster, binary, free_tcp_port};
+use crate::cluster::{Cluster, free_tcp_port};
 use crate::host;
+use crate::process::Process;
 
 /// Longest time until every stripe is owned as it is to be.
 const OWNED_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// Longest time for one to end after a signal to stop.
-const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Time between two looks at who owns what.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -27,16 +22,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct Group {
     members: Vec<Member>,
-    config: PathBuf,
-    environment: Vec<(String, String)>,
 }
 
 #[derive(Debug)]
 struct Member {
     writer: Writer,
     admin: SocketAddr,
-    log: PathBuf,
-    child: Option<Child>,
+    process: Process,
 }
 
 /// The stripes of each stripe-writer, by its number. Every stripe of the log is in it once.
@@ -50,15 +42,14 @@ impl Group {
     pub(crate) fn start(cluster: &Cluster) -> Result<Self> {
         let mut group = Self {
             members: Vec::new(),
-            config: cluster.config(),
-            environment: cluster.environment().to_vec(),
         };
         for (number, writer) in cluster.writers().into_iter().enumerate() {
             group.members.push(Member {
                 writer,
                 admin: free_tcp_port()?,
-                log: cluster.directory().join(format!("writer-{number}.log")),
-                child: None,
+                process: cluster
+                    .member("stripe-writer", &format!("writer-{number}.log"))
+                    .at(cluster.sites().map(|sites| sites.writers[number].clone())),
             });
             group.run(number)?;
         }
@@ -77,22 +68,9 @@ impl Group {
     /// If its program is not there.
     pub(crate) fn run(&mut self, which: usize) -> Result<()> {
         let member = &mut self.members[which];
-        let mut log = std::fs::OpenOptions::new();
-        let log = log.create(true).append(true).open(&member.log)?;
         let (listen, admin) = (member.writer.address.to_string(), member.admin.to_string());
-        let child = Command::new(binary("stripe-writer")?)
-            .args(["--listen", &listen, "--admin", &admin])
-            .arg("--config")
-            .arg(&self.config)
-            .envs(self.environment.iter().cloned())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .context("cannot start stripe-writer")?;
-        member.child = Some(child);
-        Ok(())
+        let at = ["--listen", &listen, "--admin", &admin];
+        member.process.run(&at)
     }
 
     /// Kills one with SIGKILL, and waits until it is gone.
@@ -100,16 +78,15 @@ impl Group {
     /// # Errors
     /// If it had ended by itself: it must not.
     pub(crate) async fn kill(&mut self, which: usize) -> Result<()> {
-        let child = self.members[which].child.take();
-        let mut child = child.context("the stripe-writer does not run")?;
-        if let Some(status) = child.try_wait()? {
-            bail!(
-                "stripe-writer {which} ended: {status}\n{}",
-                self.last_lines()
-            );
-        }
-        child.kill().await?;
-        Ok(())
+        self.members[which].process.kill().await
+    }
+
+    /// Sends a signal to one.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub(crate) async fn signal(&self, which: usize, signal: &str) -> Result<()> {
+        self.members[which].process.signal(signal).await
     }
 
     /// Stops one in good order, and waits until it has ended.
@@ -117,20 +94,7 @@ impl Group {
     /// # Errors
     /// If it does not end in time, or not as it should.
     pub(crate) async fn stop(&mut self, which: usize) -> Result<()> {
-        let child = self.members[which].child.take();
-        let mut child = child.context("the stripe-writer does not run")?;
-        let id = child.id().context("the stripe-writer has ended")?;
-        let mut kill = Command::new("kill");
-        let sent = kill.arg("-TERM").arg(id.to_string()).status().await?;
-        ensure!(sent.success(), "cannot send a signal");
-        let ended = timeout(STOP_TIMEOUT, child.wait()).await;
-        let status = ended.with_context(|| self.last_lines())??;
-        ensure!(
-            status.success(),
-            "stopped with {status}\n{}",
-            self.last_lines()
-        );
-        Ok(())
+        self.members[which].process.stop().await
     }
 
     /// The most memory that one of those that run has ever taken, in bytes.
@@ -140,7 +104,7 @@ impl Group {
     pub(crate) fn peak_memory(&self) -> Result<u64> {
         let mut most = 0;
         for member in &self.members {
-            if let Some(process) = member.child.as_ref().and_then(Child::id) {
+            if let Some(process) = member.process.id() {
                 most = most.max(host::memory(process)?.1);
             }
         }
@@ -201,27 +165,13 @@ impl Group {
     /// How many lines of their logs speak of a panic.
     #[must_use]
     pub(crate) fn panics(&self) -> usize {
-        let texts = self.members.iter().map(Member::text);
-        let panics = |text: String| text.lines().filter(|l| l.contains("panicked")).count();
-        texts.map(panics).sum()
+        self.members.iter().map(|one| one.process.panics()).sum()
     }
 
     /// The last lines that all of them logged, for error messages.
     #[must_use]
     pub(crate) fn last_lines(&self) -> String {
-        let mut text = String::new();
-        for (which, member) in self.members.iter().enumerate() {
-            let all = member.text();
-            let lines: Vec<_> = all.lines().rev().take(12).collect();
-            let lines = lines.into_iter().rev().collect::<Vec<_>>().join("\n");
-            text.push_str(&format!("stripe-writer {which}:\n{lines}\n"));
-        }
-        text
-    }
-}
-
-impl Member {
-    fn text(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+        let lines = self.members.iter().map(|one| one.process.last_lines());
+        lines.collect()
     }
 }

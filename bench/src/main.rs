@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod arguments;
 mod chart;
 mod cluster;
 mod etcd;
@@ -15,6 +16,7 @@ mod options;
 mod pair;
 mod pause;
 mod points;
+mod process;
 mod report;
 mod server;
 mod steady;
@@ -51,6 +53,8 @@ enum Point {
     FailoverBoth(points::failover_both::Args),
     /// Takes etcd away in every way while a log is found through it, and lets a standby take over meanwhile
     Etcd(points::etcd::Args),
+    /// Gives each daemon a network of its own, and kills, stops and cuts them off from one another
+    Partitions(points::partitions::Args),
     /// Stops the sequencer that reigns in good order, again and again, under load: its standby goes on at the exact tail
     HandOver(points::hand_over::Args),
     /// Lets a client die between token and write, and another write too late
@@ -116,6 +120,7 @@ async fn main() -> ExitCode {
             | Point::Peers(_)
             | Point::Shards(_)
             | Point::Flood(_)
+            | Point::Partitions(_)
     );
     if loads && let Err(error) = stop::watch() {
         eprintln!("bench: {error:#}");
@@ -140,6 +145,7 @@ async fn run(point: Point) -> Result<bool> {
         Point::FailoverWriter(args) => points::failover_writer::run(args).await?,
         Point::FailoverBoth(args) => points::failover_both::run(args).await?,
         Point::Etcd(args) => points::etcd::run(args).await?,
+        Point::Partitions(args) => points::partitions::run(args).await?,
         Point::HandOver(args) => points::hand_over::run(args).await?,
         Point::Hole(args) => points::hole::run(args).await?,
         Point::Junk(args) => points::junk::run(args).await?,

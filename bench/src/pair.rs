@@ -1,18 +1,18 @@
 //! Two sequencers of a cluster: one reigns and the other stands by.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use crate::cluster::{Cluster, binary, free_tcp_port};
+use crate::cluster::{Cluster, free_tcp_port};
+use crate::net::lan;
 use crate::net::metrics::Metrics;
+use crate::process::Process;
 
-/// Longest time for a sequencer to come into a role, or to end.
+/// Longest time for a sequencer to come into a role.
 const ROLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Time between two looks at a role.
@@ -37,11 +37,8 @@ pub(crate) struct Pair {
 struct Member {
     listen: SocketAddr,
     admin: SocketAddr,
-    config: PathBuf,
-    environment: Vec<(String, String)>,
     backend: &'static str,
-    log: PathBuf,
-    child: Option<Child>,
+    process: Process,
 }
 
 impl Pair {
@@ -55,11 +52,12 @@ impl Pair {
             members.push(Member {
                 listen,
                 admin: free_tcp_port()?,
-                config: cluster.config(),
-                environment: cluster.environment().to_vec(),
                 backend: "auto",
-                log: cluster.directory().join(format!("sequencer-{number}.log")),
-                child: None,
+                process: cluster
+                    .member("sequencer-fast", &format!("sequencer-{number}.log"))
+                    .at(cluster
+                        .sites()
+                        .map(|sites| sites.sequencers[number].clone())),
             });
         }
         let mut pair = Self { members };
@@ -88,23 +86,10 @@ impl Pair {
     /// If its program is not there.
     pub(crate) fn run(&mut self, which: usize) -> Result<()> {
         let member = &mut self.members[which];
-        let mut log = std::fs::OpenOptions::new();
-        let log = log.create(true).append(true).open(&member.log)?;
         let (listen, admin) = (member.listen.to_string(), member.admin.to_string());
-        let child = Command::new(binary("sequencer-fast")?)
-            .args(["--standby", "--listen", &listen, "--admin", &admin])
-            .args(["--backend", member.backend])
-            .arg("--config")
-            .arg(&member.config)
-            .envs(member.environment.iter().cloned())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .context("cannot start sequencer-fast")?;
-        member.child = Some(child);
-        Ok(())
+        let at = ["--standby", "--listen", &listen, "--admin", &admin];
+        let how = ["--backend", member.backend];
+        member.process.run(&[&at[..], &how].concat())
     }
 
     /// Waits until one has a role.
@@ -114,7 +99,7 @@ impl Pair {
     pub(crate) async fn becomes(&mut self, which: usize, role: Role) -> Result<()> {
         let looking = async {
             loop {
-                if let Some(status) = self.child(which)?.try_wait()? {
+                if let Some(status) = self.members[which].process.has_ended()? {
                     bail!("sequencer {which} ended: {status}");
                 }
                 if self.role(which).await == Some(role) {
@@ -144,8 +129,9 @@ impl Pair {
     /// # Errors
     /// If it does not answer.
     pub(crate) async fn metrics(&self, which: usize) -> Result<Metrics> {
-        let admin = self.members[which].admin;
-        tokio::task::spawn_blocking(move || Metrics::ask(admin)).await?
+        let member = &self.members[which];
+        let (admin, site) = (member.admin, member.process.site().cloned());
+        tokio::task::spawn_blocking(move || lan::run(site.as_ref(), || Metrics::ask(admin))).await?
     }
 
     /// Kills one with SIGKILL, and waits until it is gone.
@@ -153,13 +139,15 @@ impl Pair {
     /// # Errors
     /// If it had ended by itself: it must not.
     pub(crate) async fn kill(&mut self, which: usize) -> Result<()> {
-        let child = self.child(which)?;
-        if let Some(status) = child.try_wait()? {
-            bail!("sequencer {which} ended: {status}\n{}", self.last_lines());
-        }
-        child.kill().await?;
-        self.members[which].child = None;
-        Ok(())
+        self.members[which].process.kill().await
+    }
+
+    /// Stops one in good order, and waits until it has ended.
+    ///
+    /// # Errors
+    /// If it does not end in time, or not as it should.
+    pub(crate) async fn stop(&mut self, which: usize) -> Result<()> {
+        self.members[which].process.stop().await
     }
 
     /// Sends a signal to one.
@@ -167,11 +155,7 @@ impl Pair {
     /// # Errors
     /// If it does not run.
     pub(crate) async fn signal(&mut self, which: usize, signal: &str) -> Result<()> {
-        let id = self.child(which)?.id().context("the sequencer has ended")?;
-        let mut kill = Command::new("kill");
-        let sent = kill.arg(signal).arg(id.to_string()).status().await?;
-        ensure!(sent.success(), "cannot send {signal}");
-        Ok(())
+        self.members[which].process.signal(signal).await
     }
 
     /// Waits until one has ended by itself, or by a signal that was sent.
@@ -179,46 +163,36 @@ impl Pair {
     /// # Errors
     /// If it does not end in time.
     pub(crate) async fn ended(&mut self, which: usize) -> Result<ExitStatus> {
-        let ended = timeout(ROLE_TIMEOUT, self.child(which)?.wait()).await;
-        let status = ended.with_context(|| self.last_lines())??;
-        self.members[which].child = None;
-        Ok(status)
+        self.members[which].process.ended().await
+    }
+
+    /// How one has ended by itself, if it has; it does not run then.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn has_ended(&mut self, which: usize) -> Result<Option<ExitStatus>> {
+        self.members[which].process.take_ended()
+    }
+
+    /// Whether the last line that one logged has a text.
+    #[must_use]
+    pub(crate) fn said_last(&self, which: usize, text: &str) -> bool {
+        let all = self.members[which].process.said();
+        all.lines()
+            .next_back()
+            .is_some_and(|line| line.contains(text))
     }
 
     /// How many lines of their logs speak of a panic.
     #[must_use]
     pub(crate) fn panics(&self) -> usize {
-        let texts = self.members.iter().map(|member| member.text());
-        texts
-            .map(|text| {
-                text.lines()
-                    .filter(|line| line.contains("panicked"))
-                    .count()
-            })
-            .sum()
+        self.members.iter().map(|one| one.process.panics()).sum()
     }
 
     /// The last lines that both logged, for error messages.
     #[must_use]
     pub(crate) fn last_lines(&self) -> String {
-        let mut text = String::new();
-        for (which, member) in self.members.iter().enumerate() {
-            let all = member.text();
-            let lines: Vec<_> = all.lines().rev().take(12).collect();
-            let lines = lines.into_iter().rev().collect::<Vec<_>>().join("\n");
-            text.push_str(&format!("sequencer {which}:\n{lines}\n"));
-        }
-        text
-    }
-
-    fn child(&mut self, which: usize) -> Result<&mut Child> {
-        let child = self.members[which].child.as_mut();
-        child.context("the sequencer does not run")
-    }
-}
-
-impl Member {
-    fn text(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+        let lines = self.members.iter().map(|one| one.process.last_lines());
+        lines.collect()
     }
 }

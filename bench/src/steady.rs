@@ -74,6 +74,8 @@ struct Shared {
     /// Appends that were not made because too many were under way.
     held_back: AtomicU64,
     stripes: Mutex<Vec<Seen>>,
+    /// When each client had the last acknowledgement of each stripe; those that press are not in it.
+    clients: Mutex<Vec<Vec<Instant>>>,
     appends: Mutex<Vec<Append>>,
     errors: Mutex<Vec<String>>,
 }
@@ -103,6 +105,7 @@ impl Steady {
             acknowledged: AtomicU64::default(),
             held_back: AtomicU64::default(),
             stripes: Mutex::new(vec![seen; layout.all().count()]),
+            clients: Mutex::new(vec![vec![seen.last; layout.all().count()]; clients.len()]),
             appends: Mutex::default(),
             errors: Mutex::default(),
         });
@@ -111,7 +114,8 @@ impl Steady {
             let number = client as u64;
             let random = StdRng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9).wrapping_add(number));
             let name = format!("steady.{client}");
-            tasks.spawn(append_all(log.clone(), Arc::clone(&shared), name, random));
+            let shared = Arc::clone(&shared);
+            tasks.spawn(append_all(log.clone(), shared, (client, name), random));
         }
         Self {
             shared,
@@ -165,6 +169,12 @@ impl Steady {
             .all(|seen| seen.last > since)
     }
 
+    /// Whether every client has had an acknowledgement of every stripe since.
+    pub(crate) fn every_client_since(&self, since: Instant) -> bool {
+        let clients = lock(&self.shared.clients);
+        clients.iter().flatten().all(|last| *last > since)
+    }
+
     /// Appends that were not made because a client had too many under way.
     #[must_use]
     pub(crate) fn held_back(&self) -> u64 {
@@ -189,22 +199,32 @@ impl Steady {
 
 impl Shared {
     #[allow(clippy::disallowed_methods, reason = "measures real time")]
-    fn acknowledged(&self, positions: &[Position]) {
+    fn acknowledged(&self, client: Option<usize>, positions: &[Position]) {
         let count = positions.len() as u64;
         self.acknowledged.fetch_add(count, Ordering::AcqRel);
         let mut stripes = lock(&self.stripes);
+        let mut clients = lock(&self.clients);
+        let mut own = client.and_then(|client| clients.get_mut(client));
         for position in positions {
             let stripe = usize::from(self.layout.stripe(*position).0);
             if let Some(seen) = stripes.get_mut(stripe) {
                 let now = Instant::now();
                 seen.longest = seen.longest.max(now.saturating_duration_since(seen.last));
                 seen.last = now;
+                if let Some(last) = own.as_mut().and_then(|own| own.get_mut(stripe)) {
+                    *last = now;
+                }
             }
         }
     }
 }
 
-async fn append_all(log: Log, shared: Arc<Shared>, name: String, mut random: StdRng) {
+async fn append_all(
+    log: Log,
+    shared: Arc<Shared>,
+    (client, name): (usize, String),
+    mut random: StdRng,
+) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let places = Arc::new(Semaphore::new(UNDER_WAY));
@@ -223,7 +243,7 @@ async fn append_all(log: Log, shared: Arc<Shared>, name: String, mut random: Std
         number += 1;
         let (log, shared) = (log.clone(), Arc::clone(&shared));
         calls.spawn(async move {
-            append(&log, &shared, records).await;
+            append(&log, &shared, Some(client), records).await;
             drop(place);
         });
     }
@@ -238,18 +258,18 @@ async fn press(log: Log, shared: Arc<Shared>, name: String) {
             record.resize(PRESSING_BYTES, b'.');
             Bytes::from(record)
         });
-        append(&log, &shared, records.collect()).await;
+        append(&log, &shared, None, records.collect()).await;
         number += 1;
     }
 }
 
-async fn append(log: &Log, shared: &Shared, records: Vec<Bytes>) {
+async fn append(log: &Log, shared: &Shared, client: Option<usize>, records: Vec<Bytes>) {
     let started = shared.clock.fetch_add(1, Ordering::AcqRel);
     let result = log.append(records.clone()).await;
     let ended = shared.clock.fetch_add(1, Ordering::AcqRel);
     let outcome = match result {
         Ok(positions) => {
-            shared.acknowledged(&positions);
+            shared.acknowledged(client, &positions);
             Outcome::Committed(positions)
         }
         Err(error) => {

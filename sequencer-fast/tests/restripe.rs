@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use common::desk::status;
 use common::writer::{Seals, Writer, stripes};
-use common::{Chain, Client, STRIPES_WITH_OWNERS, config, eventually, grant, start_with, stop};
+use common::{
+    Chain, Client, STRIPES_WITH_OWNERS, config, encode, eventually, grant, start_with, stop,
+};
 use sequencer_fast::{Backend, Config, Ended, Sequencer, logic};
 use wire::datagram::{Kind, Reply, Restripe, Status};
+use wire::mac::Key;
 use wire::{Epoch, Lane, Layout, Position, RequestId, SegmentId, WriterId};
 
 fn layout(stripes: u32, unit: u32) -> Layout {
@@ -98,6 +101,42 @@ fn h5_what_cannot_be_is_refused_and_nothing_is_written() {
     assert_eq!(client.grant(2, 1).first, Position(100));
     assert_eq!(chain.newest(), before);
     stop(sequencer);
+}
+
+/// Were one of the first taken up, the last would be told that another layout is wanted.
+#[test]
+fn s9_h5_a_wish_that_is_not_signed_with_the_key_is_dropped_and_counted() {
+    let (key, other) = (Key::new(&[9; 32]), Key::new(&[8; 32]));
+    for (backend, shards) in [(Backend::Poll, 1), (Backend::Auto, 2)] {
+        let chain = Chain::new();
+        let mut config = config(backend);
+        (config.key, config.shards) = (Some(key.clone()), shards);
+        let (sequencer, client) = begun(&chain, config);
+        let wish = |layout: Layout| {
+            let wish = Restripe::new(Lane(9), RequestId(1), layout, SegmentId(0));
+            encode(client.header(Kind::Restripe, 1), &[wish])
+        };
+        let unsigned = wish(layout(6, 4));
+        let [mut of_another, mut changed] = [unsigned.clone(), wish(layout(6, 8))];
+        other.sign(&mut of_another);
+        key.sign(&mut changed);
+        let at = unsigned.iter().zip(&changed).rposition(|(a, b)| a != b);
+        changed[at.expect("another unit")] = 4;
+        for forged in [unsigned, of_another, changed] {
+            client.socket.send(&forged).expect("sent");
+        }
+        assert!(client.is_silent());
+        let shards = sequencer.status().shards().to_vec();
+        let dropped = |reason| shards.iter().map(|s| s.dropped.get(reason)).sum::<u64>();
+        assert_eq!(dropped("mac"), 3, "{backend:?}");
+        let mut signed = wish(layout(6, 8));
+        key.sign(&mut signed);
+        client.socket.send(&signed).expect("sent");
+        assert_eq!(status(&client.receive().1[0]), Status::Ok);
+        eventually("a segment", || chain.newest().segments.len() > 1);
+        assert_eq!(chain.newest().segments[1].layout, layout(6, 8));
+        stop(sequencer);
+    }
 }
 
 /// One owner has not taken its stripe of the new segment yet.

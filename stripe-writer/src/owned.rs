@@ -129,6 +129,12 @@ impl Owned {
         }
     }
 
+    /// Nothing is taken over any more.
+    pub(crate) fn give_up_all(&self) {
+        self.write().retain(|_, held| !matches!(held, Held::Taking));
+        self.settled.notify_waiters();
+    }
+
     /// A stripe was taken over and is served from now on.
     pub(crate) fn serve(&self, handle: Arc<StripeHandle>, task: JoinHandle<()>) {
         let id = handle.chain.id();

@@ -59,6 +59,7 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::RangeInclusive;
     use std::time::Duration;
 
     use catalog::{Log, Store};
@@ -82,8 +83,9 @@ mod tests {
         _threads: StoreThreads,
     }
 
-    /// A process that owns nothing of a log with two stripes, and the log's first entry.
-    async fn rig() -> Rig {
+    /// A process that owns nothing of a log with two stripes, and the log's first entry. It takes some by itself when a
+    /// reign begins.
+    async fn rig(own: Option<RangeInclusive<u16>>) -> Rig {
         let store = Store::open("memory:///").expect("opens");
         let layout = Layout::new(2, 1).expect("valid");
         let log = Log::create(store, layout).await.expect("creates");
@@ -107,7 +109,7 @@ mod tests {
             recent_bytes: 1 << 20,
         };
         let (memory, writer) = (Memory::new(64 << 20), WriterId([7; 16]));
-        let shared = Shared::new(log, writer, entry.clone(), memory, taking, None);
+        let shared = Shared::new(log, writer, entry.clone(), memory, taking, own);
         Rig {
             shared,
             entry,
@@ -140,11 +142,18 @@ mod tests {
             let handle = self.shared.owned.get((self.segment.id, stripe));
             handle.expect("serves")
         }
+
+        /// The stripes that are sealed for a reign.
+        async fn seal(&self, reign: &ControlEntry) -> Vec<SealedStripe> {
+            let (epoch, position) = (reign.epoch, reign.epoch_start);
+            let sealed = timeout(SOON, self.shared.seal(Seal { epoch, position })).await;
+            sealed.expect("in time").expect("seals")
+        }
     }
 
     #[tokio::test]
     async fn h3_a_reign_that_begins_while_a_stripe_is_taken_is_told_to_it() {
-        let rig = rig().await;
+        let rig = rig(None).await;
         let reign = rig.new_reign().await;
         let known = rig.shared.learn(reign.epoch).await;
         assert_eq!(known, reign.epoch);
@@ -158,20 +167,26 @@ mod tests {
 
     #[tokio::test]
     async fn h4_not_a_word_about_a_stripe_that_was_lost() {
-        let rig = rig().await;
+        let rig = rig(None).await;
         let _kept = rig.take(&rig.entry, 0).await;
         let lost = rig.take(&rig.entry, 1).await;
         let reign = rig.new_reign().await;
         lost.events.send(Event::Fence).await.expect("serves");
-        let seal = Seal {
-            epoch: reign.epoch,
-            position: reign.epoch_start,
-        };
-        let sealed = timeout(SOON, rig.shared.seal(seal)).await;
         let kept = SealedStripe {
             segment: rig.segment.id,
             stripe: StripeId(0),
         };
-        assert_eq!(sealed.expect("in time"), Ok(vec![kept]));
+        assert_eq!(rig.seal(&reign).await, vec![kept]);
+    }
+
+    #[tokio::test]
+    async fn c6_a_process_at_its_end_takes_no_stripe_that_was_its_own() {
+        for (leaving, taken) in [(false, 2), (true, 0)] {
+            let rig = rig(Some(0..=1)).await;
+            rig.shared.leaving.send_replace(leaving);
+            let reign = rig.new_reign().await;
+            assert_eq!(rig.seal(&reign).await.len(), taken, "leaving: {leaving}");
+            assert_eq!(rig.shared.owned.numbers().len(), taken);
+        }
     }
 }

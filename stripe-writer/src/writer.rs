@@ -200,6 +200,8 @@ impl StripeWriter {
     /// Takes in nothing more, makes durable what is held without a hole before it, and ends.
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
+        // What was being taken is nobody's: peers are not to wait for it.
+        self.shared.owned.give_up_all();
         self.shared.leaving.send_replace(true);
         let stripes = self.shared.owned.serving();
         let leaves = stripes.iter().filter_map(|handle| {

@@ -20,6 +20,9 @@ pub(crate) const CLIENT_IPS: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(10, 99, 0, 3)),
 ];
 
+/// Where namespaces that have a name are.
+pub(crate) const NAMESPACES: &str = "/run/netns";
+
 /// Priority of everything that is measured, as `nice` counts.
 const HIGHEST_PRIORITY: i32 = -20;
 
@@ -89,10 +92,7 @@ impl Place {
     /// What the system says.
     pub(crate) fn enter(&self) -> Result<()> {
         if let Some(path) = namespace(self.end) {
-            let file = File::open(&path).with_context(|| format!("no bed: {}", path.display()))?;
-            let kind = Some(LinkNameSpaceType::Network);
-            rustix::thread::move_into_link_name_space(file.as_fd(), kind)
-                .context("cannot enter the namespace")?;
+            enter(&path)?;
         }
         pin(&self.cores)
     }
@@ -126,6 +126,18 @@ impl Place {
     }
 }
 
+/// Moves the calling thread into a network namespace, for ever.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn enter(namespace: &Path) -> Result<()> {
+    let file = File::open(namespace);
+    let file = file.with_context(|| format!("no bed: {}", namespace.display()))?;
+    let kind = Some(LinkNameSpaceType::Network);
+    rustix::thread::move_into_link_name_space(file.as_fd(), kind)
+        .context("cannot enter the namespace")
+}
+
 /// Pins the calling thread to cores; to none in particular if there are none.
 fn pin(cores: &[usize]) -> Result<()> {
     if cores.is_empty() {
@@ -144,13 +156,17 @@ fn pin(cores: &[usize]) -> Result<()> {
 }
 
 fn namespace(end: End) -> Option<PathBuf> {
-    let bed = std::env::var("STRIPELOG_BED").unwrap_or_else(|_| "slg".to_owned());
     let name = match end {
         End::Server => "srv",
         End::Client => "cli",
         End::Here => return None,
     };
-    Some(Path::new("/run/netns").join(format!("{bed}-{name}")))
+    Some(Path::new(NAMESPACES).join(format!("{}-{name}", prefix())))
+}
+
+/// What the names of all namespaces of this program begin with.
+pub(crate) fn prefix() -> String {
+    std::env::var("STRIPELOG_BED").unwrap_or_else(|_| "slg".to_owned())
 }
 
 fn script(command: &str) -> Result<()> {

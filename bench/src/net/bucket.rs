@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -98,11 +98,19 @@ impl Bucket {
     /// # Errors
     /// If no port is free.
     pub(crate) async fn start() -> Result<Self> {
+        Self::on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?)
+    }
+
+    /// Starts an empty one on a socket that listens already.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn on(listener: TcpListener) -> Result<Self> {
         let state = Arc::new(Shared::default());
         let router = Router::new()
             .fallback(answer)
             .with_state(Arc::clone(&state));
-        let (address, task) = listen::serve("bucket", router).await?;
+        let (address, task) = listen::serve_on(listener, "bucket", router)?;
         Ok(Self {
             address,
             state,

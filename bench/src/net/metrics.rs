@@ -10,9 +10,9 @@ use anyhow::{Context, Result, ensure};
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Counters and gauges by name, each with a value for every shard or the like.
+/// Counters and gauges by name, each with a value for every shard or the like, and the labels of that.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Metrics(HashMap<String, Vec<f64>>);
+pub(crate) struct Metrics(HashMap<String, Vec<(String, f64)>>);
 
 impl Metrics {
     /// Asks once. To be called where the address is reached.
@@ -36,18 +36,21 @@ impl Metrics {
     /// All values of a name added up, 0 if there is none.
     #[must_use]
     pub(crate) fn get(&self, name: &str) -> f64 {
-        self.0.get(name).into_iter().flatten().sum()
+        self.values(name).sum()
+    }
+
+    /// The values of a name that have a label, such as `reason="log"`, added up.
+    #[must_use]
+    pub(crate) fn labelled(&self, name: &str, label: &str) -> f64 {
+        let all = self.0.get(name).into_iter().flatten();
+        let labelled = all.filter(|(labels, _)| labels.contains(label));
+        labelled.map(|(_, value)| value).sum()
     }
 
     /// The largest value of a name.
     #[must_use]
     pub(crate) fn largest(&self, name: &str) -> f64 {
-        self.0
-            .get(name)
-            .into_iter()
-            .flatten()
-            .copied()
-            .fold(0.0, f64::max)
+        self.values(name).fold(0.0, f64::max)
     }
 
     /// How much a counter has grown since.
@@ -56,15 +59,24 @@ impl Metrics {
         self.get(name) - before.get(name)
     }
 
+    fn values(&self, name: &str) -> impl Iterator<Item = f64> {
+        self.0
+            .get(name)
+            .into_iter()
+            .flatten()
+            .map(|(_, value)| *value)
+    }
+
     fn parse(body: &str) -> Self {
         let mut values = HashMap::<_, Vec<_>>::new();
         for line in body.lines().filter(|line| !line.starts_with('#')) {
             let Some((name, value)) = line.rsplit_once(' ') else {
                 continue;
             };
-            let name = name.split('{').next().unwrap_or(name);
+            let (name, labels) = name.split_once('{').unwrap_or((name, ""));
             if let Ok(value) = value.parse::<f64>() {
-                values.entry(name.to_owned()).or_default().push(value);
+                let all = values.entry(name.to_owned()).or_default();
+                all.push((labels.to_owned(), value));
             }
         }
         Self(values)
@@ -85,5 +97,6 @@ mod tests {
             (7.0, 12.0)
         );
         assert_eq!((metrics.largest("a_total"), metrics.get("b")), (4.0, 0.0));
+        assert_eq!(metrics.labelled("a_total", "shard=\"1\""), 4.0);
     }
 }

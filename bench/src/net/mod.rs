@@ -2,10 +2,13 @@
 
 pub(crate) mod bed;
 pub(crate) mod bucket;
+pub(crate) mod cut;
 pub(crate) mod echo;
 pub(crate) mod emulator;
 pub(crate) mod flow;
 pub(crate) mod generator;
+pub(crate) mod lan;
+mod left;
 mod listen;
 pub(crate) mod metrics;
 pub(crate) mod peers;

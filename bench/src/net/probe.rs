@@ -26,7 +26,7 @@ impl Probe {
     /// # Errors
     /// What the system says about the socket.
     pub(crate) async fn new(sequencer: SocketAddr, log: LogId, client: u64) -> Result<Self> {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
         socket.connect(sequencer).await?;
         let client = ClientId(client);
         Ok(Self {

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rand::Rng;
 use tokio::time::{sleep, timeout};
 
 use super::failover::{HOLE_TIMEOUT, Witness, finish, progress};
+use crate::arguments::Common;
 use crate::cluster::{Cluster, Daemon, ETCD_PREFIX, Spec, free_tcp_port, free_udp_port};
 use crate::etcd::Etcd;
 use crate::load::Load;
@@ -42,12 +42,8 @@ pub(crate) struct Args {
     /// Less time between the faults
     #[arg(long)]
     short: bool,
-    /// Seed of all that is random; drawn and printed without it
-    #[arg(long)]
-    seed: Option<u64>,
-    /// URL of the store; a local directory without it
-    #[arg(long, value_name = "URL")]
-    store: Option<String>,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// Runs it and reports.
@@ -55,11 +51,10 @@ pub(crate) struct Args {
 /// # Errors
 /// If the daemons or etcd cannot be run, or the load does not go on.
 pub(crate) async fn run(args: Args) -> Result<Report> {
-    let seed = args.seed.unwrap_or_else(|| rand::rng().random());
-    eprintln!("seed {seed}");
+    let seed = args.common.seed.draw();
     let etcd = Etcd::start(NODES).await?;
     let mut cluster = Cluster::create(Spec {
-        store: args.store.clone(),
+        store: args.common.store.clone(),
         settings: vec![HOLE_TIMEOUT.to_owned()],
         pair: true,
         etcd: etcd.endpoints(),
@@ -68,11 +63,7 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
     .await?;
     let mut second = cluster.rival()?;
     let outcome = faults(&args, seed, etcd, &mut cluster, &mut second).await;
-    if outcome.is_err() {
-        eprintln!("kept for a look: {}", cluster.keep().display());
-        eprintln!("and: {}", second.keep().display());
-    }
-    outcome
+    second.judged(cluster.judged(outcome))
 }
 
 async fn faults(

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::check;
+use crate::arguments::{Common, Rounds};
 use crate::cluster::{Cluster, Daemon, Spec};
 use crate::load::Load;
 use crate::logic::history::{Append, Token};
@@ -20,10 +21,6 @@ use crate::pair::{Pair, Role};
 use crate::pause::Pauses;
 use crate::report::Report;
 
-/// Rounds of the long and of the short form.
-const ROUNDS: u32 = 100;
-const SHORT_ROUNDS: u32 = 3;
-
 /// Clients that append.
 const CLIENTS: usize = 4;
 
@@ -31,7 +28,7 @@ const CLIENTS: usize = 4;
 const BAR_MS: f64 = 1000.0;
 
 /// Longest time until appends go on after a round.
-const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Records that are acknowledged before a round counts as over.
 const PROGRESS: u64 = 200;
@@ -46,24 +43,16 @@ const WITNESS_TIMEOUT: Duration = Duration::from_millis(50);
 /// How the rounds are run.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
-    /// Three rounds, not a hundred
-    #[arg(long)]
-    short: bool,
-    /// Rounds: in each the sequencer that reigns is killed
-    #[arg(long)]
-    rounds: Option<u32>,
+    #[command(flatten)]
+    rounds: Rounds<100, 3>,
     /// Time without a sign after which the standby takes over, in milliseconds
     #[arg(long, default_value_t = 1000)]
     detect_ms: u32,
     /// Longest time from the start of a round to the kill, in milliseconds
     #[arg(long, default_value_t = 500)]
     calm_ms: u64,
-    /// Seed of all that is random; drawn and printed without it
-    #[arg(long)]
-    seed: Option<u64>,
-    /// URL of the store; a local directory without it
-    #[arg(long, value_name = "URL")]
-    store: Option<String>,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// Runs the rounds and reports.
@@ -71,15 +60,11 @@ pub(crate) struct Args {
 /// # Errors
 /// If the daemons cannot be run, or nobody takes over.
 pub(crate) async fn run(args: Args) -> Result<Report> {
-    let seed = args.seed.unwrap_or_else(|| rand::rng().random());
-    eprintln!("seed {seed}");
+    let seed = args.common.seed.draw();
     let detect = format!("sequencer.detect_ms={}", args.detect_ms);
-    let mut cluster = start(args.store.clone(), vec![detect]).await?;
-    let result = rounds(&args, seed, &cluster).await;
-    if result.is_err() {
-        eprintln!("kept for a look: {}", cluster.keep().display());
-    }
-    result
+    let mut cluster = start(args.common.store.clone(), vec![detect]).await?;
+    let outcome = rounds(&args, seed, &cluster).await;
+    cluster.judged(outcome)
 }
 
 /// A cluster with a stripe-writer that runs, for a pair of sequencers.
@@ -98,8 +83,7 @@ pub(super) async fn start(store: Option<String>, more: Vec<String>) -> Result<Cl
 }
 
 async fn rounds(args: &Args, seed: u64, cluster: &Cluster) -> Result<Report> {
-    let rounds = if args.short { SHORT_ROUNDS } else { ROUNDS };
-    let rounds = args.rounds.unwrap_or(rounds);
+    let rounds = args.rounds.count();
     let mut random = StdRng::seed_from_u64(seed);
     let mut pair = Pair::start(cluster).await?;
     let load = Load::start(cluster, CLIENTS, seed).await?;

@@ -12,8 +12,9 @@ use wire::Layout;
 
 use super::check;
 use super::cost::client;
-use super::failover::{Witness, tell_pauses};
+use super::failover::{HOLE_TIMEOUT, RECOVERY_TIMEOUT, Witness, tell_pauses};
 use super::failover_writer::{all_go_on, draw, since};
+use crate::arguments::{Rounds, Seed};
 use crate::cluster::{Cluster, Spec};
 use crate::group::Group;
 use crate::measure::round as rounded;
@@ -22,10 +23,6 @@ use crate::pair::{Pair, Role};
 use crate::pause::Pauses;
 use crate::report::Report;
 use crate::steady::Steady;
-
-/// Rounds of the long and of the short form.
-const ROUNDS: u32 = 10;
-const SHORT_ROUNDS: u32 = 1;
 
 /// Seconds for which the store refuses everything, of the long and of the short form.
 const OUTAGE_SECONDS: f64 = 30.0;
@@ -52,12 +49,6 @@ const MEMORY_BESIDE_MIB: f64 = 64.0;
 /// So much longer than the outage an append waits without a sign of progress.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Longest time until appends go on after a kill.
-const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Age at which a hole becomes junk. Short, as the witness makes holes all the time.
-const HOLE_TIMEOUT: &str = "writer.hole_timeout_ms=200";
-
 const STRIPES: u32 = 12;
 const UNIT: u32 = 16;
 const WRITERS: usize = 3;
@@ -65,21 +56,16 @@ const WRITERS: usize = 3;
 /// How it is run.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
-    /// One round and a short outage
-    #[arg(long)]
-    short: bool,
-    /// Rounds: in each the sequencer that reigns and a stripe-writer are killed at the same moment
-    #[arg(long)]
-    rounds: Option<u32>,
+    #[command(flatten)]
+    rounds: Rounds<10, 1>,
     /// Seconds for which the store refuses everything [default: 30, with --short 8]
     #[arg(long)]
     outage_seconds: Option<f64>,
     /// Longest time from the start of a round to the kill, in milliseconds
     #[arg(long, default_value_t = 500)]
     calm_ms: u64,
-    /// Seed of all that is random; drawn and printed without it
-    #[arg(long)]
-    seed: Option<u64>,
+    #[command(flatten)]
+    seed: Seed,
 }
 
 /// Runs the rounds and reports.
@@ -87,8 +73,7 @@ pub(crate) struct Args {
 /// # Errors
 /// If the daemons cannot be run, or nobody takes over.
 pub(crate) async fn run(args: Args) -> Result<Report> {
-    let seed = args.seed.unwrap_or_else(|| rand::rng().random());
-    eprintln!("seed {seed}");
+    let seed = args.seed.draw();
     let bucket = Bucket::start().await?;
     let mut cluster = Cluster::create(Spec {
         store: Some(bucket.url()),
@@ -104,11 +89,8 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
         ..Spec::default()
     })
     .await?;
-    let result = scene(&args, seed, &cluster, &bucket).await;
-    if result.is_err() {
-        eprintln!("kept for a look: {}", cluster.keep().display());
-    }
-    result
+    let outcome = scene(&args, seed, &cluster, &bucket).await;
+    cluster.judged(outcome)
 }
 
 /// All that runs.
@@ -125,11 +107,8 @@ struct Scene<'a> {
 }
 
 async fn scene(args: &Args, seed: u64, cluster: &Cluster, bucket: &Bucket) -> Result<Report> {
-    let (rounds, outage) = match args.short {
-        true => (SHORT_ROUNDS, SHORT_OUTAGE_SECONDS),
-        false => (ROUNDS, OUTAGE_SECONDS),
-    };
-    let rounds = args.rounds.unwrap_or(rounds);
+    let rounds = args.rounds.count();
+    let outage = args.rounds.of_form(OUTAGE_SECONDS, SHORT_OUTAGE_SECONDS);
     let outage = Duration::from_secs_f64(args.outage_seconds.unwrap_or(outage));
     let patience = outage + PATIENCE;
     // The stripe-writers first: they wait for nobody.

@@ -6,21 +6,17 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use rand::Rng;
 use tokio::time::{sleep, sleep_until};
 use wire::datagram::{self, Datagram, Grant, Header, Kind, MAX_DATAGRAM_BYTES, Reply, Status};
 use wire::{ClientId, Lane, LogId, RequestId};
 
 use super::failover::{Witness, finish, progress, start, tell_pauses};
+use crate::arguments::{Common, Rounds};
 use crate::cluster::{Cluster, Daemon};
 use crate::load::Load;
 use crate::pair::{Pair, Role};
 use crate::pause::Pauses;
 use crate::report::Report;
-
-/// Rounds of the long and of the short form.
-const ROUNDS: u32 = 20;
-const SHORT_ROUNDS: u32 = 2;
 
 /// Clients that append.
 const CLIENTS: usize = 4;
@@ -45,18 +41,10 @@ const FENCED: i32 = 3;
 /// How the rounds are run.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
-    /// Two rounds, not twenty
-    #[arg(long)]
-    short: bool,
-    /// Rounds: in each the sequencer that reigns is stopped and woken
-    #[arg(long)]
-    rounds: Option<u32>,
-    /// Seed of all that is random; drawn and printed without it
-    #[arg(long)]
-    seed: Option<u64>,
-    /// URL of the store; a local directory without it
-    #[arg(long, value_name = "URL")]
-    store: Option<String>,
+    #[command(flatten)]
+    rounds: Rounds<20, 2>,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// Runs the rounds and reports.
@@ -64,15 +52,11 @@ pub(crate) struct Args {
 /// # Errors
 /// If the daemons cannot be run, or nobody takes over.
 pub(crate) async fn run(args: Args) -> Result<Report> {
-    let seed = args.seed.unwrap_or_else(|| rand::rng().random());
-    eprintln!("seed {seed}");
+    let seed = args.common.seed.draw();
     let ttl = format!("sequencer.reign_ttl_ms={REIGN_TTL_MS}");
-    let mut cluster = start(args.store.clone(), vec![ttl]).await?;
-    let result = rounds(&args, seed, &cluster).await;
-    if result.is_err() {
-        eprintln!("kept for a look: {}", cluster.keep().display());
-    }
-    result
+    let mut cluster = start(args.common.store.clone(), vec![ttl]).await?;
+    let outcome = rounds(&args, seed, &cluster).await;
+    cluster.judged(outcome)
 }
 
 /// What was seen in all rounds.
@@ -86,8 +70,7 @@ struct Seen {
 }
 
 async fn rounds(args: &Args, seed: u64, cluster: &Cluster) -> Result<Report> {
-    let rounds = if args.short { SHORT_ROUNDS } else { ROUNDS };
-    let rounds = args.rounds.unwrap_or(rounds);
+    let rounds = args.rounds.count();
     let mut pair = Pair::start(cluster).await?;
     let load = Load::start(cluster, CLIENTS, seed).await?;
     let log = cluster.client().await?;
@@ -157,9 +140,7 @@ async fn one_round(
     pair.becomes(first, Role::Standby).await?;
     progress(load, pair).await?;
     pauses.take();
-    pair.signal(second, "-TERM").await?;
-    let stopped = pair.ended(second).await?;
-    anyhow::ensure!(stopped.success(), "stopped with {stopped}");
+    pair.stop(second).await?;
     pair.becomes(first, Role::Reigns).await?;
     progress(load, pair).await?;
     seen.handovers.push(pauses.take());

@@ -11,15 +11,13 @@ use tokio::time::{sleep, timeout};
 use wire::Layout;
 
 use super::check;
+use super::failover::RECOVERY_TIMEOUT;
+use crate::arguments::{Common, Rounds};
 use crate::cluster::{Cluster, Daemon, Spec};
 use crate::group::{Group, Owners};
 use crate::measure::round as rounded;
 use crate::report::Report;
 use crate::steady::Steady;
-
-/// Rounds of the long and of the short form.
-const ROUNDS: u32 = 20;
-const SHORT_ROUNDS: u32 = 2;
 
 /// Time without a kill that the others are held against, of the long and of the short form.
 const CALM: Duration = Duration::from_secs(10);
@@ -36,18 +34,11 @@ const UNIT: u32 = 16;
 const BAR_MS: f64 = 3000.0;
 const OTHERS_BAR_MS: f64 = 1000.0;
 
-/// Longest time until every stripe goes on after a kill.
-const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
-
 /// How the rounds are run.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
-    /// Two rounds, not twenty
-    #[arg(long)]
-    short: bool,
-    /// Rounds: in each one stripe-writer is killed
-    #[arg(long)]
-    rounds: Option<u32>,
+    #[command(flatten)]
+    rounds: Rounds<20, 2>,
     /// Stripe-writers
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=12))]
     writers: u8,
@@ -58,12 +49,8 @@ pub(crate) struct Args {
     /// Longest time from the start of a round to the kill, in milliseconds
     #[arg(long, default_value_t = 500)]
     calm_ms: u64,
-    /// Seed of all that is random; drawn and printed without it
-    #[arg(long)]
-    seed: Option<u64>,
-    /// URL of the store; a local directory without it
-    #[arg(long, value_name = "URL")]
-    store: Option<String>,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// Runs the rounds and reports.
@@ -71,13 +58,12 @@ pub(crate) struct Args {
 /// # Errors
 /// If the daemons cannot be run, or nobody takes over.
 pub(crate) async fn run(args: Args) -> Result<Report> {
-    let seed = args.seed.unwrap_or_else(|| rand::rng().random());
-    eprintln!("seed {seed}");
+    let seed = args.common.seed.draw();
     let takeover = args
         .takeover_ms
         .map(|ms| format!("writer.takeover_ms={ms}"));
     let mut cluster = Cluster::create(Spec {
-        store: args.store.clone(),
+        store: args.common.store.clone(),
         stripes: Some(STRIPES),
         unit: Some(UNIT),
         settings: takeover.into_iter().collect(),
@@ -86,11 +72,8 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
     })
     .await?;
     cluster.run(Daemon::Sequencer)?;
-    let result = rounds(&args, seed, &cluster).await;
-    if result.is_err() {
-        eprintln!("kept for a look: {}", cluster.keep().display());
-    }
-    result
+    let outcome = rounds(&args, seed, &cluster).await;
+    cluster.judged(outcome)
 }
 
 /// Longest pauses of each round, in milliseconds.
@@ -101,8 +84,7 @@ struct Pauses {
 }
 
 async fn rounds(args: &Args, seed: u64, cluster: &Cluster) -> Result<Report> {
-    let rounds = if args.short { SHORT_ROUNDS } else { ROUNDS };
-    let rounds = args.rounds.unwrap_or(rounds);
+    let rounds = args.rounds.count();
     let mut random = StdRng::seed_from_u64(seed);
     let mut group = Group::start(cluster)?;
     let log = cluster.client().await?;
@@ -117,7 +99,7 @@ async fn rounds(args: &Args, seed: u64, cluster: &Cluster) -> Result<Report> {
     let load = Steady::start(clients, layout, seed);
     all_go_on(&load, &group).await?;
     load.take();
-    sleep(if args.short { SHORT_CALM } else { CALM }).await;
+    sleep(args.rounds.of_form(CALM, SHORT_CALM)).await;
     let calm = largest(load.take());
     let (mut pauses, mut returned) = (Pauses::default(), None);
     for round in 0..rounds {

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rand::Rng;
 use serde::Serialize;
 use tokio::time::sleep;
 
 use super::check;
+use crate::arguments::Seed;
 use crate::cluster::{Cluster, Daemon, Spec};
 use crate::load::Load;
 use crate::logic::digest::Digest;
@@ -37,9 +37,8 @@ pub(crate) struct Args {
     /// Share of the requests that meet a fault
     #[arg(long, default_value_t = 0.1)]
     rate: f64,
-    /// Seed of all that is random; drawn and printed without it
-    #[arg(long)]
-    seed: Option<u64>,
+    #[command(flatten)]
+    seed: Seed,
 }
 
 /// Runs the rounds and reports. A round that misses a bar is the last one.
@@ -52,8 +51,7 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
         "--rate is a share from 0 to 0.9"
     );
     ensure!(args.rounds > 0, "--rounds: at least one");
-    let seed = args.seed.unwrap_or_else(|| rand::rng().random());
-    eprintln!("seed {seed}");
+    let seed = args.seed.draw();
     let mut totals = Totals::default();
     let mut round = 0;
     loop {

@@ -2,23 +2,19 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::time::sleep;
 
 use super::check;
 use super::failover::{progress, tell_pauses};
+use crate::arguments::Stops;
 use crate::cluster::{Cluster, Daemon, Spec};
 use crate::load::Load;
-use crate::net::bucket::{Bucket, Pace};
 use crate::pair::{Pair, Role};
 use crate::pause::Pauses;
 use crate::report::Report;
-
-/// Rounds of the long and of the short form.
-const ROUNDS: u32 = 30;
-const SHORT_ROUNDS: u32 = 5;
 
 /// Clients that append.
 const CLIENTS: usize = 4;
@@ -34,72 +30,39 @@ const SHORT_BAR_MS: f64 = 1000.0;
 const CALM: Duration = Duration::from_millis(500);
 
 /// How the rounds are run.
-#[derive(Debug, Clone, clap::Args)]
-pub(crate) struct Args {
-    /// Five rounds, not thirty
-    #[arg(long)]
-    short: bool,
-    /// Rounds: in each the sequencer that reigns is stopped by SIGTERM
-    #[arg(long)]
-    rounds: Option<u32>,
-    /// Time that the store takes for each answer, in milliseconds
-    #[arg(long, default_value_t = 10)]
-    answer_ms: u64,
-    /// Longest wait of a record for others before its object closes, in milliseconds
-    #[arg(long, default_value_t = 10)]
-    linger_ms: u64,
-    /// Seed of all that is random; drawn and printed without it
-    #[arg(long)]
-    seed: Option<u64>,
-}
+pub(crate) type Args = Stops<30, 5>;
 
 /// Runs the rounds and reports.
 ///
 /// # Errors
 /// If the daemons cannot be run, or nobody takes over.
 pub(crate) async fn run(args: Args) -> Result<Report> {
-    let seed = args.seed.unwrap_or_else(|| rand::rng().random());
-    eprintln!("seed {seed}");
-    let bucket = Bucket::start().await?;
-    bucket.pace(Pace {
-        answer: Duration::from_millis(args.answer_ms),
-        ..Pace::default()
-    });
-    let mut cluster = Cluster::create(Spec {
-        store: Some(bucket.url()),
-        settings: vec![format!("writer.linger_ms={}", args.linger_ms)],
-        pair: true,
-        environment: bucket.environment(),
-        opened: Some(bucket.store()?),
-        ..Spec::default()
-    })
-    .await?;
+    let seed = args.seed.draw();
+    let (_bucket, mut cluster) = args
+        .cluster(Spec {
+            pair: true,
+            ..Spec::default()
+        })
+        .await?;
     cluster.run(Daemon::Writer)?;
-    let result = rounds(&args, seed, &cluster).await;
-    if result.is_err() {
-        eprintln!("kept for a look: {}", cluster.keep().display());
-    }
-    result
+    let outcome = rounds(&args, seed, &cluster).await;
+    cluster.judged(outcome)
 }
 
 async fn rounds(args: &Args, seed: u64, cluster: &Cluster) -> Result<Report> {
-    let rounds = if args.short { SHORT_ROUNDS } else { ROUNDS };
-    let rounds = args.rounds.unwrap_or(rounds);
     let mut random = StdRng::seed_from_u64(seed);
     let mut pair = Pair::start(cluster).await?;
     let load = Load::start(cluster, CLIENTS, seed).await?;
     let pauses = Pauses::watch(load.counter())?;
     progress(&load, &pair).await?;
     let (mut reigning, mut even, mut all) = (0, Vec::new(), Vec::new());
-    for round in 0..rounds {
+    for round in 0..args.rounds.count() {
         pauses.take();
         sleep(CALM.mul_f64(random.random_range(0.5..=1.0))).await;
         even.push(pauses.take());
         let next = 1 - reigning;
         let over = async {
-            pair.signal(reigning, "-TERM").await?;
-            let stopped = pair.ended(reigning).await?;
-            ensure!(stopped.success(), "stopped with {stopped}");
+            pair.stop(reigning).await?;
             pair.becomes(next, Role::Reigns).await?;
             progress(&load, &pair).await
         };
@@ -110,18 +73,14 @@ async fn rounds(args: &Args, seed: u64, cluster: &Cluster) -> Result<Report> {
         pair.becomes(reigning, Role::Standby).await?;
         reigning = next;
     }
-    let mut report = Report::new("hand-over");
-    report.figure("seed", seed);
-    report.figure("rounds", rounds);
-    report.figure("answer_ms", args.answer_ms);
-    report.figure("linger_ms", args.linger_ms);
+    let mut report = args.report("hand-over", seed);
     even.sort_by(f64::total_cmp);
     report.figure("pause_ms_without", even.get(even.len() / 2));
     tell_pauses(&mut report, &mut all);
     let longest = all.last().copied().unwrap_or(f64::NAN);
     let middle = all.get(all.len() / 2).copied().unwrap_or(f64::NAN);
     report.at_most("pause_ms_p50", middle, BAR_MS);
-    let bar = if args.short { SHORT_BAR_MS } else { BAR_MS };
+    let bar = args.rounds.of_form(BAR_MS, SHORT_BAR_MS);
     report.at_most("pause_ms_max", longest, bar);
     report.figure("appended_again", load.appended_again());
     let (appends, errors) = load.finish().await;

@@ -4,23 +4,19 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 use tokio::time::sleep;
 use wire::Layout;
 
 use super::check;
 use super::failover_writer::{all_go_on, draw, largest, since};
+use crate::arguments::Stops;
 use crate::cluster::{Cluster, Daemon, Spec};
 use crate::group::Group;
 use crate::measure::round as rounded;
-use crate::net::bucket::{Bucket, Pace};
 use crate::report::Report;
 use crate::steady::Steady;
-
-/// Rounds of the long and of the short form.
-const ROUNDS: u32 = 8;
-const SHORT_ROUNDS: u32 = 3;
 
 /// Stripe-writers, and clients that append.
 const WRITERS: usize = 3;
@@ -44,59 +40,28 @@ const BACK_BAR_MS: f64 = 500.0;
 const CALM: Duration = Duration::from_secs(2);
 
 /// How the rounds are run.
-#[derive(Debug, Clone, clap::Args)]
-pub(crate) struct Args {
-    /// Three rounds, not eight
-    #[arg(long)]
-    short: bool,
-    /// Rounds: in each one stripe-writer is stopped by SIGTERM
-    #[arg(long)]
-    rounds: Option<u32>,
-    /// Time that the store takes for each answer, in milliseconds
-    #[arg(long, default_value_t = 10)]
-    answer_ms: u64,
-    /// Longest wait of a record for others before its object closes, in milliseconds
-    #[arg(long, default_value_t = 10)]
-    linger_ms: u64,
-    /// Seed of all that is random; drawn and printed without it
-    #[arg(long)]
-    seed: Option<u64>,
-}
+pub(crate) type Args = Stops<8, 3>;
 
 /// Runs the rounds and reports.
 ///
 /// # Errors
 /// If the daemons cannot be run, or nobody takes the stripes.
 pub(crate) async fn run(args: Args) -> Result<Report> {
-    let seed = args.seed.unwrap_or_else(|| rand::rng().random());
-    eprintln!("seed {seed}");
-    let bucket = Bucket::start().await?;
-    bucket.pace(Pace {
-        answer: Duration::from_millis(args.answer_ms),
-        ..Pace::default()
-    });
-    let mut cluster = Cluster::create(Spec {
-        store: Some(bucket.url()),
-        stripes: Some(STRIPES),
-        unit: Some(UNIT),
-        settings: vec![format!("writer.linger_ms={}", args.linger_ms)],
-        writers: WRITERS,
-        environment: bucket.environment(),
-        opened: Some(bucket.store()?),
-        ..Spec::default()
-    })
-    .await?;
+    let seed = args.seed.draw();
+    let (_bucket, mut cluster) = args
+        .cluster(Spec {
+            stripes: Some(STRIPES),
+            unit: Some(UNIT),
+            writers: WRITERS,
+            ..Spec::default()
+        })
+        .await?;
     cluster.run(Daemon::Sequencer)?;
-    let result = rounds(&args, seed, &cluster).await;
-    if result.is_err() {
-        eprintln!("kept for a look: {}", cluster.keep().display());
-    }
-    result
+    let outcome = rounds(&args, seed, &cluster).await;
+    cluster.judged(outcome)
 }
 
 async fn rounds(args: &Args, seed: u64, cluster: &Cluster) -> Result<Report> {
-    let rounds = if args.short { SHORT_ROUNDS } else { ROUNDS };
-    let rounds = args.rounds.unwrap_or(rounds);
     let mut random = StdRng::seed_from_u64(seed);
     let mut group = Group::start(cluster)?;
     let log = cluster.client().await?;
@@ -112,22 +77,18 @@ async fn rounds(args: &Args, seed: u64, cluster: &Cluster) -> Result<Report> {
     sleep(CALM).await;
     let calm = largest(load.take());
     let (mut stops, mut returns) = (Vec::new(), Vec::new());
-    for round in 0..rounds {
+    for round in 0..args.rounds.count() {
         let both = one_round(&mut group, &load, &log, &mut random).await;
         let (stop, back) = both.with_context(|| format!("round {round}, seed {seed}"))?;
         stops.push(stop);
         returns.push(back);
     }
-    let mut report = Report::new("hand-over-writer");
-    report.figure("seed", seed);
-    report.figure("rounds", rounds);
-    report.figure("answer_ms", args.answer_ms);
-    report.figure("linger_ms", args.linger_ms);
+    let mut report = args.report("hand-over-writer", seed);
     report.figure("calm_pause_ms_max", rounded(calm));
     stops.sort_by(f64::total_cmp);
     let middle = stops.get(stops.len() / 2).copied().unwrap_or(f64::NAN);
     report.at_most("pause_ms_p50", rounded(middle), BAR_MS);
-    let bar = if args.short { SHORT_BAR_MS } else { BAR_MS };
+    let bar = args.rounds.of_form(BAR_MS, SHORT_BAR_MS);
     report.at_most("pause_ms_max", rounded(largest(stops)), bar);
     report.at_most("back_pause_ms_max", rounded(largest(returns)), BACK_BAR_MS);
     report.exactly("held_back", load.held_back(), 0);

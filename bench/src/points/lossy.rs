@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use sequencer_fast::udp::Receiver;
 use wire::ClientId;
 
+use crate::arguments::Seed;
 use crate::logic::batch::{Answer, Batch, Identity, Shape, granted};
 use crate::logic::ranges::Ranges;
 use crate::measure::round;
@@ -55,9 +56,8 @@ pub(crate) struct Args {
     /// Share of the datagrams, in each direction, that are lost; as many are doubled, and as many reordered
     #[arg(long, default_value_t = 0.01)]
     rate: f64,
-    /// Seed of all that is random; drawn and printed without it
-    #[arg(long)]
-    seed: Option<u64>,
+    #[command(flatten)]
+    seed: Seed,
 }
 
 /// Runs the requests and reports.
@@ -69,8 +69,7 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
         (0.0..=0.5).contains(&args.rate),
         "--rate is a share from 0 to 0.5"
     );
-    let seed = args.seed.unwrap_or_else(|| rand::rng().random());
-    eprintln!("seed {seed}");
+    let seed = args.seed.draw();
     let requests = match args.short {
         true => SHORT_REQUESTS,
         false => REQUESTS,

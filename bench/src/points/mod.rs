@@ -23,6 +23,7 @@ pub(crate) mod junk;
 pub(crate) mod latency;
 pub(crate) mod lossy;
 pub(crate) mod owners;
+pub(crate) mod partitions;
 pub(crate) mod peers;
 pub(crate) mod read;
 pub(crate) mod restripe;

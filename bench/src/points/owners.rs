@@ -8,15 +8,11 @@ use rand::{Rng, SeedableRng};
 use tokio::time::{sleep, timeout};
 
 use super::check;
+use super::failover::{HOLE_TIMEOUT, RECOVERY_TIMEOUT};
+use crate::arguments::Common;
 use crate::cluster::{Cluster, Daemon, Spec};
 use crate::load::Load;
 use crate::report::Report;
-
-/// Longest time until appends of one side go on after it has taken the stripes.
-const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Age at which a hole becomes junk. Short, so that the rounds are about owners and not about waiting.
-const HOLE_TIMEOUT: &str = "writer.hole_timeout_ms=200";
 
 /// How the rounds are run.
 #[derive(Debug, Clone, clap::Args)]
@@ -30,12 +26,8 @@ pub(crate) struct Args {
     /// Longest time in which both run and believe that they own the stripes, in milliseconds
     #[arg(long, default_value_t = 1000)]
     both_ms: u64,
-    /// Seed of all that is random; drawn and printed without it
-    #[arg(long)]
-    seed: Option<u64>,
-    /// URL of the store; a local directory without it
-    #[arg(long, value_name = "URL")]
-    store: Option<String>,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// Runs the rounds and reports.
@@ -43,11 +35,10 @@ pub(crate) struct Args {
 /// # Errors
 /// If the daemons cannot be run, or nobody gets on.
 pub(crate) async fn run(args: Args) -> Result<Report> {
-    let seed = args.seed.unwrap_or_else(|| rand::rng().random());
-    eprintln!("seed {seed}");
+    let seed = args.common.seed.draw();
     let mut random = StdRng::seed_from_u64(seed);
     let first = Cluster::start(Spec {
-        store: args.store.clone(),
+        store: args.common.store.clone(),
         stripes: Some(8),
         unit: Some(16),
         settings: vec![HOLE_TIMEOUT.to_owned()],

@@ -9,7 +9,9 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use super::check;
-use super::rounds::{Follower, HOLE_TIMEOUT, Witness, progress};
+use super::failover::{HOLE_TIMEOUT, Witness};
+use super::rounds::{Follower, progress};
+use crate::arguments::Common;
 use crate::cluster::{Cluster, Daemon, Spec};
 use crate::load::Load;
 use crate::pause::Pauses;
@@ -50,12 +52,8 @@ pub(crate) struct Args {
     /// Longest time from the start of a round to the change, in milliseconds
     #[arg(long, default_value_t = 1000)]
     calm_ms: u64,
-    /// Seed of all that is random; drawn and printed without it
-    #[arg(long)]
-    seed: Option<u64>,
-    /// URL of the store; a local directory without it
-    #[arg(long, value_name = "URL")]
-    store: Option<String>,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// Runs the changes and reports.
@@ -63,19 +61,15 @@ pub(crate) struct Args {
 /// # Errors
 /// If the daemons cannot be run, or a change is not made.
 pub(crate) async fn run(args: Args) -> Result<Report> {
-    let seed = args.seed.unwrap_or_else(|| rand::rng().random());
-    eprintln!("seed {seed}");
+    let seed = args.common.seed.draw();
     let mut cluster = Cluster::start(Spec {
-        store: args.store.clone(),
+        store: args.common.store.clone(),
         settings: vec![HOLE_TIMEOUT.to_owned()],
         ..Spec::default()
     })
     .await?;
-    let result = changes(&args, seed, &mut cluster).await;
-    if result.is_err() {
-        eprintln!("kept for a look: {}", cluster.keep().display());
-    }
-    result
+    let outcome = changes(&args, seed, &mut cluster).await;
+    cluster.judged(outcome)
 }
 
 async fn changes(args: &Args, seed: u64, cluster: &mut Cluster) -> Result<Report> {

@@ -11,26 +11,15 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::check;
+use super::failover::{HOLE_TIMEOUT, RECOVERY_TIMEOUT, Witness};
+use crate::arguments::Common;
 use crate::cluster::{Cluster, Daemon, Spec};
 use crate::load::Load;
-use crate::logic::history::{Found, Token};
-use crate::net::probe::Probe;
+use crate::logic::history::Found;
 use crate::report::Report;
-
-/// Longest time until appends go on after a round.
-const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Longest time for a follower to come to the end after the load has stopped.
 const FOLLOWER_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// Longest pause between two tokens of the witness: each is a hole that records behind it wait for.
-const PROBE_PAUSE_MS: u64 = 1000;
-
-/// Age at which a hole becomes junk. Short, so that the rounds are about load and not about waiting.
-pub(super) const HOLE_TIMEOUT: &str = "writer.hole_timeout_ms=200";
-
-/// Longest wait of the witness for a token.
-const PROBE_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// Number of the target that stops both in good order; the ones below it kill the sequencer, the
 /// stripe-writer, or both.
@@ -45,12 +34,8 @@ pub(crate) struct Args {
     /// Clients that append meanwhile
     #[arg(long, default_value_t = 4)]
     clients: usize,
-    /// Seed of all that is random; drawn and printed without it
-    #[arg(long)]
-    seed: Option<u64>,
-    /// URL of the store; a local directory without it
-    #[arg(long, value_name = "URL")]
-    store: Option<String>,
+    #[command(flatten)]
+    common: Common,
     /// Longest time from the start of a round to the kill, in milliseconds
     #[arg(long, default_value_t = 500)]
     calm_ms: u64,
@@ -61,19 +46,15 @@ pub(crate) struct Args {
 /// # Errors
 /// If the daemons cannot be run, or do not recover.
 pub(crate) async fn run(args: Args) -> Result<Report> {
-    let seed = args.seed.unwrap_or_else(|| rand::rng().random());
-    eprintln!("seed {seed}");
+    let seed = args.common.seed.draw();
     let mut cluster = Cluster::start(Spec {
-        store: args.store.clone(),
+        store: args.common.store.clone(),
         settings: vec![HOLE_TIMEOUT.to_owned()],
         ..Spec::default()
     })
     .await?;
-    let result = rounds(&args, seed, &mut cluster).await;
-    if result.is_err() {
-        eprintln!("kept for a look: {}", cluster.keep().display());
-    }
-    result
+    let outcome = rounds(&args, seed, &mut cluster).await;
+    cluster.judged(outcome)
 }
 
 async fn rounds(args: &Args, seed: u64, cluster: &mut Cluster) -> Result<Report> {
@@ -167,44 +148,13 @@ pub(super) async fn progress(load: &Load, cluster: &mut Cluster) -> Result<()> {
     for daemon in [Daemon::Sequencer, Daemon::Writer] {
         ensure!(
             recovered && cluster.runs(daemon)?,
-            "appends do not go on: acknowledged={before} now={}\nsequencer:\n{}\nstripe-writer:\n{}",
+            "appends do not go on: acknowledged={before} now={}\n{}{}",
             load.acknowledged(),
             cluster.last_lines(Daemon::Sequencer),
             cluster.last_lines(Daemon::Writer),
         );
     }
     Ok(())
-}
-
-/// Takes tokens that are never used, all the time.
-pub(super) struct Witness {
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<Result<Vec<Token>>>,
-}
-
-impl Witness {
-    pub(super) async fn start(cluster: &Cluster, log: &Log, seed: u64) -> Result<Self> {
-        let mut random = StdRng::seed_from_u64(seed ^ 1);
-        let mut probe = Probe::new(cluster.sequencer(), log.id(), 7).await?;
-        let (stop, mut stopped) = oneshot::channel();
-        let task = tokio::spawn(async move {
-            let mut tokens = Vec::new();
-            while stopped.try_recv().is_err() {
-                tokens.extend(probe.grant(3, PROBE_TIMEOUT).await?);
-                sleep(Duration::from_millis(
-                    random.random_range(0..PROBE_PAUSE_MS),
-                ))
-                .await;
-            }
-            Ok(tokens)
-        });
-        Ok(Self { stop, task })
-    }
-
-    pub(super) async fn finish(self) -> Result<Vec<Token>> {
-        let _ = self.stop.send(());
-        self.task.await?
-    }
 }
 
 /// Follows the log from its start through all rounds.

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use runtime::settings::{COMMON, CommonArgs, Settings};
-use stripelog::{Log, Options};
+use stripelog::{Layout, Log, Options};
 
 use failure::Failure;
 
@@ -190,8 +190,8 @@ struct RestripeArgs {
     /// Positions that stay on one stripe before the next takes over, 1 to 1048576 [default: as it is]
     #[arg(long, value_name = "U")]
     unit: Option<u32>,
-    /// Longest time that the command waits, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    /// Longest time that the command waits, in seconds, at least 1
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
 }
 
@@ -271,6 +271,9 @@ fn settings(cli: &Cli) -> Result<Settings, Failure> {
     {
         let text = format!("--to lies before --from: from={from} to={to}");
         return Err(Failure::Usage(text));
+    }
+    if let Command::Restripe(args) = &cli.command {
+        Layout::new(args.stripes, args.unit.unwrap_or(1)).map_err(Failure::usage)?;
     }
     if cached.is_some_and(|cached| cached.cache.as_deref() == Some("")) {
         let text = "--cache needs a directory";

@@ -248,6 +248,9 @@ impl Outgoing {
             }
             outcome => outcome,
         };
+        if outcome == AckStatus::Committed {
+            shared.routes.served(ack.place.stripe, self.address);
+        }
         let answers = self.flight().settle(ack);
         // An answer to a copy sent earlier may take out what waits to be sent again.
         shared.room.notify_waiters();

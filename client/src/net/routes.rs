@@ -2,7 +2,8 @@
 //!
 //! The membership says who should own it. One that says that it does not, or cannot be reached, sends the
 //! client to the next of the list, and the last to the first: whoever has taken the stripe over (C-6) is
-//! found by asking.
+//! found by asking. Who serves a stripe is asked on, whether a new membership has it or not: a list may be
+//! wrong, an answer is not.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -26,6 +27,8 @@ struct State {
     membership: Membership,
     /// Stripes that have left the writer that the membership names.
     moved: BTreeMap<StripeId, Moved>,
+    /// Who acknowledged something of a stripe last.
+    served: BTreeMap<StripeId, SocketAddr>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -38,24 +41,45 @@ struct Moved {
 
 impl Routes {
     pub(crate) fn new(membership: Membership) -> Self {
-        let moved = BTreeMap::new();
-        Self(Mutex::new(State { membership, moved }))
+        Self(Mutex::new(State {
+            membership,
+            moved: BTreeMap::new(),
+            served: BTreeMap::new(),
+        }))
     }
 
-    /// The membership is another now. Stripes that have moved to a writer that it still has stay there.
+    /// The membership is another now. Stripes that have moved to a writer that it still has stay there, and those that
+    /// were served by one that it has no more stay with it until it does not serve them.
     pub(crate) fn relist(&self, membership: Membership) {
         let mut state = self.state();
+        let served = state.served.iter().map(|(stripe, at)| (*stripe, *at));
+        let served = served.filter(|(stripe, at)| state.owner(*stripe) == Some(*at));
+        let served: Vec<_> = served.collect();
         state.membership = membership;
-        let State { membership, moved } = &mut *state;
-        moved.retain(|_, moved| membership.addresses().any(|address| address == moved.to));
+        let State {
+            membership, moved, ..
+        } = &mut *state;
+        let has = |to| membership.addresses().any(|address| address == to);
+        moved.retain(|_, moved| has(moved.to));
+        for (stripe, to) in served {
+            if !has(to) {
+                let (times, at) = (0, Duration::ZERO);
+                moved.insert(stripe, Moved { to, times, at });
+            }
+        }
     }
 
-    /// Whether the membership has a writer.
+    /// Whether a writer is asked for something: the membership has it, or stripes have stayed with it.
     pub(crate) fn has(&self, address: SocketAddr) -> bool {
-        self.state()
-            .membership
-            .addresses()
-            .any(|one| one == address)
+        let state = self.state();
+        let mut stayed = state.moved.values();
+        state.membership.addresses().any(|one| one == address)
+            || stayed.any(|moved| moved.to == address)
+    }
+
+    /// A writer has acknowledged something of a stripe.
+    pub(crate) fn served(&self, stripe: StripeId, by: SocketAddr) {
+        self.state().served.insert(stripe, by);
     }
 
     /// Whether the membership has a writer at all.
@@ -97,9 +121,13 @@ impl Routes {
             Some(owner) if owner != from => return owner,
             _ => {}
         }
-        let State { membership, moved } = &mut *state;
-        let mut addresses = membership.addresses().chain(membership.addresses());
-        addresses.by_ref().find(|address| *address == from);
+        let State {
+            membership, moved, ..
+        } = &mut *state;
+        // One that the membership has no more stands before the first.
+        let at = membership.addresses().position(|address| address == from);
+        let behind = membership.addresses().skip(at.map_or(0, |at| at + 1));
+        let mut addresses = behind.chain(membership.addresses());
         let next = addresses.find(|address| *address != from).unwrap_or(from);
         let before = moved
             .get(&stripe)
@@ -212,5 +240,27 @@ mod tests {
         assert_eq!(routes.leave(stripe, address(3), NOW), owner, "asked before");
         assert_ne!(routes.leave(stripe, owner, NOW), owner);
         assert_eq!(routes.owner(StripeId(40)), Some(address(4)), "in its range");
+    }
+
+    #[test]
+    fn c6_a_stripe_stays_with_who_serves_it_when_the_membership_has_it_no_more() {
+        let (routes, stripe, other) = (routes(3), StripeId(20), StripeId(21));
+        routes.served(stripe, address(2));
+        routes.relist(members(3..=4));
+        assert_eq!(routes.owner(stripe), Some(address(2)), "it answers");
+        assert!(routes.has(address(2)) && routes.has_other(address(2)));
+        assert_ne!(routes.owner(other), Some(address(2)), "never served");
+        routes.relist(members(4..=5));
+        assert_eq!(routes.owner(stripe), Some(address(2)), "of every list");
+        assert_eq!(routes.leave(stripe, address(2), NOW), address(4));
+        assert_eq!(routes.leave(stripe, address(4), NOW), address(5));
+        assert_eq!(routes.leave(stripe, address(5), NOW), address(4));
+        assert!(!routes.has(address(2)), "nothing is left there");
+        routes.relist(members(3..=5));
+        assert_eq!(
+            routes.owner(stripe),
+            Some(address(4)),
+            "not served there any more"
+        );
     }
 }

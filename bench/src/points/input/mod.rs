@@ -2,6 +2,7 @@
 
 mod commands;
 mod streams;
+mod wishes;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use wire::datagram::{self, Grant, Header, Kind, MAX_DATAGRAM_BYTES};
 use wire::limits::MAX_RECORD_BYTES;
 use wire::{ClientId, Lane, LogId, RequestId};
 
+use crate::arguments::Seed;
 use crate::cluster::{Cluster, Daemon, Spec};
 use crate::net::probe::Probe;
 use crate::report::Report;
@@ -30,9 +32,8 @@ pub(crate) struct Args {
     /// Connections of each kind
     #[arg(long, default_value_t = 50)]
     connections: u32,
-    /// Seed of all that is random; drawn and printed without it
-    #[arg(long)]
-    seed: Option<u64>,
+    #[command(flatten)]
+    seed: Seed,
 }
 
 /// Longest wait for an answer that must not come.
@@ -49,8 +50,7 @@ const BURST: u32 = 64;
 /// # Errors
 /// If the daemons do not run.
 pub(crate) async fn run(args: Args) -> Result<Report> {
-    let seed = args.seed.unwrap_or_else(|| rand::rng().random());
-    eprintln!("seed {seed}");
+    let seed = args.seed.draw();
     let mut random = StdRng::seed_from_u64(seed);
     let mut report = Report::new("bad-input");
     report.figure("seed", seed);
@@ -61,6 +61,7 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
     let (sent, answered) = datagrams(&cluster, log.id(), &args, &mut random).await?;
     report.figure("bad_datagrams", sent);
     report.exactly("bad_datagrams_answered", answered, 0);
+    wishes::tell(&cluster, log.id(), &args, &mut random, &mut report).await?;
     let refused = streams::connections(&cluster, log.id(), &args, &mut random).await?;
     report.exactly(
         "bad_connections_not_refused",
