@@ -8,8 +8,9 @@
 //! mistake costs the reign that stood a takeover, and never a position: the create of the next entry decides (S-3),
 //! and the new reign starts at the old reservation (S-4).
 //!
-//! The one that gave the last sign may stop in good order. It says then that it does not reign, and soon its port is
-//! closed: the chain is looked at at once, a few times, for the entry that ends its reign.
+//! The one that gave the last sign may stop in good order. It says then that it does not reign, or its port is closed:
+//! the chain is looked at at once, and then with each tick, a few times, for the entry that ends its reign. What it
+//! says after that makes no difference: a host may take its time to tell that the port is closed.
 
 use wire::Epoch;
 use wire::control::ControlEntry;
@@ -41,6 +42,8 @@ pub struct Watch {
     heard: Epoch,
     /// Which of the others gave the last sign.
     reigning: Option<usize>,
+    /// Whether that one has said since that it does not reign, or is not there.
+    left: bool,
     quick_looks: u32,
 }
 
@@ -59,6 +62,7 @@ impl Watch {
             epoch: Epoch(0),
             heard: Epoch(0),
             reigning: None,
+            left: false,
             quick_looks: 0,
         }
     }
@@ -94,7 +98,7 @@ impl Watch {
                 false => self.silent_ns,
             };
         }
-        due
+        due || self.left && self.quick_look()
     }
 
     /// Takes an answer of one of the others that was given for the reign of `epoch`. Returns whether the control chain
@@ -121,7 +125,15 @@ impl Watch {
     /// One of the others does not reign any more, or is not there. Returns whether the control chain is to be looked at
     /// now.
     pub fn gone(&mut self, from: usize) -> bool {
-        let looks = self.reigning == Some(from) && self.quick_looks < QUICK_LOOKS;
+        if self.left || self.reigning != Some(from) {
+            return false;
+        }
+        self.left = true;
+        self.quick_look()
+    }
+
+    fn quick_look(&mut self) -> bool {
+        let looks = self.quick_looks < QUICK_LOOKS;
         self.quick_looks += u32::from(looks);
         looks
     }
@@ -150,6 +162,7 @@ impl Watch {
 
     fn sign(&mut self) {
         self.silent_ns = 0;
+        self.left = false;
         self.quick_looks = 0;
         self.look_ns = self.detect_ns / LOOKS;
     }
@@ -315,7 +328,9 @@ mod tests {
         assert!(!desk.watch.heard(0, Epoch(2), Status::NotReigning), "late");
         assert!(desk.watch.heard(0, Epoch(3), Status::NotReigning));
         assert!(!desk.watch.seen(&last), "it has not ended it yet");
-        let looks = (0..1000).filter(|_| desk.watch.gone(0)).count();
+        // It is silent from now on, or says so again and again.
+        assert!((0..1000).all(|_| !desk.watch.gone(0)));
+        let looks = (1..200).filter(|ms| desk.watch.tick(ms * MS)).count();
         assert_eq!(looks, 11);
         assert!(!desk.watch.heard(0, Epoch(3), Status::Ok));
         assert!(desk.watch.gone(0) && desk.watch.seen(&entry(6, 3, true)));

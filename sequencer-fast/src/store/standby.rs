@@ -62,19 +62,22 @@ async fn over<C: Control>(
 ) -> Result<ControlEntry, CatalogError> {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut again = false;
     loop {
         // As long as nobody is silent the store is left alone.
-        until_look(others, watch, &mut ticks).await;
+        if !std::mem::take(&mut again) {
+            until_look(others, watch, &mut ticks).await;
+        }
         let look = control.last();
         tokio::pin!(look);
         // A store that is slow does not make the others look silent.
         let looked = loop {
             tokio::select! {
                 looked = &mut look => break looked,
-                (from, sign) = others.sign() => { note(watch, from, sign); }
+                (from, sign) = others.sign() => again |= note(watch, from, sign),
                 _ = ticks.tick() => {
                     others.ask().await;
-                    watch.tick(clock::now_ns());
+                    again |= watch.tick(clock::now_ns());
                 }
             }
         };
