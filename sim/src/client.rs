@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use catalog::Reigning;
 use stripelog::logic::flight::{Answer, Flight};
 use stripelog::logic::frames::{Record, make_frames};
 use stripelog::logic::outcome::Outcome;
@@ -13,7 +14,7 @@ use stripelog::logic::split::{Token, split};
 use wire::control::ControlEntry;
 use wire::datagram::{self, Datagram, Grant, Header, Kind, Reply, Status};
 use wire::frame::{Ack, AckStatus};
-use wire::{ClientId, Identity, Lane, Position, RequestId};
+use wire::{ClientId, Epoch, Identity, Lane, Position, RequestId};
 
 use crate::calls::{self, Calls};
 use crate::env::{Env, LOG, MS};
@@ -21,7 +22,7 @@ use crate::event::{Input, Post, ProcId, Timer};
 use crate::history::What;
 use crate::mutation::Mutation;
 use crate::store::Content;
-use crate::world::{WRITERS, post_of};
+use crate::world::{SEQUENCERS, WRITERS, post_of};
 
 mod ask;
 mod connection;
@@ -37,6 +38,9 @@ const FRAME_BYTES: usize = 24;
 
 const GRANTS: Lane = Lane(0);
 const TAILS: Lane = Lane(1);
+
+/// Of questions that find out who reigns.
+const WHO: Lane = Lane(2);
 
 /// A call of the caller, by its number.
 type CallNo = usize;
@@ -75,7 +79,7 @@ enum For {
     /// A token waits for an entry that knows its epoch.
     Token(Token),
     /// Whether whoever told this tail reigns: when that was asked, and the tail.
-    Tail(u64, wire::Epoch, Position),
+    Tail(u64, Epoch, Position),
     /// A read of an acknowledged position.
     Read(u64, Position, u64),
 }
@@ -96,6 +100,7 @@ pub struct Client {
     me: ProcId,
     calls: Calls<For>,
     known: Option<Rc<ControlEntry>>,
+    reigning: Reigning,
     asks: Asks<Asked>,
     next_request: u64,
     queue: VecDeque<Piece>,
@@ -118,6 +123,7 @@ impl Client {
             me,
             calls: Calls::new(me),
             known: None,
+            reigning: Reigning::new(SEQUENCERS.len(), Epoch(0)),
             asks: Asks::new(pauses),
             next_request: 1,
             queue: VecDeque::new(),
@@ -147,7 +153,8 @@ impl Client {
                     self.done(tag, outcome, env);
                 }
             }
-            Input::Datagram(_, bytes) => self.told(&bytes, env),
+            Input::Datagram(from, bytes) => self.told(from, &bytes, env),
+            Input::Closed(Post::Sequencer(place)) => self.is_closed(place, env),
             Input::Ack(conn, ack) => self.ack(conn, &ack, env),
             Input::Reset(conn) => self.reset(conn, env),
             _ => {}

@@ -28,6 +28,9 @@ const STORE_TIMEOUT: u64 = 700 * MS;
 /// Time for which a process sees the same of those that hold a post.
 const VIEW: u64 = 700 * MS;
 
+/// How often, in percent, a host tells that nobody listens at a port of it.
+const TOLD_CLOSED: u64 = 70;
+
 /// A process as the network sees it.
 #[derive(Debug)]
 pub struct Seen {
@@ -226,6 +229,17 @@ impl Env {
                 late,
                 Event::Input(to, Input::Datagram(from, bytes.to_vec())),
             );
+        }
+    }
+
+    /// Sends a datagram to whoever holds a post; where nobody does, the host may say so.
+    pub fn ask(&mut self, from: ProcId, post: Post, bytes: &[u8]) {
+        if let Some(to) = self.route(from, post) {
+            return self.datagram(from, to, bytes);
+        }
+        if self.rng.percent(TOLD_CLOSED) && !self.rng.percent(self.faults.lost) {
+            let late = 2 * self.latency();
+            self.after(late, Event::Input(from, Input::Closed(post)));
         }
     }
 

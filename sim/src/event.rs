@@ -16,8 +16,8 @@ pub type CallId = u64;
 /// What a process runs as. Several processes may hold one post at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Post {
-    /// The sequencer.
-    Sequencer,
+    /// One of the sequencers, of which one reigns.
+    Sequencer(u16),
     /// One of the stripe-writers.
     Writer(u16),
     /// One of the clients.
@@ -61,6 +61,8 @@ pub enum Input {
     Ack(u64, Ack),
     /// The connection is gone.
     Reset(u64),
+    /// The host of a post says that nobody listens there.
+    Closed(Post),
     /// A sequencer asks for a seal.
     Seal(ProcId, Seal),
     /// A stripe-writer has sealed.
@@ -115,6 +117,7 @@ impl Input {
             }
             Self::Ack(conn, ack) => (*conn, ack.place.first.0, ack.count).hash(hash),
             Self::Reset(conn) => conn.hash(hash),
+            Self::Closed(post) => post.hash(hash),
             Self::Sealed(post, seal) => (*post, seal.epoch.0, seal.position.0).hash(hash),
         }
     }

@@ -5,6 +5,8 @@
 pub enum Mutation {
     /// S-4, LESSONS 2: a reign starts where the last one did, not at its reservation.
     ReignFromStart,
+    /// S-4: a standby begins behind whatever entry is last, not behind the one that it found to be over.
+    BeginAnywhere,
     /// S-2: replies leave when the extension is sent, not when it is stored.
     ReplyBeforeDurable,
     /// S-3, LESSONS 9: no listing after the create of a control entry.
@@ -43,8 +45,9 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them, by name.
-    pub const ALL: [(&'static str, Self); 18] = [
+    pub const ALL: [(&'static str, Self); 19] = [
         ("reign-from-start", Self::ReignFromStart),
+        ("begin-anywhere", Self::BeginAnywhere),
         ("reply-before-durable", Self::ReplyBeforeDurable),
         ("no-listing", Self::NoListing),
         ("no-deadline", Self::NoDeadline),

@@ -1,4 +1,5 @@
-//! A sequencer: `sequencer_fast::logic` with the order of steps of its checkpoint thread.
+//! A sequencer: `sequencer_fast::logic` with the order of steps of its checkpoint thread, which is that of
+//! `sequencer-fast/src/store/begin.rs`, `checkpoint.rs` and `seal.rs`.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -16,6 +17,10 @@ use crate::env::{Env, MS};
 use crate::event::{Input, Post, ProcId, Timer};
 use crate::mutation::Mutation;
 
+mod standby;
+
+pub use standby::DETECT;
+
 /// Time for which a reign stands without being renewed.
 pub const REIGN_TTL: u64 = 900 * MS;
 
@@ -27,7 +32,12 @@ const COLLECT_EVERY: u64 = 2500 * MS;
 /// What a call is for.
 #[derive(Debug)]
 enum For {
+    /// The entry to begin behind.
     Last,
+    /// The log's identity, before standing by.
+    StandBy,
+    /// Whether the reign of the newest entry is over.
+    Look,
     Begin,
     /// An extension to this position, begun at this time of its clock.
     Extend(Position, u64),
@@ -40,6 +50,11 @@ enum For {
 #[derive(Debug)]
 pub struct Sequencer {
     me: ProcId,
+    /// Its place in the membership.
+    post: u16,
+    /// Whether it waits for the end of the reign of others.
+    waits: bool,
+    standby: Option<standby::Standby>,
     owner: WriterId,
     calls: Calls<For>,
     window: Window,
@@ -102,11 +117,14 @@ impl Outbox<To> for Out {
 impl Sequencer {
     /// A process that begins.
     #[must_use]
-    pub fn new(me: ProcId, window: Window) -> Self {
+    pub fn new(me: ProcId, (post, waits): (u16, bool), window: Window) -> Self {
         let mut owner = WriterId([9; 16]);
         owner.0[..8].copy_from_slice(&(me as u64).to_le_bytes());
         Self {
             me,
+            post,
+            waits,
+            standby: None,
             owner,
             calls: Calls::new(me),
             window,
@@ -124,6 +142,12 @@ impl Sequencer {
         }
     }
 
+    /// Whether it has begun a reign that has not ended.
+    #[must_use]
+    pub fn reigns(&self) -> bool {
+        self.reign.as_ref().is_some_and(|reign| !reign.has_ended())
+    }
+
     /// Stops in good order.
     pub fn stop(&mut self, env: &mut Env) {
         self.stopping = true;
@@ -134,15 +158,22 @@ impl Sequencer {
     pub fn handle(&mut self, input: Input, env: &mut Env) {
         match input {
             // [S-4] Never from memory.
+            Input::Start if self.waits => self.calls.insist(What::Last, For::StandBy, env),
             Input::Start => self.calls.insist(What::Last, For::Last, env),
             Input::Timer(Timer::Retry(call)) => self.calls.retry(call, env),
+            Input::Timer(_) if self.stands_by() => self.watch_others(env),
             Input::Timer(_) => self.tick(env),
             Input::Answer(call, answer) => {
                 if let Some((tag, outcome)) = self.calls.answer(call, answer, env) {
                     self.done(tag, outcome, env);
                 }
             }
-            Input::Datagram(from, bytes) => self.serve(from, bytes, env),
+            Input::Datagram(from, bytes) => {
+                if !self.heard(from, &bytes, env) {
+                    self.serve(from, bytes, env);
+                }
+            }
+            Input::Closed(Post::Sequencer(place)) => self.is_gone(place, env),
             Input::Sealed(post, seal) => self.sealed(post, seal, env),
             _ => {}
         }
@@ -155,7 +186,11 @@ impl Sequencer {
             outcome => outcome,
         };
         match (tag, outcome) {
+            (For::StandBy, Outcome::Last(last)) => self.stand_by(&last, env),
+            (For::Look, Outcome::Last(last)) => self.looked(Some(last), env),
+            (For::Look, _) => self.looked(None, env),
             (For::Last, Outcome::Last(last)) => self.begin(&last, env),
+            (For::Begin, Outcome::Fenced) if self.stands_by() => self.was_slower(env),
             (For::Begin, Outcome::Appended) => self.begun(env),
             (For::Extend(reservation, since_ns), Outcome::Appended) => {
                 self.busy = false;
@@ -205,15 +240,8 @@ impl Sequencer {
             return env.fail("a control entry without segments");
         };
         let reign = Arc::new(reign);
-        let limits = Limits {
-            retry_memory: 64,
-            held_replies: 64,
-            rate: None,
-            key: None,
-            seed: 5,
-        };
         let counters = Arc::new(ShardCounters::default());
-        self.shard = Some(Shard::new(Arc::clone(&reign), counters, limits));
+        self.shard = Some(Shard::new(Arc::clone(&reign), counters, limits()));
         self.reign = Some(reign);
         self.window
             .stored(env.clock_ns(self.me).saturating_sub(self.since_ns));
@@ -227,7 +255,9 @@ impl Sequencer {
             }
             self.ask_seals(env);
         }
-        env.timer(self.me, TICK, Timer::Tick);
+        if self.standby.take().is_none() {
+            env.timer(self.me, TICK, Timer::Tick);
+        }
     }
 
     fn ask_seals(&mut self, env: &mut Env) {
@@ -399,5 +429,15 @@ impl Sequencer {
             reign.end();
         }
         self.over = true;
+    }
+}
+
+fn limits() -> Limits {
+    Limits {
+        retry_memory: 64,
+        held_replies: 64,
+        rate: None,
+        key: None,
+        seed: 5,
     }
 }

@@ -113,6 +113,10 @@ pub struct Store {
     stripes: Vec<Stripe>,
     /// Largest reservation that was ever durable, by reign.
     pub reserved: BTreeMap<Epoch, Position>,
+    /// Where each reign starts.
+    pub starts: BTreeMap<Epoch, Position>,
+    /// The entry whose reign a standby found to be over, by who stood by.
+    pub found_over: BTreeMap<WriterId, u64>,
     /// Where the newest reign that there ever was starts.
     pub newest_start: Position,
     /// Where each record is.
@@ -150,6 +154,8 @@ impl Store {
             control: BTreeMap::from([(first.number, (Rc::new(first), 0))]),
             stripes: chains.into_iter().map(stripe).collect(),
             reserved: BTreeMap::new(),
+            starts: BTreeMap::new(),
+            found_over: BTreeMap::new(),
             newest_start: Position(0),
             places: BTreeMap::new(),
             refused: BTreeSet::new(),
@@ -163,7 +169,7 @@ impl Store {
     /// The rule that is broken by it.
     pub fn apply(&mut self, op: &Op, now_ms: u64) -> Result<Answer, Broken> {
         Ok(match op {
-            Op::CreateControl(entry) => self.create_control(entry, now_ms),
+            Op::CreateControl(entry) => return self.create_control(entry, now_ms),
             Op::GetControl(number) => {
                 let found = self.control.get(number);
                 Answer::Control(found.map(|(entry, _)| Rc::clone(entry)))
@@ -195,10 +201,11 @@ impl Store {
         })
     }
 
-    fn create_control(&mut self, entry: &Rc<ControlEntry>, now_ms: u64) -> Answer {
+    fn create_control(&mut self, entry: &Rc<ControlEntry>, now_ms: u64) -> Result<Answer, Broken> {
         if self.control.contains_key(&entry.number) {
-            return Answer::Exists;
+            return Ok(Answer::Exists);
         }
+        self.begins(entry)?;
         self.control
             .insert(entry.number, (Rc::clone(entry), now_ms));
         let reserved = self.reserved.entry(entry.epoch).or_default();
@@ -206,8 +213,21 @@ impl Store {
         let newest = self.control.last_key_value();
         if newest.is_some_and(|(number, _)| *number == entry.number) {
             self.newest_start = self.newest_start.max(entry.epoch_start);
+            self.starts.entry(entry.epoch).or_insert(entry.epoch_start);
         }
-        Answer::Done
+        Ok(Answer::Done)
+    }
+
+    /// [S-4] The first entry of one that stood by is behind the one whose reign it found to be over.
+    fn begins(&mut self, entry: &ControlEntry) -> Result<(), Broken> {
+        let over = self.found_over.remove(&entry.owner);
+        match over.filter(|over| over + 1 != entry.number) {
+            None => Ok(()),
+            Some(over) => Err(format!(
+                "S-4: {} begins epoch {}, and found entry {over} to be over",
+                entry.number, entry.epoch
+            )),
+        }
     }
 
     fn create_object(&mut self, object: &Object, now_ms: u64) -> Result<Answer, Broken> {

@@ -17,12 +17,18 @@ use crate::event::{Event, Input, Post, ProcId};
 use crate::faults::Faults;
 use crate::mutation::Mutation;
 use crate::rng::Rng;
-use crate::sequencer::{REIGN_TTL, Sequencer};
+use crate::sequencer::Sequencer;
 use crate::store::Store;
-use crate::writer::{GRACE, MAX_COMMIT_AGE, Writer};
+use crate::writer::{MAX_COMMIT_AGE, Writer};
+
+/// Posts of sequencers: one reigns, the other stands by.
+pub const SEQUENCERS: Range<u16> = 0..2;
 
 /// Posts of stripe-writers.
 pub const WRITERS: Range<u16> = 0..2;
+
+/// How many sequencers, in percent, begin a reign at once, as if nobody stood by.
+const HASTY: u64 = 15;
 
 const CLIENTS: u16 = 3;
 const STRIPES: u32 = 3;
@@ -36,6 +42,8 @@ const REST: u64 = 60_000 * MS;
 
 /// Events of a life after which it counts as going on for ever.
 const EVENTS: u64 = 400_000;
+
+mod trouble;
 
 #[derive(Debug)]
 enum Process {
@@ -241,9 +249,11 @@ impl World {
         let id = self.processes.len();
         let (env, layout) = (&mut self.env, self.layout);
         let process = match post {
-            Post::Sequencer => {
+            Post::Sequencer(number) => {
                 let window = Window::new(self.window.0, self.window.1);
-                Process::Sequencer(Box::new(Sequencer::new(id, window)))
+                // Now and then somebody starts one that does not look whether another reigns.
+                let waits = env.faults.calm || !env.rng.percent(HASTY);
+                Process::Sequencer(Box::new(Sequencer::new(id, (number, waits), window)))
             }
             Post::Writer(number) => {
                 let chain = |stripe| {
@@ -276,7 +286,8 @@ impl World {
     fn posts() -> impl Iterator<Item = Post> {
         let writers = WRITERS.map(Post::Writer);
         let clients = (0..CLIENTS).map(Post::Client);
-        std::iter::once(Post::Sequencer)
+        SEQUENCERS
+            .map(Post::Sequencer)
             .chain(writers)
             .chain(clients)
     }
@@ -307,131 +318,6 @@ impl World {
                 self.env.seen[id].alive = false;
             }
         }
-    }
-
-    /// Somebody who runs: mostly a server.
-    fn victim(&mut self) -> Option<(ProcId, Vec<ProcId>)> {
-        let all: Vec<ProcId> = (0..self.processes.len())
-            .filter(|id| self.env.seen[*id].alive)
-            .collect();
-        let (kind, env) = (self.env.rng.below(100), &self.env);
-        let of_kind = |id: &ProcId| match env.seen[*id].post {
-            Post::Sequencer => kind < 40,
-            Post::Writer(_) => (40..85).contains(&kind),
-            Post::Client(_) => kind >= 85,
-        };
-        let victims: Vec<_> = all.iter().copied().filter(of_kind).collect();
-        Some((self.env.rng.pick(&victims)?, all))
-    }
-
-    fn trouble(&mut self) {
-        let now = self.env.now;
-        let Some((victim, servers)) = self.victim() else {
-            return;
-        };
-        let post = self.env.seen[victim].post;
-        match self.env.rng.below(16) {
-            0 | 1 => {
-                self.env.note(|| format!("{victim} crashes"));
-                self.env.seen[victim].alive = false;
-            }
-            2..=4 => {
-                // Longer than every lease, now and then.
-                let longest = self
-                    .env
-                    .rng
-                    .pick(&[REIGN_TTL / 2, 2 * REIGN_TTL, 9000 * MS]);
-                let pause = self.env.rng.below(longest.unwrap_or(REIGN_TTL));
-                self.env.note(|| format!("{victim} pauses for {pause} us"));
-                self.env.seen[victim].paused_until = now + pause;
-            }
-            5 | 6 if !matches!(post, Post::Client(_)) => self.start(post),
-            7 => {
-                if let Some(other) = self.env.rng.pick(&servers) {
-                    let until = now + self.env.rng.between(1, 3000) * MS;
-                    self.env
-                        .note(|| format!("{victim} is cut off from {other}"));
-                    self.env.faults.cut(victim, Some(other), until);
-                    if self.env.rng.percent(50) {
-                        self.env.faults.cut(other, Some(victim), until);
-                    }
-                }
-            }
-            8 => {
-                let until = now + self.env.rng.between(1, 3000) * MS;
-                if self.env.rng.percent(20) {
-                    self.env.note(|| "the store is down".to_owned());
-                    self.env.faults.outage(until);
-                } else {
-                    self.env
-                        .note(|| format!("{victim} is cut off from the store"));
-                    self.env.faults.cut(victim, None, until);
-                }
-            }
-            9 => self.jump(victim),
-            10 => {
-                let Process::Sequencer(sequencer) = &mut self.processes[victim] else {
-                    return;
-                };
-                if self.env.seen[victim].paused_until <= now {
-                    self.env.note(|| format!("{victim} stops in good order"));
-                    sequencer.stop(&mut self.env);
-                    self.env.seen[victim].alive = !sequencer.over;
-                }
-            }
-            11 => self.compact(),
-            _ => self.succeed(victim, post),
-        }
-    }
-
-    /// LESSONS 1, 9 and 13: one that others take for dead, and that is not.
-    fn succeed(&mut self, victim: ProcId, post: Post) {
-        if matches!(post, Post::Client(_)) {
-            return;
-        }
-        let (now, rng) = (self.env.now, &mut self.env.rng);
-        let long = now + rng.between(2000, 8000) * MS;
-        match rng.below(3) {
-            0 => {
-                let until = now + rng.between(300, 2000) * MS;
-                self.env.faults.cut(victim, None, until);
-                self.start(post);
-            }
-            1 => {
-                self.env.seen[victim].paused_until = long;
-                self.start(post);
-            }
-            _ => {
-                // It is paused as soon as it has looked where it has to begin.
-                self.start(post);
-                let successor = self.processes.len() - 1;
-                self.env.seen[successor].paused_from = now + self.env.rng.between(1, 150) * MS;
-                self.env.seen[successor].paused_until = long;
-            }
-        }
-        self.env
-            .note(|| format!("{victim} is taken for dead, until {long} us"));
-    }
-
-    fn compact(&mut self) {
-        let now = self.env.now;
-        if let Err(broken) = self.env.store.compact(&mut self.env.rng, now, now + GRACE) {
-            self.env.fail(broken);
-        }
-    }
-
-    /// A machine sleeps, or somebody sets its wall clock.
-    fn jump(&mut self, victim: ProcId) {
-        let rng = &mut self.env.rng;
-        let seen = &mut self.env.seen[victim];
-        if rng.percent(50) {
-            let slept = rng.below(4000) * MS;
-            seen.clock_ahead += slept;
-        } else {
-            let by = i64::try_from(rng.below(7_200_000)).unwrap_or(0);
-            seen.wall_ahead_ms = if rng.percent(50) { by } else { -by };
-        }
-        self.env.note(|| format!("the clocks of {victim} jump"));
     }
 
     /// Nothing goes wrong any more, and clients begin nothing new.

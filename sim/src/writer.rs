@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use catalog::{Heard, Reigning};
 use stripe_writer::logic::action::{Action, Config, FlightId};
 use stripe_writer::logic::hole::HoleClock;
 use stripe_writer::logic::stripe::Stripe;
@@ -20,6 +21,7 @@ use crate::env::{Env, LOG, MS};
 use crate::event::{Input, Post, ProcId, Timer};
 use crate::mutation::Mutation;
 use crate::store::Found;
+use crate::world::SEQUENCERS;
 
 /// Age at which a create is verified (C-7).
 pub const MAX_COMMIT_AGE: Duration = Duration::from_millis(500);
@@ -28,6 +30,9 @@ pub const MAX_COMMIT_AGE: Duration = Duration::from_millis(500);
 pub const GRACE: u64 = 3000 * MS;
 
 const REPORT_EVERY: u64 = 80 * MS;
+/// Time without an answer to a report after which another sequencer may reign.
+const REPORT_PATIENCE: Duration = Duration::from_millis(150);
+
 const HOLE_TIMEOUT: Duration = Duration::from_millis(600);
 
 /// Whom to answer.
@@ -77,6 +82,9 @@ pub struct Writer {
     seals: Vec<(ProcId, Seal)>,
     learning: Vec<(ProcId, u64, Append, RunBody)>,
     clock: HoleClock,
+    reigning: Reigning,
+    /// When the oldest report was made that has no answer.
+    unanswered: Option<Duration>,
     request: u64,
     /// Whether its process has ended.
     pub over: bool,
@@ -101,6 +109,8 @@ impl Writer {
             seals: Vec::new(),
             learning: Vec::new(),
             clock: HoleClock::new(HOLE_TIMEOUT),
+            reigning: Reigning::new(SEQUENCERS.len(), Epoch(0)),
+            unanswered: None,
             request: 0,
             over: false,
         }
@@ -138,7 +148,7 @@ impl Writer {
             Input::Seal(from, seal) if self.serves() => {
                 self.calls.attempt(What::Last, For::Seal(from, seal), env);
             }
-            Input::Datagram(_, bytes) => self.heard(&bytes, env),
+            Input::Datagram(from, bytes) => self.heard(from, &bytes, env),
             _ => {}
         }
         if self.serves() {
@@ -292,21 +302,45 @@ impl Writer {
         let client = ClientId(1000 + self.me as u64);
         let header = Head::request(Kind::Report, LOG, client, reports.len());
         let mut bytes = vec![0; header.datagram_len()];
-        if datagram::write(header, &reports, &mut bytes).is_ok()
-            && let Some(to) = env.route(self.me, Post::Sequencer)
+        let now = env.clock(self.me);
+        if self
+            .unanswered
+            .is_some_and(|since| now.saturating_sub(since) >= REPORT_PATIENCE)
         {
-            env.datagram(self.me, to, &bytes);
+            self.reigning.doubt(now);
+        }
+        let (all, current) = (self.reigning.take_due(now), self.reigning.current());
+        self.unanswered.get_or_insert(now);
+        if datagram::write(header, &reports, &mut bytes).is_ok() {
+            for place in SEQUENCERS.filter(|place| all || usize::from(*place) == current) {
+                env.ask(self.me, Post::Sequencer(place), &bytes);
+            }
         }
     }
 
-    fn heard(&mut self, bytes: &[u8], env: &Env) {
+    fn heard(&mut self, from: ProcId, bytes: &[u8], env: &Env) {
         let Ok(datagram) = Datagram::parse(bytes, LOG) else {
             return;
         };
-        let replies = datagram.entries::<Reply>().filter_map(Result::ok);
+        let Post::Sequencer(place) = env.seen[from].post else {
+            return;
+        };
+        let (now, epoch) = (env.clock(self.me), datagram.header.epoch);
+        let replies: Vec<_> = datagram.entries::<Reply>().filter_map(Result::ok).collect();
+        let Some(Ok(status)) = replies.first().map(Reply::status) else {
+            return;
+        };
+        if !matches!(
+            self.reigning.heard(place.into(), epoch, status, now),
+            Heard::Reigns { .. }
+        ) {
+            return;
+        }
+        self.unanswered = None;
+        let replies = replies.into_iter();
         let told = replies.filter(|reply| reply.status() == Ok(Status::Ok));
         if let Some(tail) = told.map(|reply| reply.first).max() {
-            self.clock.told(tail, env.clock(self.me));
+            self.clock.told(tail, now);
         }
     }
 

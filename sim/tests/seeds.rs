@@ -54,10 +54,11 @@ guards! {
     s3_lesson_1_fenced_is_fenced: FencedGoesOn => "";
     s5_lesson_1_a_reign_runs_out: NoDeadline => "order";
     s4_lesson_2_a_reign_starts_at_the_reservation: ReignFromStart => "S-1";
+    s4_a_standby_begins_behind_the_reign_that_is_over: BeginAnywhere => "S-4";
     s2_a_reply_waits_for_the_reservation: ReplyBeforeDurable => "S-2";
     s3_lesson_9_a_listing_follows_the_create: NoListing => "";
-    h4_lesson_3_every_stripe_is_sealed: SealOneLess => "order";
-    h3_lesson_15_a_seal_seals: SealIgnored => "order";
+    h4_lesson_3_every_stripe_is_sealed: SealOneLess => "H-4";
+    h3_lesson_15_a_seal_seals: SealIgnored => "H-4";
     s7_lesson_15_only_what_is_durable_is_reported: FrontierAhead => "S-7";
     c5_lesson_11_exists_is_not_mine: ExistsIsMine => "";
     c8_lesson_10_doubt_is_resolved: DoubtIsDone => "";

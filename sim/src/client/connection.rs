@@ -142,6 +142,11 @@ impl Client {
         if outcome == AckStatus::Committed {
             return self.commit(answer, env);
         }
+        if outcome == AckStatus::Sealed {
+            // [H-3] A later reign has begun.
+            let now = env.clock(self.me);
+            self.reigning.is_over(answer.epoch, now);
+        }
         let call = &mut self.appends[answer.share.owner];
         call.outcome.answered(answer.share.count as usize);
         match outcome {
