@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use catalog::Reigning;
+use catalog::{Reigning, Writer as Member};
 use stripelog::logic::flight::{Answer, Flight};
 use stripelog::logic::frames::{Record, make_frames};
 use stripelog::logic::outcome::Outcome;
@@ -22,10 +22,11 @@ use crate::event::{Input, Post, ProcId, Timer};
 use crate::history::What;
 use crate::mutation::Mutation;
 use crate::store::Content;
-use crate::world::{SEQUENCERS, WRITERS, post_of};
+use crate::world::{SEQUENCERS, WRITERS};
 
 mod ask;
 mod connection;
+mod routes;
 
 /// Records of one grant.
 const BATCH: usize = 6;
@@ -80,6 +81,8 @@ enum For {
     Token(Token),
     /// Whether whoever told this tail reigns: when that was asked, and the tail.
     Tail(u64, Epoch, Position),
+    /// The segment of an acknowledged position that is read.
+    Segment(u64, Position, u64),
     /// A read of an acknowledged position.
     Read(u64, Position, u64),
 }
@@ -107,6 +110,7 @@ pub struct Client {
     batch: Option<Batch>,
     appends: Vec<Call>,
     connections: BTreeMap<u16, connection::Connection>,
+    routes: routes::Routes,
     /// Tails that are asked for, by the time of the call.
     tails: BTreeSet<u64>,
     /// When it is woken for its questions.
@@ -116,7 +120,7 @@ pub struct Client {
 impl Client {
     /// A process that begins.
     #[must_use]
-    pub fn new(me: ProcId) -> Self {
+    pub fn new(me: ProcId, members: &[Member]) -> Self {
         let pauses = (Duration::from_millis(40), Duration::from_millis(400));
         let connection = |post| (post, connection::Connection::new());
         Self {
@@ -130,6 +134,7 @@ impl Client {
             batch: None,
             appends: Vec::new(),
             connections: WRITERS.map(connection).collect(),
+            routes: routes::Routes::new(members),
             tails: BTreeSet::new(),
             due_at: 0,
         }
@@ -232,21 +237,25 @@ impl Client {
         let at = usize::try_from(acknowledged.saturating_sub(back + 1)).unwrap_or(0);
         if let Some((position, record)) = env.history.acknowledged.get(at).copied() {
             let called = env.history.tick();
-            let Some(entry) = &self.known else {
-                return;
-            };
-            let Some(segment) = entry.segment_of(position) else {
-                return;
-            };
-            let layout = segment.layout;
-            let what = calls::What::RunAt(layout.stripe(position), layout.slot(position));
-            self.calls
-                .attempt(what, For::Read(called, position, record), env);
+            // Another client may have appended in a segment that is not known here.
+            let tag = For::Segment(called, position, record);
+            self.calls.attempt(calls::What::Last, tag, env);
         }
     }
 
     fn done(&mut self, tag: For, outcome: calls::Outcome, env: &mut Env) {
         match (tag, outcome) {
+            (For::Segment(called, position, record), calls::Outcome::Last(entry)) => {
+                self.learn(Rc::clone(&entry));
+                let Some(segment) = entry.segment_of(position) else {
+                    return;
+                };
+                let layout = segment.layout;
+                let key = (segment.id, layout.stripe(position));
+                let what = calls::What::RunAt(key, layout.slot(position));
+                let tag = For::Read(called, position, record);
+                self.calls.attempt(what, tag, env);
+            }
             (For::Read(called, position, record), calls::Outcome::Run(found)) => {
                 //
                 if found.map(|found| found.content) != Some(Content::Record(record)) {
@@ -272,7 +281,7 @@ impl Client {
                 self.ask_tails(next, env);
             }
             (For::Tail(called, ..), _) => self.ask_tails(Asked::Issued(called), env),
-            (For::Read(..), _) => {}
+            (For::Read(..) | For::Segment(..), _) => {}
         }
     }
 
@@ -324,7 +333,8 @@ impl Client {
             let Ok(frames) = make_frames(&part, by, &owners, &records, FRAME_BYTES) else {
                 return env.fail("a frame cannot be made");
             };
-            if let Some(connection) = self.connections.get_mut(&post_of(part.stripe)) {
+            let owner = self.routes.owner(part.stripe);
+            if let Some(connection) = self.connections.get_mut(&owner) {
                 frames
                     .into_iter()
                     .for_each(|frame| connection.flight.push(frame));

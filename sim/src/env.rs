@@ -267,7 +267,8 @@ impl Env {
         self.stream((from, to, conn, false), Input::Ack(conn, ack));
     }
 
-    fn stream(&mut self, (from, to, conn, there): (ProcId, ProcId, u64, bool), input: Input) {
+    /// Sends something in the order of a connection, there or back.
+    pub fn stream(&mut self, (from, to, conn, there): (ProcId, ProcId, u64, bool), input: Input) {
         if self.severed.contains(&conn) {
             return;
         }
@@ -361,9 +362,10 @@ impl Env {
         self.note(|| match op {
             Op::CreateObject(object) => {
                 let header = object.index.header;
-                let (stripe, owner) = (header.chain.stripe, header.author.owner);
+                let (segment, stripe) = (header.chain.segment, header.chain.stripe);
+                let owner = header.author.owner;
                 format!(
-                    "store: {from:?} object stripe={stripe} [{}, {}) owner={owner}",
+                    "store: {from:?} object segment={segment} stripe={stripe} [{}, {}) owner={owner}",
                     header.start, header.end
                 )
             }

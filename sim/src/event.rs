@@ -1,9 +1,11 @@
 //! What happens, and to whom.
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use wire::RunBody;
-use wire::frame::{Ack, Append, Seal};
+use stripe_writer::logic::members::Key;
+use wire::frame::{Ack, Append, Seal, SealedStripe};
+use wire::{OwnerNumber, RunBody};
 
 use crate::store::{Answer, Op};
 
@@ -65,8 +67,12 @@ pub enum Input {
     Closed(Post),
     /// A sequencer asks for a seal.
     Seal(ProcId, Seal),
-    /// A stripe-writer has sealed.
-    Sealed(u16, Seal),
+    /// A stripe-writer has sealed these.
+    Sealed(u16, Seal, Vec<SealedStripe>),
+    /// A stripe-writer asks another on a connection what it owns.
+    AskClaims(ProcId, u64),
+    /// What a stripe-writer owns, and whether it is about to end.
+    Claims(u64, BTreeMap<Key, OwnerNumber>, bool),
 }
 
 /// Times that a process waits for.
@@ -76,6 +82,8 @@ pub enum Timer {
     Tick,
     /// Something is due: an object, a request.
     Due,
+    /// A look at who owns what.
+    Look,
     /// A call to the store is tried again.
     Retry(CallId),
 }
@@ -118,7 +126,11 @@ impl Input {
             Self::Ack(conn, ack) => (*conn, ack.place.first.0, ack.count).hash(hash),
             Self::Reset(conn) => conn.hash(hash),
             Self::Closed(post) => post.hash(hash),
-            Self::Sealed(post, seal) => (*post, seal.epoch.0, seal.position.0).hash(hash),
+            Self::Sealed(post, seal, stripes) => {
+                (*post, seal.epoch.0, seal.position.0, stripes.len()).hash(hash);
+            }
+            Self::AskClaims(from, conn) => (*from, *conn).hash(hash),
+            Self::Claims(conn, claims, leaving) => (*conn, claims.len(), *leaving).hash(hash),
         }
     }
 }

@@ -15,6 +15,12 @@ pub enum Mutation {
     NoDeadline,
     /// H-4, LESSONS 3: one stripe-writer's seal is not waited for.
     SealOneLess,
+    /// H-4: seals are counted by stripe-writer, not by stripe.
+    SealByWriter,
+    /// H-5: only the newest segment is waited for.
+    SealNewOnly,
+    /// H-5: only the segments before the newest are waited for.
+    SealOldOnly,
     /// H-3, LESSONS 15: a seal is answered, and nothing is refused, made durable or filled for it.
     SealIgnored,
     /// C-8: a put that failed counts as stored.
@@ -27,6 +33,10 @@ pub enum Mutation {
     ExistsIsMine,
     /// C-6, LESSONS 13: a new owner takes the number of the last one.
     SameOwner,
+    /// C-6, LESSONS 12: whoever takes a stripe does not mind that another's object has the name of its fence.
+    SkipFence,
+    /// C-4, LESSONS 15: a holder acknowledges what is not durable when it gives a stripe back.
+    GiveBackEarly,
     /// C-7, LESSONS 9: late completions are not verified.
     NoVerify,
     /// H-1: holes are filled above the issued tail.
@@ -45,19 +55,22 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them, by name.
-    pub const ALL: [(&'static str, Self); 19] = [
+    pub const ALL: [(&'static str, Self); 22] = [
         ("reign-from-start", Self::ReignFromStart),
         ("begin-anywhere", Self::BeginAnywhere),
         ("reply-before-durable", Self::ReplyBeforeDurable),
         ("no-listing", Self::NoListing),
         ("no-deadline", Self::NoDeadline),
         ("seal-one-less", Self::SealOneLess),
+        ("seal-by-writer", Self::SealByWriter),
         ("seal-ignored", Self::SealIgnored),
         ("doubt-is-done", Self::DoubtIsDone),
         ("fenced-goes-on", Self::FencedGoesOn),
         ("error-is-junk", Self::ErrorIsJunk),
         ("exists-is-mine", Self::ExistsIsMine),
         ("same-owner", Self::SameOwner),
+        ("skip-fence", Self::SkipFence),
+        ("give-back-early", Self::GiveBackEarly),
         ("no-verify", Self::NoVerify),
         ("fill-ahead", Self::FillAhead),
         ("junk-is-committed", Self::JunkIsCommitted),

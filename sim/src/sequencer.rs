@@ -6,16 +6,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use sequencer_fast::logic::{
-    self, Counter, Limits, Outbox, Packet, Packets, Peer, Reign, Shard, ShardCounters, Window,
+    self, Counter, Limits, Outbox, Packet, Packets, Peer, Reign, Sealing, Shard, ShardCounters,
+    Window,
 };
 use wire::control::ControlEntry;
-use wire::frame::Seal;
+use wire::frame::{Seal, SealedStripe};
 use wire::{Position, WriterId};
 
 use crate::calls::{Calls, Outcome, What};
 use crate::env::{Env, MS};
 use crate::event::{Input, Post, ProcId, Timer};
 use crate::mutation::Mutation;
+use crate::world::WRITERS;
 
 mod standby;
 
@@ -65,7 +67,9 @@ pub struct Sequencer {
     busy: bool,
     since_ns: u64,
     checked_ns: u64,
-    sealing: BTreeSet<u16>,
+    sealing: Option<Sealing>,
+    /// Stripe-writers that have answered for a seal.
+    answered: BTreeSet<u16>,
     asked_at: u64,
     collected_at: u64,
     stopping: bool,
@@ -134,7 +138,8 @@ impl Sequencer {
             busy: false,
             since_ns: 0,
             checked_ns: 0,
-            sealing: BTreeSet::new(),
+            sealing: None,
+            answered: BTreeSet::new(),
             asked_at: 0,
             collected_at: 0,
             stopping: false,
@@ -174,7 +179,7 @@ impl Sequencer {
                 }
             }
             Input::Closed(Post::Sequencer(place)) => self.is_gone(place, env),
-            Input::Sealed(post, seal) => self.sealed(post, seal, env),
+            Input::Sealed(post, seal, stripes) => self.sealed(post, seal, &stripes, env),
             _ => {}
         }
     }
@@ -246,46 +251,72 @@ impl Sequencer {
         self.window
             .stored(env.clock_ns(self.me).saturating_sub(self.since_ns));
         self.stands_since(self.since_ns, env);
-        if logic::nothing_to_seal(&entry) {
-            self.open(env);
-        } else {
-            self.sealing = crate::world::WRITERS.collect();
-            if env.is(Mutation::SealOneLess) {
-                self.sealing.pop_last();
-            }
-            self.ask_seals(env);
-        }
+        self.answered.clear();
+        self.sealing = Some(Sealing::new(&entry));
+        self.skip_seals(env);
+        self.opens(env);
+        self.ask_seals(env);
         if self.standby.take().is_none() {
             env.timer(self.me, TICK, Timer::Tick);
         }
     }
 
     fn ask_seals(&mut self, env: &mut Env) {
-        let Some(entry) = self.entry.clone() else {
+        let Some(sealing) = &self.sealing else {
             return;
         };
         self.asked_at = env.now;
-        let seal = Seal {
-            epoch: entry.epoch,
-            position: entry.epoch_start,
-        };
-        for post in self.sealing.clone() {
+        for post in WRITERS {
             if let Some(writer) = env.route(self.me, Post::Writer(post)) {
-                env.seal(self.me, writer, seal);
+                env.seal(self.me, writer, sealing.seal());
             }
         }
     }
 
-    fn sealed(&mut self, post: u16, seal: Seal, env: &mut Env) {
-        let Some(entry) = &self.entry else {
+    fn sealed(&mut self, post: u16, seal: Seal, stripes: &[SealedStripe], env: &mut Env) {
+        let Some(sealing) = &mut self.sealing else {
             return;
         };
-        // [H-3] Of this seal, and nothing less.
-        if seal.epoch == entry.epoch
-            && seal.position == entry.epoch_start
-            && self.sealing.remove(&post)
-            && self.sealing.is_empty()
-        {
+        sealing.sealed(seal, stripes);
+        if env.is(Mutation::SealByWriter) && seal == sealing.seal() {
+            self.answered.insert(post);
+            if self.answered.len() == WRITERS.len() {
+                self.sealing = None;
+                return self.open(env);
+            }
+        }
+        self.skip_seals(env);
+        self.opens(env);
+    }
+
+    /// Seals that are not waited for, where a guard is taken out.
+    fn skip_seals(&mut self, env: &Env) {
+        let (Some(sealing), Some(entry)) = (&mut self.sealing, &self.entry) else {
+            return;
+        };
+        let newest = entry.segments.last().map(|segment| segment.id);
+        let skips = |segment| match env.mutation {
+            Some(Mutation::SealNewOnly) => Some(segment) != newest,
+            Some(Mutation::SealOldOnly) => Some(segment) == newest && entry.segments.len() > 1,
+            _ => false,
+        };
+        let mut skipped = Vec::new();
+        for segment in entry.segments.iter().filter(|segment| skips(segment.id)) {
+            skipped.extend(segment.layout.all().map(|stripe| SealedStripe {
+                segment: segment.id,
+                stripe,
+            }));
+        }
+        if env.is(Mutation::SealOneLess) && sealing.missing() == 1 {
+            skipped.extend(sealing.first_missing());
+        }
+        sealing.sealed(sealing.seal(), &skipped);
+    }
+
+    /// Grants once every stripe is sealed (H-4).
+    fn opens(&mut self, env: &mut Env) {
+        if self.sealing.as_ref().is_some_and(Sealing::is_complete) {
+            self.sealing = None;
             self.open(env);
         }
     }
@@ -300,10 +331,10 @@ impl Sequencer {
 
     fn tick(&mut self, env: &mut Env) {
         env.timer(self.me, TICK, Timer::Tick);
-        if !self.sealing.is_empty() && env.now >= self.asked_at + ASK_SEALS {
+        if self.sealing.is_some() && env.now >= self.asked_at + ASK_SEALS {
             self.ask_seals(env);
         }
-        if self.sealing.is_empty() {
+        if self.sealing.is_none() {
             self.extend(env);
         }
         let now_ns = env.clock_ns(self.me);

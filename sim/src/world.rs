@@ -1,15 +1,15 @@
 //! A world from its beginning to its end: processes, trouble, and what has to be true at last.
 
-use std::collections::BTreeMap;
 use std::hash::Hasher;
 use std::ops::Range;
 use std::time::Duration;
 
+use catalog::Writer as Member;
 use sequencer_fast::logic::Window;
 use stripe_writer::logic::action::Config;
+use stripe_writer::logic::members::Key;
 use wire::control::ControlEntry;
-use wire::object::ChainId;
-use wire::{Epoch, Layout, Position, Segment, SegmentId, StripeId, WriterId};
+use wire::{Epoch, Layout, Position, Segment, SegmentId, WriterId};
 
 use crate::client::Client;
 use crate::env::{Env, LOG, MS, Seen};
@@ -25,7 +25,10 @@ use crate::writer::{MAX_COMMIT_AGE, Writer};
 pub const SEQUENCERS: Range<u16> = 0..2;
 
 /// Posts of stripe-writers.
-pub const WRITERS: Range<u16> = 0..2;
+pub const WRITERS: Range<u16> = 0..3;
+
+/// Stripes that a layout may have.
+pub const STRIPES_MOST: u16 = 6;
 
 /// How many sequencers, in percent, begin a reign at once, as if nobody stood by.
 const HASTY: u64 = 15;
@@ -78,21 +81,22 @@ pub struct World {
     processes: Vec<Process>,
     config: Config,
     window: (u64, u64),
-    layout: Layout,
+    members: Vec<Member>,
     /// Whether chains are compacted all the time.
     compacts: bool,
 }
 
-/// The stripes of a stripe-writer's post.
-fn stripes_of(post: u16, layout: Layout) -> impl Iterator<Item = StripeId> {
-    let posts = WRITERS.end;
-    layout.all().filter(move |stripe| stripe.0 % posts == post)
-}
-
-/// The post that serves a stripe.
-#[must_use]
-pub fn post_of(stripe: StripeId) -> u16 {
-    stripe.0 % WRITERS.end
+/// The stripe-writers, each with stripes of its own, or all with all stripes.
+fn members(shared: bool) -> Vec<Member> {
+    let each = STRIPES_MOST / WRITERS.end;
+    let member = |post: u16| Member {
+        address: ([10, 0, 0, 1], 7000 + post).into(),
+        stripes: match shared {
+            true => 0..=STRIPES_MOST - 1,
+            false => post * each..=(post + 1) * each - 1,
+        },
+    };
+    WRITERS.map(member).collect()
 }
 
 impl World {
@@ -124,13 +128,8 @@ impl World {
             trim: Position(0),
             segments: vec![segment],
         };
-        let chain = |stripe| ChainId {
-            log: LOG,
-            segment: segment.id,
-            stripe,
-            layout,
-        };
-        let store = Store::new(first, layout.all().map(chain).collect());
+        let store = Store::new(first);
+        let members = members(rng.percent(50));
         let faults = Faults::draw(&mut rng);
         let config = Config {
             linger: Duration::from_millis(rng.between(0, 30)),
@@ -147,7 +146,7 @@ impl World {
             processes: Vec::new(),
             config,
             window,
-            layout,
+            members,
             compacts,
         })
     }
@@ -176,7 +175,9 @@ impl World {
                 break;
             }
             if self.env.now > TROUBLED + REST || events > EVENTS {
-                self.env.fail("nothing comes to rest");
+                let unowned = self.unowned();
+                self.env
+                    .fail(format!("nothing comes to rest, nobody owns {unowned:?}"));
             }
         }
         self.last_checks();
@@ -247,7 +248,7 @@ impl World {
 
     fn start(&mut self, post: Post) {
         let id = self.processes.len();
-        let (env, layout) = (&mut self.env, self.layout);
+        let env = &mut self.env;
         let process = match post {
             Post::Sequencer(number) => {
                 let window = Window::new(self.window.0, self.window.1);
@@ -256,19 +257,10 @@ impl World {
                 Process::Sequencer(Box::new(Sequencer::new(id, (number, waits), window)))
             }
             Post::Writer(number) => {
-                let chain = |stripe| {
-                    let chain = ChainId {
-                        log: LOG,
-                        segment: SegmentId(0),
-                        stripe,
-                        layout,
-                    };
-                    (stripe, chain)
-                };
-                let chains: BTreeMap<_, _> = stripes_of(number, layout).map(chain).collect();
-                Process::Writer(Box::new(Writer::new(id, number, chains, self.config)))
+                let writer = Writer::new(id, number, &self.members, self.config);
+                Process::Writer(Box::new(writer))
             }
-            Post::Client(_) => Process::Client(Box::new(Client::new(id))),
+            Post::Client(_) => Process::Client(Box::new(Client::new(id, &self.members))),
         };
         env.note(|| format!("{post:?} starts as {id}"));
         env.seen.push(Seen {
@@ -294,7 +286,7 @@ impl World {
 
     fn supervise(&mut self) {
         for post in Self::posts().collect::<Vec<_>>() {
-            self.replace_unhealthy(post);
+            self.end_doubles(post);
             let at_once = self.env.now == 0 || self.env.faults.calm || self.env.rng.percent(50);
             if self.env.living(post).is_empty() && at_once {
                 self.start(post);
@@ -307,14 +299,14 @@ impl World {
         self.env.after(100 * MS, Event::Supervise);
     }
 
-    /// A stripe-writer that has lost some of its stripes says so to whoever looks after it.
-    fn replace_unhealthy(&mut self, post: Post) {
-        for id in self.env.living(post) {
-            if let Some(Process::Writer(writer)) = self.processes.get(id)
-                && writer.is_unhealthy()
-                && self.env.rng.percent(10)
-            {
-                self.env.note(|| format!("{id} is unhealthy and killed"));
+    /// One of two that run as the same stripe-writer is found and ended.
+    fn end_doubles(&mut self, post: Post) {
+        let living = self.env.living(post);
+        let doubles = living.len().saturating_sub(1);
+        for id in living.into_iter().take(doubles) {
+            let found = self.env.faults.calm || self.env.rng.percent(3);
+            if matches!(post, Post::Writer(_)) && found {
+                self.env.note(|| format!("{id} runs twice and is killed"));
                 self.env.seen[id].alive = false;
             }
         }
@@ -334,7 +326,22 @@ impl World {
             Process::Client(client) => !self.env.seen[id].alive || client.is_idle(),
             _ => true,
         };
-        self.processes.iter().enumerate().all(idle)
+        self.processes.iter().enumerate().all(idle) && self.unowned().is_none()
+    }
+
+    /// A stripe of an open segment that nobody owns.
+    fn unowned(&self) -> Option<Key> {
+        let newest = self.env.store.newest()?;
+        let open = newest.open_segments().iter();
+        let mut keys = open.flat_map(|segment| {
+            let id = segment.id;
+            segment.layout.all().map(move |stripe| (id, stripe))
+        });
+        let owns = |(id, process): (usize, &Process), key| match process {
+            Process::Writer(writer) => self.env.seen[id].alive && writer.owns(key),
+            _ => false,
+        };
+        keys.find(|key| !self.processes.iter().enumerate().any(|one| owns(one, *key)))
     }
 
     fn last_checks(&mut self) {

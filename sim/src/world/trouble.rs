@@ -27,7 +27,7 @@ impl World {
             return;
         };
         let post = self.env.seen[victim].post;
-        match self.env.rng.below(18) {
+        match self.env.rng.below(20) {
             0 | 1 => {
                 self.env.note(|| format!("{victim} crashes"));
                 self.env.seen[victim].alive = false;
@@ -66,19 +66,22 @@ impl World {
                 }
             }
             9 => self.jump(victim),
-            10 => {
-                let Process::Sequencer(sequencer) = &mut self.processes[victim] else {
-                    return;
-                };
-                if self.env.seen[victim].paused_until <= now {
-                    self.env.note(|| format!("{victim} stops in good order"));
-                    sequencer.stop(&mut self.env);
-                    self.env.seen[victim].alive = !sequencer.over;
-                }
-            }
+            10 | 14 if self.env.seen[victim].paused_until <= now => self.stop(victim),
             11 => self.compact(),
             12 | 13 => self.suspect(),
             _ => self.succeed(victim, post),
+        }
+    }
+
+    fn stop(&mut self, victim: ProcId) {
+        self.env.note(|| format!("{victim} stops in good order"));
+        match &mut self.processes[victim] {
+            Process::Sequencer(sequencer) => {
+                sequencer.stop(&mut self.env);
+                self.env.seen[victim].alive = !sequencer.over;
+            }
+            Process::Writer(writer) => writer.stop(&mut self.env),
+            Process::Client(_) => {}
         }
     }
 
