@@ -26,6 +26,7 @@ use crate::world::{SEQUENCERS, WRITERS};
 
 mod ask;
 mod connection;
+mod layout;
 mod routes;
 
 /// Records of one grant.
@@ -81,6 +82,8 @@ enum For {
     Token(Token),
     /// Whether whoever told this tail reigns: when that was asked, and the tail.
     Tail(u64, Epoch, Position),
+    /// Whether the layout that is wanted is there.
+    Layout,
     /// The segment of an acknowledged position that is read.
     Segment(u64, Position, u64),
     /// A read of an acknowledged position.
@@ -95,6 +98,8 @@ enum Asked {
     Issued(u64),
     /// Until the durable tail is there.
     Durable(u64, Position),
+    /// Another layout.
+    Layout,
 }
 
 /// One process.
@@ -113,6 +118,8 @@ pub struct Client {
     routes: routes::Routes,
     /// Tails that are asked for, by the time of the call.
     tails: BTreeSet<u64>,
+    /// The layout that is wanted.
+    wish: Option<layout::Wish>,
     /// When it is woken for its questions.
     due_at: u64,
 }
@@ -136,6 +143,7 @@ impl Client {
             connections: WRITERS.map(connection).collect(),
             routes: routes::Routes::new(members),
             tails: BTreeSet::new(),
+            wish: None,
             due_at: 0,
         }
     }
@@ -143,7 +151,7 @@ impl Client {
     /// Whether nothing that was begun is without an outcome.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.tails.is_empty() && self.appends.iter().all(|call| !call.open)
+        self.tails.is_empty() && self.wish.is_none() && self.appends.iter().all(|call| !call.open)
     }
 
     /// Takes what it is told.
@@ -160,6 +168,7 @@ impl Client {
             }
             Input::Datagram(from, bytes) => self.told(from, &bytes, env),
             Input::Closed(Post::Sequencer(place)) => self.is_closed(place, env),
+            Input::Wish(layout) => self.wants(layout, env),
             Input::Ack(conn, ack) => self.ack(conn, &ack, env),
             Input::Reset(conn) => self.reset(conn, env),
             _ => {}
@@ -245,6 +254,7 @@ impl Client {
 
     fn done(&mut self, tag: For, outcome: calls::Outcome, env: &mut Env) {
         match (tag, outcome) {
+            (For::Layout, calls::Outcome::Last(entry)) => self.looked(entry, env),
             (For::Segment(called, position, record), calls::Outcome::Last(entry)) => {
                 self.learn(Rc::clone(&entry));
                 let Some(segment) = entry.segment_of(position) else {
@@ -281,7 +291,7 @@ impl Client {
                 self.ask_tails(next, env);
             }
             (For::Tail(called, ..), _) => self.ask_tails(Asked::Issued(called), env),
-            (For::Read(..) | For::Segment(..), _) => {}
+            (For::Read(..) | For::Segment(..) | For::Layout, _) => {}
         }
     }
 

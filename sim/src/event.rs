@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use stripe_writer::logic::members::Key;
 use wire::frame::{Ack, Append, Seal, SealedStripe};
-use wire::{OwnerNumber, RunBody};
+use wire::{Layout, OwnerNumber, RunBody};
 
 use crate::store::{Answer, Op};
 
@@ -40,6 +40,8 @@ pub enum Event {
         /// Whether the answer reaches whoever asked.
         answered: bool,
     },
+    /// Whoever reigns crashes.
+    Fall,
     /// Time for trouble.
     Nemesis,
     /// Time to start what does not run.
@@ -65,6 +67,8 @@ pub enum Input {
     Reset(u64),
     /// The host of a post says that nobody listens there.
     Closed(Post),
+    /// A client's caller wants another layout.
+    Wish(Layout),
     /// A sequencer asks for a seal.
     Seal(ProcId, Seal),
     /// A stripe-writer has sealed these.
@@ -103,6 +107,7 @@ impl Event {
                     (header.start.0, header.end.0, header.author.owner.0).hash(hash);
                 }
             }
+            Self::Fall => 5_u8.hash(hash),
             Self::Nemesis => 3_u8.hash(hash),
             Self::Supervise => 4_u8.hash(hash),
         }
@@ -113,7 +118,7 @@ impl Input {
     fn trace(&self, hash: &mut DefaultHasher) {
         std::mem::discriminant(self).hash(hash);
         match self {
-            Self::Start | Self::Seal(..) => {}
+            Self::Start | Self::Seal(..) | Self::Wish(_) => {}
             Self::Timer(timer) => timer.hash(hash),
             Self::Answer(call, answer) => (*call, std::mem::discriminant(answer)).hash(hash),
             Self::Datagram(from, bytes) => {

@@ -21,6 +21,14 @@ pub enum Mutation {
     SealNewOnly,
     /// H-5: only the segments before the newest are waited for.
     SealOldOnly,
+    /// H-5: a segment is opened at a tail that still moves.
+    RestripeOpen,
+    /// H-5: a segment is opened at the durable tail, not at the issued one.
+    RestripeAtDurable,
+    /// H-5: a segment is opened by a reign that has not granted.
+    RestripeUnsealed,
+    /// H-5, LESSONS 4: a client splits tokens by whatever control entry it knows.
+    OldLayout,
     /// H-3, LESSONS 15: a seal is answered, and nothing is refused, made durable or filled for it.
     SealIgnored,
     /// C-8: a put that failed counts as stored.
@@ -55,7 +63,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them, by name.
-    pub const ALL: [(&'static str, Self); 22] = [
+    pub const ALL: [(&'static str, Self); 28] = [
         ("reign-from-start", Self::ReignFromStart),
         ("begin-anywhere", Self::BeginAnywhere),
         ("reply-before-durable", Self::ReplyBeforeDurable),
@@ -63,6 +71,12 @@ impl Mutation {
         ("no-deadline", Self::NoDeadline),
         ("seal-one-less", Self::SealOneLess),
         ("seal-by-writer", Self::SealByWriter),
+        ("seal-new-only", Self::SealNewOnly),
+        ("seal-old-only", Self::SealOldOnly),
+        ("restripe-open", Self::RestripeOpen),
+        ("restripe-at-durable", Self::RestripeAtDurable),
+        ("restripe-unsealed", Self::RestripeUnsealed),
+        ("old-layout", Self::OldLayout),
         ("seal-ignored", Self::SealIgnored),
         ("doubt-is-done", Self::DoubtIsDone),
         ("fenced-goes-on", Self::FencedGoesOn),

@@ -10,15 +10,15 @@ use sequencer_fast::logic::{
     Window,
 };
 use wire::control::ControlEntry;
-use wire::frame::{Seal, SealedStripe};
-use wire::{Position, WriterId};
+use wire::{Layout, Position, WriterId};
 
 use crate::calls::{Calls, Outcome, What};
 use crate::env::{Env, MS};
 use crate::event::{Input, Post, ProcId, Timer};
 use crate::mutation::Mutation;
-use crate::world::WRITERS;
 
+mod layout;
+mod seals;
 mod standby;
 
 pub use standby::DETECT;
@@ -41,6 +41,8 @@ enum For {
     /// Whether the reign of the newest entry is over.
     Look,
     Begin,
+    /// The entry that opens a segment from this position on, begun at this time.
+    Restripe(Position, u64),
     /// An extension to this position, begun at this time of its clock.
     Extend(Position, u64),
     Renew(u64),
@@ -73,6 +75,10 @@ pub struct Sequencer {
     asked_at: u64,
     collected_at: u64,
     stopping: bool,
+    /// Whether it has ended its reign to open a segment.
+    restripes: bool,
+    /// The layout of the segment before, where a guard is taken out.
+    carried: Option<Layout>,
     /// Whether its process has ended.
     pub over: bool,
 }
@@ -143,6 +149,8 @@ impl Sequencer {
             asked_at: 0,
             collected_at: 0,
             stopping: false,
+            restripes: false,
+            carried: None,
             over: false,
         }
     }
@@ -156,6 +164,8 @@ impl Sequencer {
     /// Stops in good order.
     pub fn stop(&mut self, env: &mut Env) {
         self.stopping = true;
+        // Its reign is over, and what it has begun the next one finds in the chain.
+        self.over = self.restripes;
         self.finish(env);
     }
 
@@ -196,7 +206,12 @@ impl Sequencer {
             (For::Look, _) => self.looked(None, env),
             (For::Last, Outcome::Last(last)) => self.begin(&last, env),
             (For::Begin, Outcome::Fenced) if self.stands_by() => self.was_slower(env),
-            (For::Begin, Outcome::Appended) => self.begun(env),
+            (For::Begin, Outcome::Appended) => {
+                if !self.stands_by() {
+                    env.timer(self.me, TICK, Timer::Tick);
+                }
+                self.begun(env);
+            }
             (For::Extend(reservation, since_ns), Outcome::Appended) => {
                 self.busy = false;
                 self.window
@@ -214,6 +229,9 @@ impl Sequencer {
             (For::Renew(_), Outcome::Failed) => {
                 self.busy = false;
                 self.finish(env);
+            }
+            (For::Restripe(tail, since_ns), Outcome::Appended) => {
+                self.restriped(tail, since_ns, env);
             }
             (For::Clean, Outcome::Appended) => {
                 if let Some(entry) = self.entry.clone() {
@@ -256,69 +274,8 @@ impl Sequencer {
         self.skip_seals(env);
         self.opens(env);
         self.ask_seals(env);
-        if self.standby.take().is_none() {
-            env.timer(self.me, TICK, Timer::Tick);
-        }
-    }
-
-    fn ask_seals(&mut self, env: &mut Env) {
-        let Some(sealing) = &self.sealing else {
-            return;
-        };
-        self.asked_at = env.now;
-        for post in WRITERS {
-            if let Some(writer) = env.route(self.me, Post::Writer(post)) {
-                env.seal(self.me, writer, sealing.seal());
-            }
-        }
-    }
-
-    fn sealed(&mut self, post: u16, seal: Seal, stripes: &[SealedStripe], env: &mut Env) {
-        let Some(sealing) = &mut self.sealing else {
-            return;
-        };
-        sealing.sealed(seal, stripes);
-        if env.is(Mutation::SealByWriter) && seal == sealing.seal() {
-            self.answered.insert(post);
-            if self.answered.len() == WRITERS.len() {
-                self.sealing = None;
-                return self.open(env);
-            }
-        }
-        self.skip_seals(env);
-        self.opens(env);
-    }
-
-    /// Seals that are not waited for, where a guard is taken out.
-    fn skip_seals(&mut self, env: &Env) {
-        let (Some(sealing), Some(entry)) = (&mut self.sealing, &self.entry) else {
-            return;
-        };
-        let newest = entry.segments.last().map(|segment| segment.id);
-        let skips = |segment| match env.mutation {
-            Some(Mutation::SealNewOnly) => Some(segment) != newest,
-            Some(Mutation::SealOldOnly) => Some(segment) == newest && entry.segments.len() > 1,
-            _ => false,
-        };
-        let mut skipped = Vec::new();
-        for segment in entry.segments.iter().filter(|segment| skips(segment.id)) {
-            skipped.extend(segment.layout.all().map(|stripe| SealedStripe {
-                segment: segment.id,
-                stripe,
-            }));
-        }
-        if env.is(Mutation::SealOneLess) && sealing.missing() == 1 {
-            skipped.extend(sealing.first_missing());
-        }
-        sealing.sealed(sealing.seal(), &skipped);
-    }
-
-    /// Grants once every stripe is sealed (H-4).
-    fn opens(&mut self, env: &mut Env) {
-        if self.sealing.as_ref().is_some_and(Sealing::is_complete) {
-            self.sealing = None;
-            self.open(env);
-        }
+        // The ticks go on.
+        self.standby = None;
     }
 
     fn open(&mut self, env: &mut Env) {
@@ -336,6 +293,9 @@ impl Sequencer {
         }
         if self.sealing.is_none() {
             self.extend(env);
+        }
+        if self.restripes_now(env) {
+            return;
         }
         let now_ns = env.clock_ns(self.me);
         if !self.busy && now_ns >= self.checked_ns + RENEW_EVERY * 1000 {

@@ -197,6 +197,10 @@ impl World {
             Event::Input(to, input) => self.input(to, input),
             Event::Store { from, op, answered } => self.env.apply(from, &op, answered),
             Event::Supervise => self.supervise(),
+            Event::Fall if self.env.faults.calm => {}
+            Event::Fall => {
+                self.kill_reigning();
+            }
             Event::Nemesis if self.env.faults.calm => {}
             Event::Nemesis => {
                 self.trouble();

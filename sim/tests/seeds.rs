@@ -62,6 +62,12 @@ guards! {
     s3_lesson_9_a_listing_follows_the_create: NoListing => "";
     h4_lesson_3_every_stripe_is_sealed: SealOneLess => "H-4";
     h4_seals_are_counted_by_stripe: SealByWriter => "H-4";
+    h5_every_open_segment_is_sealed_and_not_the_newest_alone: SealNewOnly => "";
+    h5_every_open_segment_is_sealed_and_not_the_older_alone: SealOldOnly => "H-4";
+    h5_a_segment_begins_where_nothing_is_granted_any_more: RestripeOpen => "H-5";
+    h5_a_segment_begins_at_the_issued_tail: RestripeAtDurable => "H-5";
+    h5_a_reign_that_has_not_granted_opens_no_segment: RestripeUnsealed => "H-5";
+    h5_lesson_4_a_token_is_split_by_its_own_segments: OldLayout => "H-2";
     h3_lesson_15_a_seal_seals: SealIgnored => "H-4";
     s7_lesson_15_only_what_is_durable_is_reported: FrontierAhead => "S-7";
     c5_lesson_11_exists_is_not_mine: ExistsIsMine => "";

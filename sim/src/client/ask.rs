@@ -49,7 +49,7 @@ impl Client {
         self.ask_again(env);
     }
 
-    fn request(&mut self) -> RequestId {
+    pub(super) fn request(&mut self) -> RequestId {
         self.next_request += 1;
         RequestId(self.next_request)
     }
@@ -170,6 +170,7 @@ impl Client {
                     self.tails.remove(&called);
                     env.history.returns(called, super::What::Tail(issued));
                 }
+                Asked::Layout => self.wished(status, env),
                 asked => self.ask_tails_after(PAUSE, asked, env),
             }
         }
@@ -194,7 +195,8 @@ impl Client {
 
     fn token(&mut self, token: Token, env: &mut Env) {
         let known = self.known.as_ref();
-        if known.is_some_and(|known| known.epoch >= token.epoch) {
+        let old = known.is_some() && env.is(Mutation::OldLayout);
+        if old || known.is_some_and(|known| known.epoch >= token.epoch) {
             return self.use_token(token, env);
         }
         self.calls
@@ -204,7 +206,7 @@ impl Client {
     pub(super) fn use_token(&mut self, token: Token, env: &mut Env) {
         let known = self.known.as_ref().map(|known| known.epoch);
         // A token of a former reign is worth nothing: its stripes are sealed.
-        if known != Some(token.epoch) {
+        if known != Some(token.epoch) && !env.is(Mutation::OldLayout) {
             match known {
                 Some(known) if known < token.epoch => self.reigning.is_newest(known),
                 _ => self.reigning.is_over(token.epoch, env.clock(self.me)),

@@ -1,9 +1,15 @@
 //! What goes wrong in a world.
 
-use super::{Post, ProcId, Process, SEQUENCERS, World};
+use wire::Layout;
+
+use super::{Post, ProcId, Process, SEQUENCERS, STRIPES_MOST, World};
 use crate::env::MS;
+use crate::event::{Event, Input};
 use crate::sequencer::{DETECT, REIGN_TTL};
 use crate::writer::GRACE;
+
+/// Segments of a log, at most.
+const SEGMENTS: usize = 8;
 
 impl World {
     /// Somebody who runs: mostly a server.
@@ -27,7 +33,7 @@ impl World {
             return;
         };
         let post = self.env.seen[victim].post;
-        match self.env.rng.below(20) {
+        match self.env.rng.below(21) {
             0 | 1 => {
                 self.env.note(|| format!("{victim} crashes"));
                 self.env.seen[victim].alive = false;
@@ -69,6 +75,7 @@ impl World {
             10 | 14 if self.env.seen[victim].paused_until <= now => self.stop(victim),
             11 => self.compact(),
             12 | 13 => self.suspect(),
+            15 | 16 => self.restripe(),
             _ => self.succeed(victim, post),
         }
     }
@@ -173,8 +180,38 @@ impl World {
         }
     }
 
+    /// Clients want another layout, and now and then whoever takes the wish up does not live to the end of it.
+    fn restripe(&mut self) {
+        let segments = self
+            .env
+            .store
+            .newest()
+            .map_or(0, |entry| entry.segments.len());
+        if segments >= SEGMENTS {
+            return;
+        }
+        for post in 0..=u16::from(self.env.rng.percent(30)) {
+            let stripes = self.env.rng.between(1, STRIPES_MOST.into());
+            let unit = self.env.rng.between(1, 4);
+            let sizes = (u32::try_from(stripes), u32::try_from(unit));
+            let (Ok(stripes), Ok(unit)) = sizes else {
+                return;
+            };
+            let client = self.env.living(Post::Client(post)).last().copied();
+            if let (Some(client), Ok(layout)) = (client, Layout::new(stripes, unit)) {
+                self.env
+                    .note(|| format!("{client} wants {stripes} stripes, unit {unit}"));
+                self.env.after(0, Event::Input(client, Input::Wish(layout)));
+            }
+        }
+        if self.env.rng.percent(50) {
+            let pause = self.env.rng.below(300) * MS;
+            self.env.after(pause, Event::Fall);
+        }
+    }
+
     /// Gives the sequencers that stand by.
-    fn kill_reigning(&mut self) -> Vec<ProcId> {
+    pub(super) fn kill_reigning(&mut self) -> Vec<ProcId> {
         let mut waiting = Vec::new();
         for (id, process) in self.processes.iter().enumerate() {
             let Process::Sequencer(sequencer) = process else {
