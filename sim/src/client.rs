@@ -32,6 +32,9 @@ mod routes;
 /// Records of one grant.
 const BATCH: usize = 6;
 
+/// Clients, in percent, that wait long for a stripe-writer that says nothing.
+const PATIENT: u64 = 30;
+
 /// Time that an append may take.
 const TIMEOUT: u64 = 6000 * MS;
 
@@ -116,6 +119,8 @@ pub struct Client {
     appends: Vec<Call>,
     connections: BTreeMap<u16, connection::Connection>,
     routes: routes::Routes,
+    /// Time without an answer after which a stripe-writer counts as gone.
+    silence: u64,
     /// Tails that are asked for, by the time of the call.
     tails: BTreeSet<u64>,
     /// The layout that is wanted.
@@ -142,6 +147,7 @@ impl Client {
             appends: Vec::new(),
             connections: WRITERS.map(connection).collect(),
             routes: routes::Routes::new(members),
+            silence: connection::SILENCE.0,
             tails: BTreeSet::new(),
             wish: None,
             due_at: 0,
@@ -157,7 +163,12 @@ impl Client {
     /// Takes what it is told.
     pub fn handle(&mut self, input: Input, env: &mut Env) {
         match input {
-            Input::Start => env.timer(self.me, 0, Timer::Tick),
+            Input::Start => {
+                if env.rng.percent(PATIENT) {
+                    self.silence = connection::SILENCE.1;
+                }
+                env.timer(self.me, 0, Timer::Tick);
+            }
             Input::Timer(Timer::Retry(call)) => self.calls.retry(call, env),
             Input::Timer(Timer::Tick) => self.tick(env),
             Input::Timer(Timer::Due) => {}
@@ -180,7 +191,9 @@ impl Client {
         let pause = env.rng.between(2, 60) * MS;
         env.timer(self.me, pause, Timer::Tick);
         for number in 0..self.appends.len() {
-            if self.appends[number].open && self.appends[number].until <= env.now {
+            // Once the world is calm every append has to come to an end of its own.
+            let late = self.appends[number].until <= env.now && !env.faults.calm;
+            if self.appends[number].open && late {
                 self.give_up(number, env);
             }
         }

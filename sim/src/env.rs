@@ -317,8 +317,14 @@ impl Env {
             answered,
         };
         let failed = Event::Input(from, Input::Answer(call, crate::store::Answer::Failed));
-        if self.faults.is_out(from, self.now) || self.rng.percent(faults.lost) {
+        if self.faults.is_out(from, self.now) {
             return self.after(STORE_TIMEOUT, failed);
+        }
+        if self.rng.percent(faults.lost) {
+            // Not answered, or refused at once.
+            let refused = self.rng.percent(50);
+            let pause = if refused { there } else { STORE_TIMEOUT };
+            return self.after(pause, failed);
         }
         if !op.is_create() {
             if self.rng.percent(faults.failed_reads) {

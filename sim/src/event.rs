@@ -40,6 +40,8 @@ pub enum Event {
         /// Whether the answer reaches whoever asked.
         answered: bool,
     },
+    /// What a script says, by its number.
+    Act(usize),
     /// Whoever reigns crashes.
     Fall,
     /// Time for trouble.
@@ -107,6 +109,7 @@ impl Event {
                     (header.start.0, header.end.0, header.author.owner.0).hash(hash);
                 }
             }
+            Self::Act(number) => (6_u8, *number).hash(hash),
             Self::Fall => 5_u8.hash(hash),
             Self::Nemesis => 3_u8.hash(hash),
             Self::Supervise => 4_u8.hash(hash),

@@ -10,7 +10,7 @@ use sequencer_fast::logic::{
     Window,
 };
 use wire::control::ControlEntry;
-use wire::{Layout, Position, WriterId};
+use wire::{Epoch, Layout, Position, WriterId};
 
 use crate::calls::{Calls, Outcome, What};
 use crate::env::{Env, MS};
@@ -161,6 +161,12 @@ impl Sequencer {
         self.reign.as_ref().is_some_and(|reign| !reign.has_ended())
     }
 
+    /// Its newest reign.
+    #[must_use]
+    pub fn epoch(&self) -> Option<Epoch> {
+        self.entry.as_ref().map(|entry| entry.epoch)
+    }
+
     /// Stops in good order.
     pub fn stop(&mut self, env: &mut Env) {
         self.stopping = true;
@@ -183,11 +189,7 @@ impl Sequencer {
                     self.done(tag, outcome, env);
                 }
             }
-            Input::Datagram(from, bytes) => {
-                if !self.heard(from, &bytes, env) {
-                    self.serve(from, bytes, env);
-                }
-            }
+            Input::Datagram(from, bytes) => self.came(from, bytes, env),
             Input::Closed(Post::Sequencer(place)) => self.is_gone(place, env),
             Input::Sealed(post, seal, stripes) => self.sealed(post, seal, &stripes, env),
             _ => {}
@@ -338,6 +340,12 @@ impl Sequencer {
             return;
         }
         self.mark_low_water();
+    }
+
+    fn came(&mut self, from: ProcId, bytes: Vec<u8>, env: &mut Env) {
+        if !self.heard(from, &bytes, env) {
+            self.serve(from, bytes, env);
+        }
     }
 
     fn serve(&mut self, from: ProcId, bytes: Vec<u8>, env: &mut Env) {

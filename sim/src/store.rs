@@ -202,13 +202,13 @@ impl Store {
         if self.control.contains_key(&entry.number) {
             return Ok(Answer::Exists);
         }
-        self.begins(entry)?;
         self.control
             .insert(entry.number, (Rc::clone(entry), now_ms));
         let reserved = self.reserved.entry(entry.epoch).or_default();
         *reserved = entry.reservation.max(*reserved);
         let newest = self.control.last_key_value();
         if newest.is_some_and(|(number, _)| *number == entry.number) {
+            self.begins(entry)?;
             self.newest_start = self.newest_start.max(entry.epoch_start);
             self.starts.entry(entry.epoch).or_insert(entry.epoch_start);
             self.segmented(entry)?;

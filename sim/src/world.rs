@@ -30,9 +30,6 @@ pub const WRITERS: Range<u16> = 0..3;
 /// Stripes that a layout may have.
 pub const STRIPES_MOST: u16 = 6;
 
-/// How many sequencers, in percent, begin a reign at once, as if nobody stood by.
-const HASTY: u64 = 15;
-
 const CLIENTS: u16 = 3;
 const STRIPES: u32 = 3;
 const UNIT: u32 = 2;
@@ -46,7 +43,10 @@ const REST: u64 = 60_000 * MS;
 /// Events of a life after which it counts as going on for ever.
 const EVENTS: u64 = 400_000;
 
+mod script;
 mod trouble;
+
+pub use script::{Act, Script, Who};
 
 #[derive(Debug)]
 enum Process {
@@ -84,6 +84,8 @@ pub struct World {
     members: Vec<Member>,
     /// Whether chains are compacted all the time.
     compacts: bool,
+    /// What goes wrong, where that is not left to chance.
+    script: Option<Script>,
 }
 
 /// The stripe-writers, each with stripes of its own, or all with all stripes.
@@ -148,6 +150,7 @@ impl World {
             window,
             members,
             compacts,
+            script: None,
         })
     }
 
@@ -156,7 +159,9 @@ impl World {
     pub fn live(mut self) -> Report {
         self.env.after(0, Event::Supervise);
         let pause = self.env.faults.trouble_every;
-        self.env.after(pause, Event::Nemesis);
+        if self.script.is_none() {
+            self.env.after(pause, Event::Nemesis);
+        }
         let mut events = 0;
         while self.env.broken.is_none() {
             let Some(event) = self.env.go_on() else {
@@ -197,6 +202,8 @@ impl World {
             Event::Input(to, input) => self.input(to, input),
             Event::Store { from, op, answered } => self.env.apply(from, &op, answered),
             Event::Supervise => self.supervise(),
+            Event::Act(_) if self.env.faults.calm => {}
+            Event::Act(number) => self.act(number),
             Event::Fall if self.env.faults.calm => {}
             Event::Fall => {
                 self.kill_reigning();
@@ -257,7 +264,7 @@ impl World {
             Post::Sequencer(number) => {
                 let window = Window::new(self.window.0, self.window.1);
                 // Now and then somebody starts one that does not look whether another reigns.
-                let waits = env.faults.calm || !env.rng.percent(HASTY);
+                let waits = env.faults.calm || !env.rng.percent(env.faults.hasty);
                 Process::Sequencer(Box::new(Sequencer::new(id, (number, waits), window)))
             }
             Post::Writer(number) => {

@@ -76,7 +76,7 @@ impl Client {
     fn send_asks(&mut self, env: &mut Env) {
         let (now, chance) = (env.clock(self.me), env.rng.chance());
         let packed = self.asks.take_due(now, chance, 29);
-        if packed.repeated > 0 {
+        if packed.repeated > 0 && !env.is(Mutation::StayWithOne) {
             self.reigning.doubt(now);
         }
         for (kind, entries) in packed.datagrams {
@@ -114,7 +114,8 @@ impl Client {
 
     /// The host of a sequencer says that nobody listens there.
     pub(super) fn is_closed(&mut self, place: u16, env: &Env) {
-        if self.reigning.current() == usize::from(place) && self.reigning.next_due().is_none() {
+        let is_asked = self.reigning.current() == usize::from(place);
+        if is_asked && !env.is(Mutation::StayWithOne) && self.reigning.next_due().is_none() {
             self.reigning.doubt(env.clock(self.me));
         }
     }
@@ -125,6 +126,9 @@ impl Client {
             return false;
         };
         let now = env.clock(self.me);
+        if env.is(Mutation::StayWithOne) {
+            return usize::from(place) == self.reigning.current() && status == Status::Ok;
+        }
         let heard = self.reigning.heard(place.into(), epoch, status, now);
         if heard == (Heard::Reigns { new: true }) {
             self.asks.renew(now);
@@ -209,6 +213,7 @@ impl Client {
         if known != Some(token.epoch) && !env.is(Mutation::OldLayout) {
             match known {
                 Some(known) if known < token.epoch => self.reigning.is_newest(known),
+                _ if env.is(Mutation::StayWithOne) => {}
                 _ => self.reigning.is_over(token.epoch, env.clock(self.me)),
             }
             return self.ask_again_later(env);

@@ -8,8 +8,9 @@ use wire::RunBody;
 
 use super::{Ack, AckStatus, CallNo, Client, Env, Flight, MS, Mutation, Post, ProcId};
 
-/// Time without an answer that is owed, after which a writer counts as gone.
-const SILENCE: u64 = 900 * MS;
+/// Time without an answer that is owed, after which a writer counts as gone; of a client that asks whether it is there,
+/// and of one that mostly finds that it is.
+pub(super) const SILENCE: (u64, u64) = (900 * MS, 9000 * MS);
 
 /// Connections that fail one after the other before a writer's stripes are looked for elsewhere.
 const FAILURES: u32 = 2;
@@ -57,7 +58,7 @@ impl Client {
         let now = env.clock(self.me);
         for connection in self.connections.values_mut() {
             connection.flight.wake(now);
-            let silent = env.now > connection.heard_at + SILENCE;
+            let silent = env.now > connection.heard_at + self.silence;
             if silent
                 && connection.flight.is_owed()
                 && let Some((conn, _)) = connection.to
@@ -202,7 +203,7 @@ impl Client {
         if outcome == AckStatus::Committed {
             return self.commit(answer, env);
         }
-        if outcome == AckStatus::Sealed {
+        if outcome == AckStatus::Sealed && !env.is(Mutation::StayWithOne) {
             // [H-3] A later reign has begun.
             let now = env.clock(self.me);
             self.reigning.is_over(answer.epoch, now);

@@ -80,7 +80,7 @@ impl World {
         }
     }
 
-    fn stop(&mut self, victim: ProcId) {
+    pub(super) fn stop(&mut self, victim: ProcId) {
         self.env.note(|| format!("{victim} stops in good order"));
         match &mut self.processes[victim] {
             Process::Sequencer(sequencer) => {
@@ -92,7 +92,7 @@ impl World {
         }
     }
 
-    /// LESSONS 1, 9 and 13: one that others take for dead, and that is not.
+    /// One (lessons 1, 9 and 13) that others take for dead, and that is not.
     fn succeed(&mut self, victim: ProcId, post: Post) {
         if matches!(post, Post::Client(_)) {
             return;

@@ -4,7 +4,7 @@ use stripe_writer::logic::members::Key;
 use wire::frame::{AckStatus, Append};
 use wire::{Run, RunBody};
 
-use super::{Env, For, Held, MS, Outcome, ProcId, Timer, Token, Writer};
+use super::{Env, For, Held, MS, Mutation, Outcome, ProcId, Timer, Token, Writer};
 use crate::calls::What;
 
 /// Longest time for which an append waits for a stripe that is on its way here, or away.
@@ -79,7 +79,7 @@ impl Writer {
         let place = frame.head.place;
         let key = (place.segment, place.stripe);
         let run = Run::records(place.first, frame.head.identity, frame.body.clone());
-        if frame.head.epoch > self.epoch && !frame.looked {
+        if frame.head.epoch > self.epoch && !frame.looked && !env.is(Mutation::NeverLearn) {
             if !std::mem::replace(&mut self.learns, true) {
                 self.calls.attempt(What::Last, For::Learn, env);
             }
