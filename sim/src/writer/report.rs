@@ -25,7 +25,7 @@ impl Writer {
         if env.is(Mutation::FillAhead) {
             ripe = env.store.told.plus(3);
         }
-        for task in self.tasks.values_mut() {
+        for task in self.tasks.values_mut().filter(|task| !task.stopping) {
             task.stripe.fill(task.slot(ripe), now);
         }
         self.report(env);

@@ -99,8 +99,12 @@ impl Writer {
             task.stripe.seal(entry.epoch, to, now);
             return true;
         }
-        if entry.segments.iter().any(|segment| segment.id == id) {
+        let mut all = entry.segments.iter();
+        let complete = all.find(|segment| segment.id == id);
+        if let Some(end) = complete.and_then(|segment| entry.segment_end(segment)) {
             let key = task.key;
+            task.end = task.slot(end);
+            task.stripe.end_at(task.end);
             task.stop();
             self.held.remove(&key);
         }
