@@ -10,9 +10,10 @@ use catalog::logic::collect::{Keep, is_old};
 use catalog::logic::create::{Seen, Step, resolve};
 use catalog::logic::walk::resolve as follow;
 use stripe_writer::logic::action::PutOutcome;
+use stripe_writer::logic::members::Key;
+use wire::Slot;
 use wire::control::ControlEntry;
 use wire::object::{Index, Object};
-use wire::{Slot, StripeId};
 
 use crate::env::{Env, MS};
 use crate::event::{CallId, ProcId, Timer};
@@ -39,9 +40,9 @@ pub enum What {
     /// Put an object (C-5).
     Put(Rc<Object>),
     /// Follow a chain.
-    Walk(StripeId, Slot),
+    Walk(Key, Slot),
     /// What a slot holds.
-    RunAt(StripeId, Slot),
+    RunAt(Key, Slot),
 }
 
 /// What came of it.
@@ -188,11 +189,11 @@ impl<T> Calls<T> {
             (Stage::Creating, What::Put(object)) => Op::CreateObject(Rc::clone(object)),
             (_, What::Put(object)) => {
                 let header = object.index.header;
-                Op::Index(header.chain.stripe, header.start)
+                Op::Index((header.chain.segment, header.chain.stripe), header.start)
             }
-            (Stage::Headers(starts), What::Walk(stripe, _)) => Op::Headers(*stripe, starts.clone()),
-            (_, What::Walk(stripe, from)) => Op::List(*stripe, *from),
-            (_, What::RunAt(stripe, slot)) => Op::RunAt(*stripe, *slot),
+            (Stage::Headers(starts), What::Walk(key, _)) => Op::Headers(*key, starts.clone()),
+            (_, What::Walk(key, from)) => Op::List(*key, *from),
+            (_, What::RunAt(key, slot)) => Op::RunAt(*key, *slot),
             _ => Op::ListControl(None),
         };
         env.ask_store(self.me, id, op);

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use catalog::{Reigning, Writer as Member};
 use stripelog::logic::flight::{Answer, Flight};
 use stripelog::logic::frames::{Record, make_frames};
 use stripelog::logic::outcome::Outcome;
@@ -13,7 +14,7 @@ use stripelog::logic::split::{Token, split};
 use wire::control::ControlEntry;
 use wire::datagram::{self, Datagram, Grant, Header, Kind, Reply, Status};
 use wire::frame::{Ack, AckStatus};
-use wire::{ClientId, Identity, Lane, Position, RequestId};
+use wire::{ClientId, Epoch, Identity, Lane, Position, RequestId};
 
 use crate::calls::{self, Calls};
 use crate::env::{Env, LOG, MS};
@@ -21,13 +22,18 @@ use crate::event::{Input, Post, ProcId, Timer};
 use crate::history::What;
 use crate::mutation::Mutation;
 use crate::store::Content;
-use crate::world::{WRITERS, post_of};
+use crate::world::{SEQUENCERS, WRITERS};
 
 mod ask;
 mod connection;
+mod layout;
+mod routes;
 
 /// Records of one grant.
 const BATCH: usize = 6;
+
+/// Clients, in percent, that wait long for a stripe-writer that says nothing.
+const PATIENT: u64 = 30;
 
 /// Time that an append may take.
 const TIMEOUT: u64 = 6000 * MS;
@@ -37,6 +43,9 @@ const FRAME_BYTES: usize = 24;
 
 const GRANTS: Lane = Lane(0);
 const TAILS: Lane = Lane(1);
+
+/// Of questions that find out who reigns.
+const WHO: Lane = Lane(2);
 
 /// A call of the caller, by its number.
 type CallNo = usize;
@@ -75,7 +84,11 @@ enum For {
     /// A token waits for an entry that knows its epoch.
     Token(Token),
     /// Whether whoever told this tail reigns: when that was asked, and the tail.
-    Tail(u64, wire::Epoch, Position),
+    Tail(u64, Epoch, Position),
+    /// Whether the layout that is wanted is there.
+    Layout,
+    /// The segment of an acknowledged position that is read.
+    Segment(u64, Position, u64),
     /// A read of an acknowledged position.
     Read(u64, Position, u64),
 }
@@ -88,6 +101,8 @@ enum Asked {
     Issued(u64),
     /// Until the durable tail is there.
     Durable(u64, Position),
+    /// Another layout.
+    Layout,
 }
 
 /// One process.
@@ -96,14 +111,20 @@ pub struct Client {
     me: ProcId,
     calls: Calls<For>,
     known: Option<Rc<ControlEntry>>,
+    reigning: Reigning,
     asks: Asks<Asked>,
     next_request: u64,
     queue: VecDeque<Piece>,
     batch: Option<Batch>,
     appends: Vec<Call>,
     connections: BTreeMap<u16, connection::Connection>,
+    routes: routes::Routes,
+    /// Time without an answer after which a stripe-writer counts as gone.
+    silence: u64,
     /// Tails that are asked for, by the time of the call.
     tails: BTreeSet<u64>,
+    /// The layout that is wanted.
+    wish: Option<layout::Wish>,
     /// When it is woken for its questions.
     due_at: u64,
 }
@@ -111,20 +132,24 @@ pub struct Client {
 impl Client {
     /// A process that begins.
     #[must_use]
-    pub fn new(me: ProcId) -> Self {
+    pub fn new(me: ProcId, members: &[Member]) -> Self {
         let pauses = (Duration::from_millis(40), Duration::from_millis(400));
         let connection = |post| (post, connection::Connection::new());
         Self {
             me,
             calls: Calls::new(me),
             known: None,
+            reigning: Reigning::new(SEQUENCERS.len(), Epoch(0)),
             asks: Asks::new(pauses),
             next_request: 1,
             queue: VecDeque::new(),
             batch: None,
             appends: Vec::new(),
             connections: WRITERS.map(connection).collect(),
+            routes: routes::Routes::new(members),
+            silence: connection::SILENCE.0,
             tails: BTreeSet::new(),
+            wish: None,
             due_at: 0,
         }
     }
@@ -132,13 +157,18 @@ impl Client {
     /// Whether nothing that was begun is without an outcome.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.tails.is_empty() && self.appends.iter().all(|call| !call.open)
+        self.tails.is_empty() && self.wish.is_none() && self.appends.iter().all(|call| !call.open)
     }
 
     /// Takes what it is told.
     pub fn handle(&mut self, input: Input, env: &mut Env) {
         match input {
-            Input::Start => env.timer(self.me, 0, Timer::Tick),
+            Input::Start => {
+                if env.rng.percent(PATIENT) {
+                    self.silence = connection::SILENCE.1;
+                }
+                env.timer(self.me, 0, Timer::Tick);
+            }
             Input::Timer(Timer::Retry(call)) => self.calls.retry(call, env),
             Input::Timer(Timer::Tick) => self.tick(env),
             Input::Timer(Timer::Due) => {}
@@ -147,7 +177,9 @@ impl Client {
                     self.done(tag, outcome, env);
                 }
             }
-            Input::Datagram(_, bytes) => self.told(&bytes, env),
+            Input::Datagram(from, bytes) => self.told(from, &bytes, env),
+            Input::Closed(Post::Sequencer(place)) => self.is_closed(place, env),
+            Input::Wish(layout) => self.wants(layout, env),
             Input::Ack(conn, ack) => self.ack(conn, &ack, env),
             Input::Reset(conn) => self.reset(conn, env),
             _ => {}
@@ -159,7 +191,9 @@ impl Client {
         let pause = env.rng.between(2, 60) * MS;
         env.timer(self.me, pause, Timer::Tick);
         for number in 0..self.appends.len() {
-            if self.appends[number].open && self.appends[number].until <= env.now {
+            // Once the world is calm every append has to come to an end of its own.
+            let late = self.appends[number].until <= env.now && !env.faults.calm;
+            if self.appends[number].open && late {
                 self.give_up(number, env);
             }
         }
@@ -225,21 +259,26 @@ impl Client {
         let at = usize::try_from(acknowledged.saturating_sub(back + 1)).unwrap_or(0);
         if let Some((position, record)) = env.history.acknowledged.get(at).copied() {
             let called = env.history.tick();
-            let Some(entry) = &self.known else {
-                return;
-            };
-            let Some(segment) = entry.segment_of(position) else {
-                return;
-            };
-            let layout = segment.layout;
-            let what = calls::What::RunAt(layout.stripe(position), layout.slot(position));
-            self.calls
-                .attempt(what, For::Read(called, position, record), env);
+            // Another client may have appended in a segment that is not known here.
+            let tag = For::Segment(called, position, record);
+            self.calls.attempt(calls::What::Last, tag, env);
         }
     }
 
     fn done(&mut self, tag: For, outcome: calls::Outcome, env: &mut Env) {
         match (tag, outcome) {
+            (For::Layout, calls::Outcome::Last(entry)) => self.looked(entry, env),
+            (For::Segment(called, position, record), calls::Outcome::Last(entry)) => {
+                self.learn(Rc::clone(&entry));
+                let Some(segment) = entry.segment_of(position) else {
+                    return;
+                };
+                let layout = segment.layout;
+                let key = (segment.id, layout.stripe(position));
+                let what = calls::What::RunAt(key, layout.slot(position));
+                let tag = For::Read(called, position, record);
+                self.calls.attempt(what, tag, env);
+            }
             (For::Read(called, position, record), calls::Outcome::Run(found)) => {
                 //
                 if found.map(|found| found.content) != Some(Content::Record(record)) {
@@ -265,7 +304,7 @@ impl Client {
                 self.ask_tails(next, env);
             }
             (For::Tail(called, ..), _) => self.ask_tails(Asked::Issued(called), env),
-            (For::Read(..), _) => {}
+            (For::Read(..) | For::Segment(..) | For::Layout, _) => {}
         }
     }
 
@@ -317,7 +356,8 @@ impl Client {
             let Ok(frames) = make_frames(&part, by, &owners, &records, FRAME_BYTES) else {
                 return env.fail("a frame cannot be made");
             };
-            if let Some(connection) = self.connections.get_mut(&post_of(part.stripe)) {
+            let owner = self.routes.owner(part.stripe);
+            if let Some(connection) = self.connections.get_mut(&owner) {
                 frames
                     .into_iter()
                     .for_each(|frame| connection.flight.push(frame));

@@ -28,6 +28,9 @@ const STORE_TIMEOUT: u64 = 700 * MS;
 /// Time for which a process sees the same of those that hold a post.
 const VIEW: u64 = 700 * MS;
 
+/// How often, in percent, a host tells that nobody listens at a port of it.
+const TOLD_CLOSED: u64 = 70;
+
 /// A process as the network sees it.
 #[derive(Debug)]
 pub struct Seen {
@@ -229,6 +232,17 @@ impl Env {
         }
     }
 
+    /// Sends a datagram to whoever holds a post; where nobody does, the host may say so.
+    pub fn ask(&mut self, from: ProcId, post: Post, bytes: &[u8]) {
+        if let Some(to) = self.route(from, post) {
+            return self.datagram(from, to, bytes);
+        }
+        if self.rng.percent(TOLD_CLOSED) && !self.rng.percent(self.faults.lost) {
+            let late = 2 * self.latency();
+            self.after(late, Event::Input(from, Input::Closed(post)));
+        }
+    }
+
     /// A new connection.
     pub fn connect(&mut self) -> u64 {
         self.connections += 1;
@@ -253,7 +267,8 @@ impl Env {
         self.stream((from, to, conn, false), Input::Ack(conn, ack));
     }
 
-    fn stream(&mut self, (from, to, conn, there): (ProcId, ProcId, u64, bool), input: Input) {
+    /// Sends something in the order of a connection, there or back.
+    pub fn stream(&mut self, (from, to, conn, there): (ProcId, ProcId, u64, bool), input: Input) {
         if self.severed.contains(&conn) {
             return;
         }
@@ -302,8 +317,14 @@ impl Env {
             answered,
         };
         let failed = Event::Input(from, Input::Answer(call, crate::store::Answer::Failed));
-        if self.faults.is_out(from, self.now) || self.rng.percent(faults.lost) {
+        if self.faults.is_out(from, self.now) {
             return self.after(STORE_TIMEOUT, failed);
+        }
+        if self.rng.percent(faults.lost) {
+            // Not answered, or refused at once.
+            let refused = self.rng.percent(50);
+            let pause = if refused { there } else { STORE_TIMEOUT };
+            return self.after(pause, failed);
         }
         if !op.is_create() {
             if self.rng.percent(faults.failed_reads) {
@@ -347,9 +368,10 @@ impl Env {
         self.note(|| match op {
             Op::CreateObject(object) => {
                 let header = object.index.header;
-                let (stripe, owner) = (header.chain.stripe, header.author.owner);
+                let (segment, stripe) = (header.chain.segment, header.chain.stripe);
+                let owner = header.author.owner;
                 format!(
-                    "store: {from:?} object stripe={stripe} [{}, {}) owner={owner}",
+                    "store: {from:?} object segment={segment} stripe={stripe} [{}, {}) owner={owner}",
                     header.start, header.end
                 )
             }

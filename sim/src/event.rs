@@ -1,9 +1,11 @@
 //! What happens, and to whom.
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use wire::RunBody;
-use wire::frame::{Ack, Append, Seal};
+use stripe_writer::logic::members::Key;
+use wire::frame::{Ack, Append, Seal, SealedStripe};
+use wire::{Layout, OwnerNumber, RunBody};
 
 use crate::store::{Answer, Op};
 
@@ -16,8 +18,8 @@ pub type CallId = u64;
 /// What a process runs as. Several processes may hold one post at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Post {
-    /// The sequencer.
-    Sequencer,
+    /// One of the sequencers, of which one reigns.
+    Sequencer(u16),
     /// One of the stripe-writers.
     Writer(u16),
     /// One of the clients.
@@ -38,6 +40,10 @@ pub enum Event {
         /// Whether the answer reaches whoever asked.
         answered: bool,
     },
+    /// What a script says, by its number.
+    Act(usize),
+    /// Whoever reigns crashes.
+    Fall,
     /// Time for trouble.
     Nemesis,
     /// Time to start what does not run.
@@ -61,10 +67,18 @@ pub enum Input {
     Ack(u64, Ack),
     /// The connection is gone.
     Reset(u64),
+    /// The host of a post says that nobody listens there.
+    Closed(Post),
+    /// A client's caller wants another layout.
+    Wish(Layout),
     /// A sequencer asks for a seal.
     Seal(ProcId, Seal),
-    /// A stripe-writer has sealed.
-    Sealed(u16, Seal),
+    /// A stripe-writer has sealed these.
+    Sealed(u16, Seal, Vec<SealedStripe>),
+    /// A stripe-writer asks another on a connection what it owns.
+    AskClaims(ProcId, u64),
+    /// What a stripe-writer owns, and whether it is about to end.
+    Claims(u64, BTreeMap<Key, OwnerNumber>, bool),
 }
 
 /// Times that a process waits for.
@@ -74,6 +88,8 @@ pub enum Timer {
     Tick,
     /// Something is due: an object, a request.
     Due,
+    /// A look at who owns what.
+    Look,
     /// A call to the store is tried again.
     Retry(CallId),
 }
@@ -93,6 +109,8 @@ impl Event {
                     (header.start.0, header.end.0, header.author.owner.0).hash(hash);
                 }
             }
+            Self::Act(number) => (6_u8, *number).hash(hash),
+            Self::Fall => 5_u8.hash(hash),
             Self::Nemesis => 3_u8.hash(hash),
             Self::Supervise => 4_u8.hash(hash),
         }
@@ -103,7 +121,7 @@ impl Input {
     fn trace(&self, hash: &mut DefaultHasher) {
         std::mem::discriminant(self).hash(hash);
         match self {
-            Self::Start | Self::Seal(..) => {}
+            Self::Start | Self::Seal(..) | Self::Wish(_) => {}
             Self::Timer(timer) => timer.hash(hash),
             Self::Answer(call, answer) => (*call, std::mem::discriminant(answer)).hash(hash),
             Self::Datagram(from, bytes) => {
@@ -115,7 +133,12 @@ impl Input {
             }
             Self::Ack(conn, ack) => (*conn, ack.place.first.0, ack.count).hash(hash),
             Self::Reset(conn) => conn.hash(hash),
-            Self::Sealed(post, seal) => (*post, seal.epoch.0, seal.position.0).hash(hash),
+            Self::Closed(post) => post.hash(hash),
+            Self::Sealed(post, seal, stripes) => {
+                (*post, seal.epoch.0, seal.position.0, stripes.len()).hash(hash);
+            }
+            Self::AskClaims(from, conn) => (*from, *conn).hash(hash),
+            Self::Claims(conn, claims, leaving) => (*conn, claims.len(), *leaving).hash(hash),
         }
     }
 }

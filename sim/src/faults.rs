@@ -21,6 +21,9 @@ pub struct StoreFaults {
     pub failed_reads: u64,
 }
 
+/// How many sequencers, in percent, begin a reign at once.
+const HASTY: u64 = 15;
+
 /// What goes wrong, mostly in percent.
 #[derive(Debug, Clone, Default)]
 pub struct Faults {
@@ -42,6 +45,8 @@ pub struct Faults {
     pub store_latency: u64,
     /// Between processes and the store.
     pub store: StoreFaults,
+    /// Sequencers that begin at once, as if nobody stood by.
+    pub hasty: u64,
     /// Mean time between two troubles.
     pub trouble_every: u64,
     cuts: Vec<(ProcId, Option<ProcId>, u64)>,
@@ -76,8 +81,20 @@ impl Faults {
                 conflict: upto(rng, 10),
                 failed_reads: upto(rng, 10),
             },
+            hasty: HASTY,
             trouble_every: rng.between(250, 1500) * MS,
             ..Self::default()
+        }
+    }
+
+    /// A world in which nothing goes wrong by itself.
+    #[must_use]
+    pub fn quiet() -> Self {
+        Self {
+            calm: false,
+            latency: 2 * MS,
+            store_latency: 20 * MS,
+            ..Self::none()
         }
     }
 

@@ -1,20 +1,27 @@
-//! A sequencer: `sequencer_fast::logic` with the order of steps of its checkpoint thread.
+//! A sequencer: `sequencer_fast::logic` with the order of steps of its checkpoint thread, which is that of
+//! `sequencer-fast/src/store/begin.rs`, `checkpoint.rs` and `seal.rs`.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use sequencer_fast::logic::{
-    self, Counter, Limits, Outbox, Packet, Packets, Peer, Reign, Shard, ShardCounters, Window,
+    self, Counter, Limits, Outbox, Packet, Packets, Peer, Reign, Sealing, Shard, ShardCounters,
+    Window,
 };
 use wire::control::ControlEntry;
-use wire::frame::Seal;
-use wire::{Position, WriterId};
+use wire::{Epoch, Layout, Position, WriterId};
 
 use crate::calls::{Calls, Outcome, What};
 use crate::env::{Env, MS};
 use crate::event::{Input, Post, ProcId, Timer};
 use crate::mutation::Mutation;
+
+mod layout;
+mod seals;
+mod standby;
+
+pub use standby::DETECT;
 
 /// Time for which a reign stands without being renewed.
 pub const REIGN_TTL: u64 = 900 * MS;
@@ -27,8 +34,15 @@ const COLLECT_EVERY: u64 = 2500 * MS;
 /// What a call is for.
 #[derive(Debug)]
 enum For {
+    /// The entry to begin behind.
     Last,
+    /// The log's identity, before standing by.
+    StandBy,
+    /// Whether the reign of the newest entry is over.
+    Look,
     Begin,
+    /// The entry that opens a segment from this position on, begun at this time.
+    Restripe(Position, u64),
     /// An extension to this position, begun at this time of its clock.
     Extend(Position, u64),
     Renew(u64),
@@ -40,6 +54,11 @@ enum For {
 #[derive(Debug)]
 pub struct Sequencer {
     me: ProcId,
+    /// Its place in the membership.
+    post: u16,
+    /// Whether it waits for the end of the reign of others.
+    waits: bool,
+    standby: Option<standby::Standby>,
     owner: WriterId,
     calls: Calls<For>,
     window: Window,
@@ -50,10 +69,16 @@ pub struct Sequencer {
     busy: bool,
     since_ns: u64,
     checked_ns: u64,
-    sealing: BTreeSet<u16>,
+    sealing: Option<Sealing>,
+    /// Stripe-writers that have answered for a seal.
+    answered: BTreeSet<u16>,
     asked_at: u64,
     collected_at: u64,
     stopping: bool,
+    /// Whether it has ended its reign to open a segment.
+    restripes: bool,
+    /// The layout of the segment before, where a guard is taken out.
+    carried: Option<Layout>,
     /// Whether its process has ended.
     pub over: bool,
 }
@@ -102,11 +127,14 @@ impl Outbox<To> for Out {
 impl Sequencer {
     /// A process that begins.
     #[must_use]
-    pub fn new(me: ProcId, window: Window) -> Self {
+    pub fn new(me: ProcId, (post, waits): (u16, bool), window: Window) -> Self {
         let mut owner = WriterId([9; 16]);
         owner.0[..8].copy_from_slice(&(me as u64).to_le_bytes());
         Self {
             me,
+            post,
+            waits,
+            standby: None,
             owner,
             calls: Calls::new(me),
             window,
@@ -116,17 +144,34 @@ impl Sequencer {
             busy: false,
             since_ns: 0,
             checked_ns: 0,
-            sealing: BTreeSet::new(),
+            sealing: None,
+            answered: BTreeSet::new(),
             asked_at: 0,
             collected_at: 0,
             stopping: false,
+            restripes: false,
+            carried: None,
             over: false,
         }
+    }
+
+    /// Whether it has begun a reign that has not ended.
+    #[must_use]
+    pub fn reigns(&self) -> bool {
+        self.reign.as_ref().is_some_and(|reign| !reign.has_ended())
+    }
+
+    /// Its newest reign.
+    #[must_use]
+    pub fn epoch(&self) -> Option<Epoch> {
+        self.entry.as_ref().map(|entry| entry.epoch)
     }
 
     /// Stops in good order.
     pub fn stop(&mut self, env: &mut Env) {
         self.stopping = true;
+        // Its reign is over, and what it has begun the next one finds in the chain.
+        self.over = self.restripes;
         self.finish(env);
     }
 
@@ -134,16 +179,19 @@ impl Sequencer {
     pub fn handle(&mut self, input: Input, env: &mut Env) {
         match input {
             // [S-4] Never from memory.
+            Input::Start if self.waits => self.calls.insist(What::Last, For::StandBy, env),
             Input::Start => self.calls.insist(What::Last, For::Last, env),
             Input::Timer(Timer::Retry(call)) => self.calls.retry(call, env),
+            Input::Timer(_) if self.stands_by() => self.watch_others(env),
             Input::Timer(_) => self.tick(env),
             Input::Answer(call, answer) => {
                 if let Some((tag, outcome)) = self.calls.answer(call, answer, env) {
                     self.done(tag, outcome, env);
                 }
             }
-            Input::Datagram(from, bytes) => self.serve(from, bytes, env),
-            Input::Sealed(post, seal) => self.sealed(post, seal, env),
+            Input::Datagram(from, bytes) => self.came(from, bytes, env),
+            Input::Closed(Post::Sequencer(place)) => self.is_gone(place, env),
+            Input::Sealed(post, seal, stripes) => self.sealed(post, seal, &stripes, env),
             _ => {}
         }
     }
@@ -155,8 +203,17 @@ impl Sequencer {
             outcome => outcome,
         };
         match (tag, outcome) {
+            (For::StandBy, Outcome::Last(last)) => self.stand_by(&last, env),
+            (For::Look, Outcome::Last(last)) => self.looked(Some(last), env),
+            (For::Look, _) => self.looked(None, env),
             (For::Last, Outcome::Last(last)) => self.begin(&last, env),
-            (For::Begin, Outcome::Appended) => self.begun(env),
+            (For::Begin, Outcome::Fenced) if self.stands_by() => self.was_slower(env),
+            (For::Begin, Outcome::Appended) => {
+                if !self.stands_by() {
+                    env.timer(self.me, TICK, Timer::Tick);
+                }
+                self.begun(env);
+            }
             (For::Extend(reservation, since_ns), Outcome::Appended) => {
                 self.busy = false;
                 self.window
@@ -174,6 +231,9 @@ impl Sequencer {
             (For::Renew(_), Outcome::Failed) => {
                 self.busy = false;
                 self.finish(env);
+            }
+            (For::Restripe(tail, since_ns), Outcome::Appended) => {
+                self.restriped(tail, since_ns, env);
             }
             (For::Clean, Outcome::Appended) => {
                 if let Some(entry) = self.entry.clone() {
@@ -205,59 +265,19 @@ impl Sequencer {
             return env.fail("a control entry without segments");
         };
         let reign = Arc::new(reign);
-        let limits = Limits {
-            retry_memory: 64,
-            held_replies: 64,
-            rate: None,
-            key: None,
-            seed: 5,
-        };
         let counters = Arc::new(ShardCounters::default());
-        self.shard = Some(Shard::new(Arc::clone(&reign), counters, limits));
+        self.shard = Some(Shard::new(Arc::clone(&reign), counters, limits()));
         self.reign = Some(reign);
         self.window
             .stored(env.clock_ns(self.me).saturating_sub(self.since_ns));
         self.stands_since(self.since_ns, env);
-        if logic::nothing_to_seal(&entry) {
-            self.open(env);
-        } else {
-            self.sealing = crate::world::WRITERS.collect();
-            if env.is(Mutation::SealOneLess) {
-                self.sealing.pop_last();
-            }
-            self.ask_seals(env);
-        }
-        env.timer(self.me, TICK, Timer::Tick);
-    }
-
-    fn ask_seals(&mut self, env: &mut Env) {
-        let Some(entry) = self.entry.clone() else {
-            return;
-        };
-        self.asked_at = env.now;
-        let seal = Seal {
-            epoch: entry.epoch,
-            position: entry.epoch_start,
-        };
-        for post in self.sealing.clone() {
-            if let Some(writer) = env.route(self.me, Post::Writer(post)) {
-                env.seal(self.me, writer, seal);
-            }
-        }
-    }
-
-    fn sealed(&mut self, post: u16, seal: Seal, env: &mut Env) {
-        let Some(entry) = &self.entry else {
-            return;
-        };
-        // [H-3] Of this seal, and nothing less.
-        if seal.epoch == entry.epoch
-            && seal.position == entry.epoch_start
-            && self.sealing.remove(&post)
-            && self.sealing.is_empty()
-        {
-            self.open(env);
-        }
+        self.answered.clear();
+        self.sealing = Some(Sealing::new(&entry));
+        self.skip_seals(env);
+        self.opens(env);
+        self.ask_seals(env);
+        // The ticks go on.
+        self.standby = None;
     }
 
     fn open(&mut self, env: &mut Env) {
@@ -270,11 +290,14 @@ impl Sequencer {
 
     fn tick(&mut self, env: &mut Env) {
         env.timer(self.me, TICK, Timer::Tick);
-        if !self.sealing.is_empty() && env.now >= self.asked_at + ASK_SEALS {
+        if self.sealing.is_some() && env.now >= self.asked_at + ASK_SEALS {
             self.ask_seals(env);
         }
-        if self.sealing.is_empty() {
+        if self.sealing.is_none() {
             self.extend(env);
+        }
+        if self.restripes_now(env) {
+            return;
         }
         let now_ns = env.clock_ns(self.me);
         if !self.busy && now_ns >= self.checked_ns + RENEW_EVERY * 1000 {
@@ -317,6 +340,12 @@ impl Sequencer {
             return;
         }
         self.mark_low_water();
+    }
+
+    fn came(&mut self, from: ProcId, bytes: Vec<u8>, env: &mut Env) {
+        if !self.heard(from, &bytes, env) {
+            self.serve(from, bytes, env);
+        }
     }
 
     fn serve(&mut self, from: ProcId, bytes: Vec<u8>, env: &mut Env) {
@@ -399,5 +428,15 @@ impl Sequencer {
             reign.end();
         }
         self.over = true;
+    }
+}
+
+fn limits() -> Limits {
+    Limits {
+        retry_memory: 64,
+        held_replies: 64,
+        rate: None,
+        key: None,
+        seed: 5,
     }
 }

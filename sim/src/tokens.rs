@@ -60,6 +60,13 @@ impl Tokens {
                 "S-2: token [{first}, {end}) of epoch {epoch}, reserved {reserved}"
             ));
         }
+        let start = store.starts.get(&epoch).copied().unwrap_or_default();
+        if store.durable() < start {
+            let durable = store.durable();
+            return Err(format!(
+                "H-4: token of epoch {epoch}, which starts at {start}, durable {durable}"
+            ));
+        }
         for (start, (stop, other)) in self.granted.range(..end).rev().take(2) {
             let same = (*start, *stop, *other) == (first, end, asker);
             if *stop > first && !same {

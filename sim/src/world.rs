@@ -1,15 +1,15 @@
 //! A world from its beginning to its end: processes, trouble, and what has to be true at last.
 
-use std::collections::BTreeMap;
 use std::hash::Hasher;
 use std::ops::Range;
 use std::time::Duration;
 
+use catalog::Writer as Member;
 use sequencer_fast::logic::Window;
 use stripe_writer::logic::action::Config;
+use stripe_writer::logic::members::Key;
 use wire::control::ControlEntry;
-use wire::object::ChainId;
-use wire::{Epoch, Layout, Position, Segment, SegmentId, StripeId, WriterId};
+use wire::{Epoch, Layout, Position, Segment, SegmentId, WriterId};
 
 use crate::client::Client;
 use crate::env::{Env, LOG, MS, Seen};
@@ -17,12 +17,18 @@ use crate::event::{Event, Input, Post, ProcId};
 use crate::faults::Faults;
 use crate::mutation::Mutation;
 use crate::rng::Rng;
-use crate::sequencer::{REIGN_TTL, Sequencer};
+use crate::sequencer::Sequencer;
 use crate::store::Store;
-use crate::writer::{GRACE, MAX_COMMIT_AGE, Writer};
+use crate::writer::{MAX_COMMIT_AGE, Writer};
+
+/// Posts of sequencers: one reigns, the other stands by.
+pub const SEQUENCERS: Range<u16> = 0..2;
 
 /// Posts of stripe-writers.
-pub const WRITERS: Range<u16> = 0..2;
+pub const WRITERS: Range<u16> = 0..3;
+
+/// Stripes that a layout may have.
+pub const STRIPES_MOST: u16 = 6;
 
 const CLIENTS: u16 = 3;
 const STRIPES: u32 = 3;
@@ -36,6 +42,11 @@ const REST: u64 = 60_000 * MS;
 
 /// Events of a life after which it counts as going on for ever.
 const EVENTS: u64 = 400_000;
+
+mod script;
+mod trouble;
+
+pub use script::{Act, Script, Who};
 
 #[derive(Debug)]
 enum Process {
@@ -70,21 +81,24 @@ pub struct World {
     processes: Vec<Process>,
     config: Config,
     window: (u64, u64),
-    layout: Layout,
+    members: Vec<Member>,
     /// Whether chains are compacted all the time.
     compacts: bool,
+    /// What goes wrong, where that is not left to chance.
+    script: Option<Script>,
 }
 
-/// The stripes of a stripe-writer's post.
-fn stripes_of(post: u16, layout: Layout) -> impl Iterator<Item = StripeId> {
-    let posts = WRITERS.end;
-    layout.all().filter(move |stripe| stripe.0 % posts == post)
-}
-
-/// The post that serves a stripe.
-#[must_use]
-pub fn post_of(stripe: StripeId) -> u16 {
-    stripe.0 % WRITERS.end
+/// The stripe-writers, each with stripes of its own, or all with all stripes.
+fn members(shared: bool) -> Vec<Member> {
+    let each = STRIPES_MOST / WRITERS.end;
+    let member = |post: u16| Member {
+        address: ([10, 0, 0, 1], 7000 + post).into(),
+        stripes: match shared {
+            true => 0..=STRIPES_MOST - 1,
+            false => post * each..=(post + 1) * each - 1,
+        },
+    };
+    WRITERS.map(member).collect()
 }
 
 impl World {
@@ -116,13 +130,8 @@ impl World {
             trim: Position(0),
             segments: vec![segment],
         };
-        let chain = |stripe| ChainId {
-            log: LOG,
-            segment: segment.id,
-            stripe,
-            layout,
-        };
-        let store = Store::new(first, layout.all().map(chain).collect());
+        let store = Store::new(first);
+        let members = members(rng.percent(50));
         let faults = Faults::draw(&mut rng);
         let config = Config {
             linger: Duration::from_millis(rng.between(0, 30)),
@@ -139,8 +148,9 @@ impl World {
             processes: Vec::new(),
             config,
             window,
-            layout,
+            members,
             compacts,
+            script: None,
         })
     }
 
@@ -149,7 +159,9 @@ impl World {
     pub fn live(mut self) -> Report {
         self.env.after(0, Event::Supervise);
         let pause = self.env.faults.trouble_every;
-        self.env.after(pause, Event::Nemesis);
+        if self.script.is_none() {
+            self.env.after(pause, Event::Nemesis);
+        }
         let mut events = 0;
         while self.env.broken.is_none() {
             let Some(event) = self.env.go_on() else {
@@ -168,7 +180,9 @@ impl World {
                 break;
             }
             if self.env.now > TROUBLED + REST || events > EVENTS {
-                self.env.fail("nothing comes to rest");
+                let unowned = self.unowned();
+                self.env
+                    .fail(format!("nothing comes to rest, nobody owns {unowned:?}"));
             }
         }
         self.last_checks();
@@ -188,6 +202,12 @@ impl World {
             Event::Input(to, input) => self.input(to, input),
             Event::Store { from, op, answered } => self.env.apply(from, &op, answered),
             Event::Supervise => self.supervise(),
+            Event::Act(_) if self.env.faults.calm => {}
+            Event::Act(number) => self.act(number),
+            Event::Fall if self.env.faults.calm => {}
+            Event::Fall => {
+                self.kill_reigning();
+            }
             Event::Nemesis if self.env.faults.calm => {}
             Event::Nemesis => {
                 self.trouble();
@@ -239,26 +259,19 @@ impl World {
 
     fn start(&mut self, post: Post) {
         let id = self.processes.len();
-        let (env, layout) = (&mut self.env, self.layout);
+        let env = &mut self.env;
         let process = match post {
-            Post::Sequencer => {
+            Post::Sequencer(number) => {
                 let window = Window::new(self.window.0, self.window.1);
-                Process::Sequencer(Box::new(Sequencer::new(id, window)))
+                // Now and then somebody starts one that does not look whether another reigns.
+                let waits = env.faults.calm || !env.rng.percent(env.faults.hasty);
+                Process::Sequencer(Box::new(Sequencer::new(id, (number, waits), window)))
             }
             Post::Writer(number) => {
-                let chain = |stripe| {
-                    let chain = ChainId {
-                        log: LOG,
-                        segment: SegmentId(0),
-                        stripe,
-                        layout,
-                    };
-                    (stripe, chain)
-                };
-                let chains: BTreeMap<_, _> = stripes_of(number, layout).map(chain).collect();
-                Process::Writer(Box::new(Writer::new(id, number, chains, self.config)))
+                let writer = Writer::new(id, number, &self.members, self.config);
+                Process::Writer(Box::new(writer))
             }
-            Post::Client(_) => Process::Client(Box::new(Client::new(id))),
+            Post::Client(_) => Process::Client(Box::new(Client::new(id, &self.members))),
         };
         env.note(|| format!("{post:?} starts as {id}"));
         env.seen.push(Seen {
@@ -276,14 +289,15 @@ impl World {
     fn posts() -> impl Iterator<Item = Post> {
         let writers = WRITERS.map(Post::Writer);
         let clients = (0..CLIENTS).map(Post::Client);
-        std::iter::once(Post::Sequencer)
+        SEQUENCERS
+            .map(Post::Sequencer)
             .chain(writers)
             .chain(clients)
     }
 
     fn supervise(&mut self) {
         for post in Self::posts().collect::<Vec<_>>() {
-            self.replace_unhealthy(post);
+            self.end_doubles(post);
             let at_once = self.env.now == 0 || self.env.faults.calm || self.env.rng.percent(50);
             if self.env.living(post).is_empty() && at_once {
                 self.start(post);
@@ -296,142 +310,17 @@ impl World {
         self.env.after(100 * MS, Event::Supervise);
     }
 
-    /// A stripe-writer that has lost some of its stripes says so to whoever looks after it.
-    fn replace_unhealthy(&mut self, post: Post) {
-        for id in self.env.living(post) {
-            if let Some(Process::Writer(writer)) = self.processes.get(id)
-                && writer.is_unhealthy()
-                && self.env.rng.percent(10)
-            {
-                self.env.note(|| format!("{id} is unhealthy and killed"));
+    /// One of two that run as the same stripe-writer is found and ended.
+    fn end_doubles(&mut self, post: Post) {
+        let living = self.env.living(post);
+        let doubles = living.len().saturating_sub(1);
+        for id in living.into_iter().take(doubles) {
+            let found = self.env.faults.calm || self.env.rng.percent(3);
+            if matches!(post, Post::Writer(_)) && found {
+                self.env.note(|| format!("{id} runs twice and is killed"));
                 self.env.seen[id].alive = false;
             }
         }
-    }
-
-    /// Somebody who runs: mostly a server.
-    fn victim(&mut self) -> Option<(ProcId, Vec<ProcId>)> {
-        let all: Vec<ProcId> = (0..self.processes.len())
-            .filter(|id| self.env.seen[*id].alive)
-            .collect();
-        let (kind, env) = (self.env.rng.below(100), &self.env);
-        let of_kind = |id: &ProcId| match env.seen[*id].post {
-            Post::Sequencer => kind < 40,
-            Post::Writer(_) => (40..85).contains(&kind),
-            Post::Client(_) => kind >= 85,
-        };
-        let victims: Vec<_> = all.iter().copied().filter(of_kind).collect();
-        Some((self.env.rng.pick(&victims)?, all))
-    }
-
-    fn trouble(&mut self) {
-        let now = self.env.now;
-        let Some((victim, servers)) = self.victim() else {
-            return;
-        };
-        let post = self.env.seen[victim].post;
-        match self.env.rng.below(16) {
-            0 | 1 => {
-                self.env.note(|| format!("{victim} crashes"));
-                self.env.seen[victim].alive = false;
-            }
-            2..=4 => {
-                // Longer than every lease, now and then.
-                let longest = self
-                    .env
-                    .rng
-                    .pick(&[REIGN_TTL / 2, 2 * REIGN_TTL, 9000 * MS]);
-                let pause = self.env.rng.below(longest.unwrap_or(REIGN_TTL));
-                self.env.note(|| format!("{victim} pauses for {pause} us"));
-                self.env.seen[victim].paused_until = now + pause;
-            }
-            5 | 6 if !matches!(post, Post::Client(_)) => self.start(post),
-            7 => {
-                if let Some(other) = self.env.rng.pick(&servers) {
-                    let until = now + self.env.rng.between(1, 3000) * MS;
-                    self.env
-                        .note(|| format!("{victim} is cut off from {other}"));
-                    self.env.faults.cut(victim, Some(other), until);
-                    if self.env.rng.percent(50) {
-                        self.env.faults.cut(other, Some(victim), until);
-                    }
-                }
-            }
-            8 => {
-                let until = now + self.env.rng.between(1, 3000) * MS;
-                if self.env.rng.percent(20) {
-                    self.env.note(|| "the store is down".to_owned());
-                    self.env.faults.outage(until);
-                } else {
-                    self.env
-                        .note(|| format!("{victim} is cut off from the store"));
-                    self.env.faults.cut(victim, None, until);
-                }
-            }
-            9 => self.jump(victim),
-            10 => {
-                let Process::Sequencer(sequencer) = &mut self.processes[victim] else {
-                    return;
-                };
-                if self.env.seen[victim].paused_until <= now {
-                    self.env.note(|| format!("{victim} stops in good order"));
-                    sequencer.stop(&mut self.env);
-                    self.env.seen[victim].alive = !sequencer.over;
-                }
-            }
-            11 => self.compact(),
-            _ => self.succeed(victim, post),
-        }
-    }
-
-    /// LESSONS 1, 9 and 13: one that others take for dead, and that is not.
-    fn succeed(&mut self, victim: ProcId, post: Post) {
-        if matches!(post, Post::Client(_)) {
-            return;
-        }
-        let (now, rng) = (self.env.now, &mut self.env.rng);
-        let long = now + rng.between(2000, 8000) * MS;
-        match rng.below(3) {
-            0 => {
-                let until = now + rng.between(300, 2000) * MS;
-                self.env.faults.cut(victim, None, until);
-                self.start(post);
-            }
-            1 => {
-                self.env.seen[victim].paused_until = long;
-                self.start(post);
-            }
-            _ => {
-                // It is paused as soon as it has looked where it has to begin.
-                self.start(post);
-                let successor = self.processes.len() - 1;
-                self.env.seen[successor].paused_from = now + self.env.rng.between(1, 150) * MS;
-                self.env.seen[successor].paused_until = long;
-            }
-        }
-        self.env
-            .note(|| format!("{victim} is taken for dead, until {long} us"));
-    }
-
-    fn compact(&mut self) {
-        let now = self.env.now;
-        if let Err(broken) = self.env.store.compact(&mut self.env.rng, now, now + GRACE) {
-            self.env.fail(broken);
-        }
-    }
-
-    /// A machine sleeps, or somebody sets its wall clock.
-    fn jump(&mut self, victim: ProcId) {
-        let rng = &mut self.env.rng;
-        let seen = &mut self.env.seen[victim];
-        if rng.percent(50) {
-            let slept = rng.below(4000) * MS;
-            seen.clock_ahead += slept;
-        } else {
-            let by = i64::try_from(rng.below(7_200_000)).unwrap_or(0);
-            seen.wall_ahead_ms = if rng.percent(50) { by } else { -by };
-        }
-        self.env.note(|| format!("the clocks of {victim} jump"));
     }
 
     /// Nothing goes wrong any more, and clients begin nothing new.
@@ -448,7 +337,22 @@ impl World {
             Process::Client(client) => !self.env.seen[id].alive || client.is_idle(),
             _ => true,
         };
-        self.processes.iter().enumerate().all(idle)
+        self.processes.iter().enumerate().all(idle) && self.unowned().is_none()
+    }
+
+    /// A stripe of an open segment that nobody owns.
+    fn unowned(&self) -> Option<Key> {
+        let newest = self.env.store.newest()?;
+        let open = newest.open_segments().iter();
+        let mut keys = open.flat_map(|segment| {
+            let id = segment.id;
+            segment.layout.all().map(move |stripe| (id, stripe))
+        });
+        let owns = |(id, process): (usize, &Process), key| match process {
+            Process::Writer(writer) => self.env.seen[id].alive && writer.owns(key),
+            _ => false,
+        };
+        keys.find(|key| !self.processes.iter().enumerate().any(|one| owns(one, *key)))
     }
 
     fn last_checks(&mut self) {

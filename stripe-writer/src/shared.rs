@@ -317,9 +317,10 @@ impl Shared {
             return true;
         }
         // [H-5] One that is not in this entry at all is of a newer one.
-        if segment(&entry.segments).is_some() {
+        let complete = segment(&entry.segments);
+        if let Some(end) = complete.and_then(|segment| entry.segment_end(&segment)) {
             self.owned.close((id, stripe));
-            let _ = handle.events.send(Event::Close).await;
+            let _ = handle.events.send(Event::Close { end }).await;
         }
         false
     }

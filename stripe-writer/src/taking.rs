@@ -62,11 +62,13 @@ mod tests {
     use std::ops::RangeInclusive;
     use std::time::Duration;
 
+    use catalog::faults::{Fault, Faults, FaultyStore, Operation};
     use catalog::{Log, Store};
+    use object_store::memory::InMemory;
     use tokio::sync::{Semaphore, watch};
     use tokio::time::timeout;
     use wire::frame::{Seal, SealedStripe};
-    use wire::{Epoch, Layout, Position, Slot, WriterId};
+    use wire::{Epoch, Layout, Position, SegmentId, Slot, WriterId};
 
     use super::*;
     use crate::metrics::Metrics;
@@ -79,14 +81,17 @@ mod tests {
         shared: Shared,
         entry: ControlEntry,
         segment: Segment,
-        _ripe: watch::Sender<Position>,
+        faults: Faults,
+        ripe: watch::Sender<Position>,
         _threads: StoreThreads,
     }
 
     /// A process that owns nothing of a log with two stripes, and the log's first entry. It takes some by itself when a
     /// reign begins.
     async fn rig(own: Option<RangeInclusive<u16>>) -> Rig {
-        let store = Store::open("memory:///").expect("opens");
+        let faulty = FaultyStore::new(Arc::new(InMemory::new()), 1);
+        let faults = faulty.faults();
+        let store = Store::new(Arc::new(faulty), "");
         let layout = Layout::new(2, 1).expect("valid");
         let log = Log::create(store, layout).await.expect("creates");
         let entry = log.last().await.expect("last");
@@ -114,7 +119,8 @@ mod tests {
             shared,
             entry,
             segment,
-            _ripe: ripe,
+            faults,
+            ripe,
             _threads: threads,
         }
     }
@@ -188,5 +194,47 @@ mod tests {
             assert_eq!(rig.seal(&reign).await.len(), taken, "leaving: {leaving}");
             assert_eq!(rig.shared.owned.numbers().len(), taken);
         }
+    }
+
+    /// It hears of two segments at once, while a put is under way: that it is complete, and with it where it ends.
+    #[tokio::test]
+    async fn h5_a_stripe_that_is_let_go_fills_nothing_behind_its_segment() {
+        let rig = rig(None).await;
+        let stripe = rig.take(&rig.entry, 0).await;
+        rig.faults.next(Operation::Create, [Fault::Stall]);
+        let seal = Event::Seal {
+            epoch: Epoch(1),
+            position: Position(2),
+            end: None,
+            done: None,
+        };
+        stripe.events.send(seal).await.expect("serves");
+        let segment = |id, start| Segment {
+            id: SegmentId(id),
+            epoch: Epoch(u64::from(id) + 1),
+            start: Position(start),
+            ..rig.segment
+        };
+        let entry = ControlEntry {
+            number: rig.entry.number + 9,
+            epoch: Epoch(3),
+            epoch_start: Position(4),
+            reservation: Position(200),
+            segments: vec![rig.segment, segment(1, 2), segment(2, 4)],
+            ..rig.entry.clone()
+        };
+        rig.shared.begin(entry).await.expect("begins");
+        timeout(SOON, stripe.events.closed()).await.expect("let go");
+        rig.ripe.send_replace(Position(100));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        rig.faults.release();
+        let ended = async {
+            while Arc::strong_count(&stripe.fenced) > 1 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(SOON, ended).await.expect("its task ends");
+        let walk = stripe.chain.walk(Slot(0)).await.expect("walks");
+        assert_eq!(walk.end, Slot(1), "the segment ends at position 2");
     }
 }

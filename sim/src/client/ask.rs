@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use catalog::Heard;
+
 use super::{
     Asked, BATCH, Batch, Client, Datagram, Env, For, GRANTS, Grant, Header, Kind, LOG, MS,
-    Mutation, Position, Post, Reply, RequestId, Status, TAILS, Timer, Token, calls, datagram,
+    Mutation, Position, Post, ProcId, Reply, RequestId, SEQUENCERS, Status, TAILS, Timer, Token,
+    WHO, calls, datagram,
 };
 
 /// Pause before a question is asked again that was answered with nothing.
@@ -46,7 +49,7 @@ impl Client {
         self.ask_again(env);
     }
 
-    fn request(&mut self) -> RequestId {
+    pub(super) fn request(&mut self) -> RequestId {
         self.next_request += 1;
         RequestId(self.next_request)
     }
@@ -73,16 +76,18 @@ impl Client {
     fn send_asks(&mut self, env: &mut Env) {
         let (now, chance) = (env.clock(self.me), env.rng.chance());
         let packed = self.asks.take_due(now, chance, 29);
-        for (kind, entries) in packed.datagrams {
-            let header = Header::request(kind, LOG, self.id(), entries.len());
-            let mut bytes = vec![0; header.datagram_len()];
-            if datagram::write(header, &entries, &mut bytes).is_ok()
-                && let Some(to) = env.route(self.me, Post::Sequencer)
-            {
-                env.datagram(self.me, to, &bytes);
-            }
+        if packed.repeated > 0 && !env.is(Mutation::StayWithOne) {
+            self.reigning.doubt(now);
         }
-        if let Some(due) = self.asks.next_due()
+        for (kind, entries) in packed.datagrams {
+            self.send_ask(kind, &entries, false, env);
+        }
+        if self.reigning.take_due(now) {
+            let question = Grant::new(WHO, self.request(), 0);
+            self.send_ask(Kind::Tail, &[question], true, env);
+        }
+        let dues = [self.asks.next_due(), self.reigning.next_due()];
+        if let Some(due) = dues.into_iter().flatten().min()
             && due > now
         {
             let pause = u64::try_from((due - now).as_micros()).unwrap_or(u64::MAX);
@@ -94,7 +99,44 @@ impl Client {
         }
     }
 
-    pub(super) fn told(&mut self, bytes: &[u8], env: &mut Env) {
+    /// Sends questions to the sequencer that reigns, as far as is known, or to all.
+    fn send_ask(&self, kind: Kind, entries: &[Grant], all: bool, env: &mut Env) {
+        let header = Header::request(kind, LOG, self.id(), entries.len());
+        let mut bytes = vec![0; header.datagram_len()];
+        if datagram::write(header, entries, &mut bytes).is_err() {
+            return;
+        }
+        let current = self.reigning.current();
+        for place in SEQUENCERS.filter(|place| all || usize::from(*place) == current) {
+            env.ask(self.me, Post::Sequencer(place), &bytes);
+        }
+    }
+
+    /// The host of a sequencer says that nobody listens there.
+    pub(super) fn is_closed(&mut self, place: u16, env: &Env) {
+        let is_asked = self.reigning.current() == usize::from(place);
+        if is_asked && !env.is(Mutation::StayWithOne) && self.reigning.next_due().is_none() {
+            self.reigning.doubt(env.clock(self.me));
+        }
+    }
+
+    /// Whether an answer is to be believed. After a switch everything that waits is asked anew.
+    fn hears(&mut self, from: ProcId, epoch: wire::Epoch, status: Status, env: &Env) -> bool {
+        let Post::Sequencer(place) = env.seen[from].post else {
+            return false;
+        };
+        let now = env.clock(self.me);
+        if env.is(Mutation::StayWithOne) {
+            return usize::from(place) == self.reigning.current() && status == Status::Ok;
+        }
+        let heard = self.reigning.heard(place.into(), epoch, status, now);
+        if heard == (Heard::Reigns { new: true }) {
+            self.asks.renew(now);
+        }
+        matches!(heard, Heard::Reigns { .. })
+    }
+
+    pub(super) fn told(&mut self, from: ProcId, bytes: &[u8], env: &mut Env) {
         let Ok(datagram) = Datagram::parse(bytes, LOG) else {
             return;
         };
@@ -103,10 +145,16 @@ impl Client {
             return;
         }
         for reply in datagram.entries::<Reply>().flatten() {
+            let Ok(status) = reply.status() else {
+                continue;
+            };
+            if !self.hears(from, header.epoch, status, env) || reply.lane == WHO {
+                continue;
+            }
             let Some(asked) = self.asks.remove(reply.lane, reply.request) else {
                 continue;
             };
-            let sound = reply.status() == Ok(Status::Ok);
+            let sound = status == Status::Ok;
             match asked {
                 Asked::Token if sound => {
                     let token = Token {
@@ -126,6 +174,7 @@ impl Client {
                     self.tails.remove(&called);
                     env.history.returns(called, super::What::Tail(issued));
                 }
+                Asked::Layout => self.wished(status, env),
                 asked => self.ask_tails_after(PAUSE, asked, env),
             }
         }
@@ -150,7 +199,8 @@ impl Client {
 
     fn token(&mut self, token: Token, env: &mut Env) {
         let known = self.known.as_ref();
-        if known.is_some_and(|known| known.epoch >= token.epoch) {
+        let old = known.is_some() && env.is(Mutation::OldLayout);
+        if old || known.is_some_and(|known| known.epoch >= token.epoch) {
             return self.use_token(token, env);
         }
         self.calls
@@ -160,7 +210,12 @@ impl Client {
     pub(super) fn use_token(&mut self, token: Token, env: &mut Env) {
         let known = self.known.as_ref().map(|known| known.epoch);
         // A token of a former reign is worth nothing: its stripes are sealed.
-        if known != Some(token.epoch) {
+        if known != Some(token.epoch) && !env.is(Mutation::OldLayout) {
+            match known {
+                Some(known) if known < token.epoch => self.reigning.is_newest(known),
+                _ if env.is(Mutation::StayWithOne) => {}
+                _ => self.reigning.is_over(token.epoch, env.clock(self.me)),
+            }
             return self.ask_again_later(env);
         }
         let Some(batch) = self.batch.take() else {

@@ -55,7 +55,10 @@ pub(crate) enum Event {
     /// Makes everything that is held durable at once, then ends the task.
     Stop,
     /// The same, when the segment is complete: takes in nothing more, but answers what has come in.
-    Close,
+    Close {
+        /// Where the segment ends. A task that has not heard of the next segment hears it here (H-5).
+        end: Position,
+    },
     /// Another process owns the stripe: ends the task.
     Fence,
 }
@@ -295,7 +298,10 @@ impl Task {
                 self.stripe.seal(epoch, self.slot(position), now);
                 self.seals.extend(done);
             }
-            Event::Close => self.closing = true,
+            Event::Close { end } => {
+                self.end_at(self.slot(end));
+                self.closing = true;
+            }
             Event::Stop => {
                 self.stopping = true;
                 self.stripe.flush();
@@ -324,7 +330,10 @@ impl Task {
     }
 
     fn fill(&mut self, below: Position) {
-        self.stripe.fill(self.slot(below), clock::now());
+        // [H-5] Who leaves a stripe is told no more where its segment ends.
+        if !self.stopping {
+            self.stripe.fill(self.slot(below), clock::now());
+        }
     }
 
     fn put(&mut self, place: Place) {
