@@ -30,6 +30,10 @@ use crate::store::seal::Writers;
 use crate::store::standby::succeed;
 use crate::store::{Control, Opened};
 
+/// How long a sequencer that has ended its reign still says so: whoever asks now and then, as a standby does, hears
+/// it. That a port is closed a host may tell late, or never.
+const LAST_WORD: Duration = Duration::from_millis(60);
+
 /// Longest time that a stop waits for the store. Then the next reign starts at the reservation.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -352,7 +356,10 @@ async fn over<C: Control>(
             () = stop.raised() => Ok(Ended::Stopped { clean: false }),
         },
         Ok(None) => match tokio::time::timeout(STOP_TIMEOUT, checkpoint.finish()).await {
-            Ok(Ok(())) => Ok(Ended::Stopped { clean: true }),
+            Ok(Ok(())) => {
+                tokio::time::sleep(LAST_WORD).await;
+                Ok(Ended::Stopped { clean: true })
+            }
             Ok(Err(error)) => ended(error),
             Err(_) => Ok(Ended::Stopped { clean: false }),
         },

@@ -24,7 +24,7 @@ const BAR_MS: f64 = 200.0;
 
 /// The same of the short form, which runs on hosts that do other work: there the middle of the rounds is held against
 /// the bar above.
-const SHORT_BAR_MS: f64 = 1000.0;
+const SHORT_BAR_MS: f64 = 500.0;
 
 /// Longest time from the start of a round to the stop, and what a round without one is measured for.
 const CALM: Duration = Duration::from_millis(500);
