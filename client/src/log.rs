@@ -13,7 +13,7 @@ use wire::{Lane, LogId, Position};
 
 use crate::call::{Call, Piece, Queue};
 use crate::limits::{MEMBERS_TIMEOUT, PERMIT_BYTES, RECORD_OVERHEAD_BYTES};
-use crate::net::routes::Routes;
+use crate::logic::routes::Routes;
 use crate::net::sequencer::Sequencer;
 use crate::net::writers::{self, Writers};
 use crate::net::{draw_client, granter};

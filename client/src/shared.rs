@@ -9,7 +9,7 @@ use wire::{ClientId, LogId};
 
 use crate::Options;
 use crate::call::Queue;
-use crate::net::routes::Routes;
+use crate::logic::routes::Routes;
 use crate::net::sequencer::Sequencer;
 use crate::net::writers::Writers;
 use crate::patience::Sign;

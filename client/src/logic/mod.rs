@@ -8,4 +8,5 @@ pub mod outcome;
 pub mod pack;
 pub(crate) mod pauses;
 pub mod ranges;
+pub mod routes;
 pub mod split;

@@ -7,7 +7,6 @@ pub(crate) mod datagrams;
 pub(crate) mod frames;
 pub(crate) mod granter;
 pub(crate) mod live;
-pub(crate) mod routes;
 pub(crate) mod sequencer;
 mod witness;
 pub(crate) mod writers;

@@ -15,8 +15,8 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
 use super::connection::Outgoing;
-use super::routes::Routes;
 use crate::limits::RELIST_AGAIN;
+use crate::logic::routes::Routes;
 use crate::shared::Shared;
 
 type Connections = BTreeMap<SocketAddr, Arc<Outgoing>>;

@@ -187,6 +187,9 @@ impl Client {
                 }
             }
             outcome => {
+                if outcome == AckStatus::Committed {
+                    self.routes.served(stripe, post);
+                }
                 for answer in connection.flight.settle(ack) {
                     self.settled(&answer, outcome, env);
                 }

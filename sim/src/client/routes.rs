@@ -1,68 +1,65 @@
-//! Which stripe-writer is asked for a stripe: the order of `client/src/net/routes.rs`.
+//! Which stripe-writer is asked for a stripe: the product's routes, with posts for addresses.
 
-use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use catalog::{Writer as Member, assigned};
-use stripelog::limits::MOVED;
+use catalog::{Membership, Writer as Member};
+use stripelog::logic::routes::Routes as Known;
 use wire::StripeId;
 
-/// Times that a pause doubles, at most.
-const DOUBLINGS: u32 = 10;
-
-/// Time without a move after which the pauses of a stripe begin anew.
-const MOVED_FOR: Duration = Duration::from_secs(2);
-
-#[derive(Debug, Clone, Copy)]
-struct Moved {
-    to: u16,
-    /// Moves one after the other.
-    times: u32,
-    at: Duration,
-}
-
-/// The membership, and the stripes that have left whom it names.
+/// The routes of one client.
 #[derive(Debug)]
 pub(super) struct Routes {
-    members: Vec<Member>,
-    moved: BTreeMap<StripeId, Moved>,
+    known: Known,
+    addresses: Vec<SocketAddr>,
 }
 
 impl Routes {
     pub(super) fn new(members: &[Member]) -> Self {
+        let membership = Membership {
+            sequencers: Vec::new(),
+            writers: members.to_vec(),
+        };
         Self {
-            members: members.to_vec(),
-            moved: BTreeMap::new(),
+            known: Known::new(membership),
+            addresses: members.iter().map(|member| member.address).collect(),
         }
     }
 
     /// Whom to ask for a stripe.
     pub(super) fn owner(&self, stripe: StripeId) -> u16 {
-        let moved = self.moved.get(&stripe).map(|moved| moved.to);
-        let named = || assigned(&self.members, stripe).and_then(|at| u16::try_from(at).ok());
-        moved.or_else(named).unwrap_or(0)
+        self.post(self.known.owner(stripe))
     }
 
     /// Pause before the next one is asked.
     pub(super) fn pause(&self, stripe: StripeId) -> Duration {
-        let times = self.moved.get(&stripe).map_or(0, |moved| moved.times);
-        let doubled = MOVED.0 * (1 << times.saturating_sub(1).min(DOUBLINGS));
-        doubled.min(MOVED.1)
+        self.known.pause(stripe)
     }
 
     /// One does not serve the stripe: whom to ask from now on.
-    pub(super) fn leave(&mut self, stripe: StripeId, from: u16, now: Duration) -> u16 {
-        let owner = self.owner(stripe);
-        if owner != from {
-            // That has been found out before.
-            return owner;
+    pub(super) fn leave(&self, stripe: StripeId, from: u16, now: Duration) -> u16 {
+        self.post(
+            self.address(from)
+                .map(|from| self.known.leave(stripe, from, now)),
+        )
+    }
+
+    /// One has acknowledged something of a stripe.
+    pub(super) fn served(&self, stripe: StripeId, by: u16) {
+        if let Some(by) = self.address(by) {
+            self.known.served(stripe, by);
         }
-        let count = u16::try_from(self.members.len()).unwrap_or(u16::MAX);
-        let to = (from + 1) % count.max(1);
-        let before = self.moved.get(&stripe);
-        let before = before.filter(|before| now.saturating_sub(before.at) < MOVED_FOR);
-        let times = before.map_or(0, |before| before.times).saturating_add(1);
-        self.moved.insert(stripe, Moved { to, times, at: now });
-        to
+    }
+
+    fn address(&self, post: u16) -> Option<SocketAddr> {
+        self.addresses.get(usize::from(post)).copied()
+    }
+
+    fn post(&self, address: Option<SocketAddr>) -> u16 {
+        let post = self
+            .addresses
+            .iter()
+            .position(|known| Some(*known) == address);
+        post.and_then(|post| u16::try_from(post).ok()).unwrap_or(0)
     }
 }

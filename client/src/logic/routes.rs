@@ -20,7 +20,7 @@ const DOUBLINGS: u32 = 10;
 
 /// The routes of an open log.
 #[derive(Debug)]
-pub(crate) struct Routes(Mutex<State>);
+pub struct Routes(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
@@ -40,7 +40,9 @@ struct Moved {
 }
 
 impl Routes {
-    pub(crate) fn new(membership: Membership) -> Self {
+    /// Those of a membership.
+    #[must_use]
+    pub fn new(membership: Membership) -> Self {
         Self(Mutex::new(State {
             membership,
             moved: BTreeMap::new(),
@@ -50,7 +52,7 @@ impl Routes {
 
     /// The membership is another now. Stripes that have moved to a writer that it still has stay there, and those that
     /// were served by one that it has no more stay with it until it does not serve them.
-    pub(crate) fn relist(&self, membership: Membership) {
+    pub fn relist(&self, membership: Membership) {
         let mut state = self.state();
         let served = state.served.iter().map(|(stripe, at)| (*stripe, *at));
         let served = served.filter(|(stripe, at)| state.owner(*stripe) == Some(*at));
@@ -70,7 +72,8 @@ impl Routes {
     }
 
     /// Whether a writer is asked for something: the membership has it, or stripes have stayed with it.
-    pub(crate) fn has(&self, address: SocketAddr) -> bool {
+    #[must_use]
+    pub fn has(&self, address: SocketAddr) -> bool {
         let state = self.state();
         let mut stayed = state.moved.values();
         state.membership.addresses().any(|one| one == address)
@@ -78,17 +81,19 @@ impl Routes {
     }
 
     /// A writer has acknowledged something of a stripe.
-    pub(crate) fn served(&self, stripe: StripeId, by: SocketAddr) {
+    pub fn served(&self, stripe: StripeId, by: SocketAddr) {
         self.state().served.insert(stripe, by);
     }
 
     /// Whether the membership has a writer at all.
-    pub(crate) fn has_any(&self) -> bool {
+    #[must_use]
+    pub fn has_any(&self) -> bool {
         !self.state().membership.writers.is_empty()
     }
 
     /// Whether the membership has another writer than this.
-    pub(crate) fn has_other(&self, address: SocketAddr) -> bool {
+    #[must_use]
+    pub fn has_other(&self, address: SocketAddr) -> bool {
         self.state()
             .membership
             .addresses()
@@ -96,13 +101,15 @@ impl Routes {
     }
 
     /// Whom to ask for a stripe.
-    pub(crate) fn owner(&self, stripe: StripeId) -> Option<SocketAddr> {
+    #[must_use]
+    pub fn owner(&self, stripe: StripeId) -> Option<SocketAddr> {
         self.state().owner(stripe)
     }
 
     /// Nominal pause before the next one is asked for a stripe. Short at first, as a stripe that moves is soon served
     /// again; while nobody has it, its records are not sent about all the time.
-    pub(crate) fn pause(&self, stripe: StripeId) -> Duration {
+    #[must_use]
+    pub fn pause(&self, stripe: StripeId) -> Duration {
         let times = self
             .state()
             .moved
@@ -114,7 +121,7 @@ impl Routes {
 
     /// The writer at `from` does not serve the stripe: whom to ask from now on, which is another writer unless
     /// there is none.
-    pub(crate) fn leave(&self, stripe: StripeId, from: SocketAddr, now: Duration) -> SocketAddr {
+    pub fn leave(&self, stripe: StripeId, from: SocketAddr, now: Duration) -> SocketAddr {
         let mut state = self.state();
         match state.owner(stripe) {
             // Others have found that out before.
