@@ -24,5 +24,5 @@ pub use store::check::CheckReport;
 #[cfg(feature = "faults")]
 pub use store::faults;
 pub use store::find::{Located, Sought};
-pub use store::log::Log;
+pub use store::log::{COLLECTED_AT_ONCE, Log};
 pub use store::{Create, Listed, Store};

@@ -11,6 +11,9 @@ use super::Resolved;
 use crate::logic::collect::{Keep, is_old};
 use crate::{CatalogError, Chain, Listed, Store};
 
+/// Control entries that one collection deletes, at most.
+pub const COLLECTED_AT_ONCE: usize = 64;
+
 /// Control entries that are never collected.
 const KEPT: Keep = Keep {
     entries: 64,
@@ -171,7 +174,8 @@ impl Log {
         Ok(self.numbers(Some(number)).await?.is_empty())
     }
 
-    /// Deletes control entries that nobody needs any more: neither among the newest nor young.
+    /// Deletes control entries that nobody needs any more, neither among the newest nor young: the oldest, at most
+    /// [`COLLECTED_AT_ONCE`], so that whoever has better things to do soon goes on with them.
     ///
     /// # Errors
     /// If the store failed. What was deleted until then stays deleted; nothing depends on it.
@@ -187,7 +191,8 @@ impl Log {
             is_old(entry, (last, newest), KEPT, now_unix_ms)
         };
         let mut collected = 0;
-        for (_, object) in listed.into_iter().take_while(old) {
+        let old = listed.into_iter().take_while(old);
+        for (_, object) in old.take(COLLECTED_AT_ONCE) {
             self.store.delete(&object.name).await?;
             collected += 1;
         }

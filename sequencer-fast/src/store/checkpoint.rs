@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use catalog::{CatalogError, ErrorKind};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use wire::control::ControlEntry;
 use wire::{ClientId, Layout, Position};
 
@@ -19,8 +19,11 @@ use crate::demand::Demand;
 use crate::logic::{self, Counter, Reign, Sealing, Window};
 use crate::net::sleeper::Sleeper;
 
-/// Appended entries between two collections.
-const COLLECT_EVERY: u64 = 1000;
+/// Appended entries between two collections, half of what one collects.
+const COLLECT_EVERY: u64 = catalog::COLLECTED_AT_ONCE as u64 / 2;
+
+/// The part of `reign_ttl` that a collection may take at most: nothing is extended or renewed meanwhile.
+const COLLECTION: u32 = 8;
 
 /// Renewals that may fail before a reign runs out.
 const RENEWALS_PER_TTL: u32 = 3;
@@ -109,7 +112,8 @@ impl<C: Control> Checkpoint<C> {
             reservation = %self.entry.reservation,
             "granting"
         );
-        self.collect().await;
+        // As soon as the reservation is extended.
+        self.appended = COLLECT_EVERY;
         Ok(())
     }
 
@@ -254,8 +258,12 @@ impl<C: Control> Checkpoint<C> {
 
     async fn collect(&mut self) {
         self.appended = 0;
-        if let Err(error) = self.control.collect(self.entry.number, unix_ms()).await {
-            tracing::warn!(%error, "cannot collect old control entries");
+        let collecting = self.control.collect(self.entry.number, unix_ms());
+        match timeout(self.reign_ttl / COLLECTION, collecting).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "cannot collect old control entries"),
+            // What was deleted stays deleted, and the next one goes on.
+            Err(_) => tracing::warn!("the store is slow to delete old control entries"),
         }
     }
 
