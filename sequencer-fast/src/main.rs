@@ -99,7 +99,9 @@ fn main() -> ExitCode {
         }
         // Nothing is wrong with this process: another one has taken its place.
         Ok(Ended::Fenced { reason }) => {
-            tracing::warn!(%reason, "another sequencer has taken over");
+            let text =
+                "another sequencer has taken over; with --standby this one would wait for its turn";
+            tracing::warn!(%reason, "{text}");
             ExitCode::from(FENCED)
         }
         Err(error) => exit::with("sequencer-fast", Err::<(), _>(error)),
@@ -118,8 +120,9 @@ fn run(args: &Args) -> Result<Ended, Failure> {
 /// Serves until a signal comes or the sequencer ends by itself.
 async fn serve(settings: Settings) -> Result<Ended, Failure> {
     let signal = stop::signal()?;
-    if settings.etcd.is_some() {
-        settings.registered_sequencer()?;
+    match settings.etcd {
+        Some(_) => drop(settings.registered_sequencer()?),
+        None => warn_of_unlisted(&settings),
     }
     let key = settings.key()?;
     let config = config(&settings, key);
@@ -146,6 +149,15 @@ async fn serve(settings: Settings) -> Result<Ended, Failure> {
     let ended = tokio::task::spawn_blocking(move || sequencer.wait()).await?;
     registration.leave().await;
     Ok(ended?)
+}
+
+/// Says so if nobody finds this process by the same settings. There may be a translation of addresses in between.
+fn warn_of_unlisted(settings: &Settings) {
+    let (listen, listed) = (settings.sequencer.listen, &settings.membership.sequencers);
+    if !listen.ip().is_unspecified() && !listed.contains(&listen) {
+        let text = "membership.sequencer does not have this address: who goes by it does not find this sequencer";
+        tracing::warn!(%listen, ?listed, "{text}");
+    }
 }
 
 /// What is registered in etcd, and follows the list there; nothing without it.

@@ -131,7 +131,7 @@ impl Others {
     }
 
     /// Asks all of them. What cannot be sent is lost: the next question follows soon.
-    pub(crate) async fn ask(&mut self) {
+    pub(crate) fn ask(&mut self) {
         self.asked += 1;
         if self.asked.is_multiple_of(OPEN_AGAIN)
             && let Some(listed) = self.missing.clone()
@@ -151,7 +151,7 @@ impl Others {
             signer.sign(bytes);
         }
         for other in &self.others {
-            let _ = other.socket.send(bytes).await;
+            let _ = other.socket.try_send(bytes);
         }
     }
 
@@ -258,11 +258,11 @@ mod tests {
         let address = other.local_addr().expect("bound");
         let mut others = Others::new(&[address], LogId([1; 16]), 7, None).expect("sockets");
         // Who listens says nothing: the wait has begun, and nothing is ready.
-        others.ask().await;
+        others.ask();
         let silence = timeout(Duration::from_millis(50), others.sign()).await;
         assert!(silence.is_err(), "{silence:?}");
         drop(other);
-        others.ask().await;
+        others.ask();
         let sign = timeout(Duration::from_secs(10), others.sign()).await;
         assert_eq!(sign.expect("no word of the closed port"), (0, Sign::Gone));
     }

@@ -76,11 +76,12 @@ async fn over<C: Control>(
                 looked = &mut look => break looked,
                 (from, sign) = others.sign() => again |= note(watch, from, sign),
                 _ = ticks.tick() => {
-                    others.ask().await;
+                    others.ask();
                     again |= watch.tick(clock::now_ns());
                 }
             }
         };
+        watch.looked();
         match looked {
             Ok(last) if watch.seen(&last) => return Ok(last),
             Ok(_) => {}
@@ -96,12 +97,11 @@ async fn over<C: Control>(
 async fn until_look(others: &mut Others, watch: &mut Watch, ticks: &mut tokio::time::Interval) {
     loop {
         tokio::select! {
-            biased;
             (from, sign) = others.sign() => if note(watch, from, sign) {
                 return;
             },
             _ = ticks.tick() => {
-                others.ask().await;
+                others.ask();
                 if watch.tick(clock::now_ns()) {
                     return;
                 }

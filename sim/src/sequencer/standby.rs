@@ -135,6 +135,7 @@ impl Sequencer {
             return;
         };
         standby.looks = false;
+        standby.watch.looked();
         let Some(last) = last.filter(|last| standby.watch.seen(last)) else {
             return;
         };
