@@ -6,19 +6,22 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use catalog::{CatalogError, Membership, Writer};
+use catalog::{Membership, Writer};
 use runtime::members::changed;
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use wire::{OwnerNumber, Segment};
 
-use crate::limits::TAKE_OVERS;
+use crate::limits::{STORE_TIMEOUTS, TAKE_OVERS};
 use crate::logic::members::{Key, Members};
 use crate::metrics::Move;
 use crate::net::Peer;
 use crate::shared::Shared;
 use crate::store::{self, Event};
+
+/// Why a stripe is not taken over.
+const SILENT_STORE: &str = "the store does not answer in time";
 
 /// The membership of a stripe-writer that watches its peers.
 #[derive(Debug, Clone)]
@@ -89,7 +92,7 @@ impl Board {
 pub(crate) struct Keeper {
     shared: Arc<Shared>,
     board: Arc<Board>,
-    takes: JoinSet<(Key, Result<(), CatalogError>)>,
+    takes: JoinSet<(Key, Result<(), String>)>,
     leaves: JoinSet<()>,
     taking: BTreeMap<Key, AbortHandle>,
     timeout: Duration,
@@ -217,18 +220,21 @@ impl Keeper {
         };
         tracing::info!(segment = %key.0, stripe = %key.1, "taking a stripe over");
         self.shared.owned.taking(key);
-        let shared = Arc::clone(&self.shared);
+        let (shared, limit) = (Arc::clone(&self.shared), self.timeout * STORE_TIMEOUTS);
         let task = self.takes.spawn(async move {
             let take = async {
-                let entry = shared.log.last().await?;
-                shared.take(&entry, segment, key.1).await
+                // Whoever cannot reach the store stands in nobody's way for long. A walk may take its time.
+                let last = timeout(limit, shared.log.last()).await;
+                let entry = last.map_err(|_| SILENT_STORE)?.map_err(|e| e.to_string())?;
+                let taken = shared.take(&entry, segment, key.1).await;
+                taken.map_err(|error| error.to_string())
             };
             (key, take.await)
         });
         self.taking.insert(key, task);
     }
 
-    fn taken(&mut self, key: Key, outcome: Result<(), CatalogError>) {
+    fn taken(&mut self, key: Key, outcome: Result<(), String>) {
         match outcome {
             Ok(()) => {
                 self.taking.remove(&key);
@@ -240,7 +246,7 @@ impl Keeper {
                 tracing::info!(segment = %key.0, stripe = %key.1, "a stripe is served here");
                 self.shared.metrics.moved(how);
             }
-            Err(error) => self.failed(key, error.to_string()),
+            Err(error) => self.failed(key, error),
         }
     }
 

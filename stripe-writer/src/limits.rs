@@ -5,6 +5,10 @@ use std::time::Duration;
 /// Stripes that are taken over at the same time.
 pub const TAKE_OVERS: usize = 32;
 
+/// Time-outs for peers within which the store says where a stripe begins that is to be taken over; then another has its
+/// turn.
+pub const STORE_TIMEOUTS: u32 = 5;
+
 /// Objects of one stripe whose puts may be under way at the same time.
 pub const FLIGHTS_A_STRIPE: usize = 4;
 

@@ -129,6 +129,17 @@ impl Owned {
         }
     }
 
+    /// The stripes that are being left.
+    #[must_use]
+    pub(crate) fn leaving(&self) -> Vec<Arc<StripeHandle>> {
+        let table = self.read();
+        let leaving = table.values().filter_map(|held| match held {
+            Held::Leaving(handle) => Some(Arc::clone(handle)),
+            _ => None,
+        });
+        leaving.collect()
+    }
+
     /// Nothing is taken over any more.
     pub(crate) fn give_up_all(&self) {
         self.write().retain(|_, held| !matches!(held, Held::Taking));

@@ -174,6 +174,14 @@ impl Shared {
         })
     }
 
+    /// Leaves a stripe for good whose leave was broken off.
+    pub(crate) async fn left(&self, handle: Arc<StripeHandle>) {
+        let _ = handle.events.send(Event::Stop).await;
+        handle.events.closed().await;
+        self.owned.left(key(&handle));
+        self.leaving.send_modify(|_| {});
+    }
+
     /// Puts that are under way.
     #[must_use]
     pub(crate) fn puts_under_way(&self) -> usize {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use catalog::{CatalogError, Log, Membership, Store};
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
@@ -203,12 +203,15 @@ impl StripeWriter {
         // What was being taken is nobody's: peers are not to wait for it.
         self.shared.owned.give_up_all();
         self.shared.leaving.send_replace(true);
+        // Whoever was about to give these back is gone with the tasks.
+        let begun = self.shared.owned.leaving();
+        let begun = begun.into_iter().map(|handle| self.shared.left(handle));
         let stripes = self.shared.owned.serving();
         let leaves = stripes.iter().filter_map(|handle| {
             let id = handle.chain.id();
             Arc::clone(&self.shared).leave((id.segment, id.stripe))
         });
-        let all = join_all(leaves);
+        let all = join(join_all(begun), join_all(leaves));
         if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
             tracing::warn!(
                 "the store is too slow to wait for: what is held was never acknowledged"

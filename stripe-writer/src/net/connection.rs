@@ -100,7 +100,10 @@ pub(super) async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAd
             connection.shared.metrics.refused();
             tracing::info!(%peer, %error, "connection refused");
             let text = Bytes::from(error.to_string());
-            let frame = Frame::Refusal(Refusal { retry: 0 });
+            // Who was late may have been held up, and is welcome to come again.
+            let late = matches!(error, ConnectionError::Silent | ConnectionError::Stalled);
+            let retry = u32::from(late);
+            let frame = Frame::Refusal(Refusal { retry });
             let _ = connection.out.try_send(Outgoing::new(frame, text));
             // To close with bytes unread would reset the connection and lose the text on its way.
             let mut nowhere = tokio::io::sink();
