@@ -22,8 +22,7 @@ impl Log {
     /// [`Error::Unavailable`] if no sequencer that reigns answers, or if the step did not end within `limit`. In that case
     /// it may still be done: the control chain tells, see [`Log::status`].
     pub async fn restripe(&self, layout: Layout, limit: Duration) -> Result<Segment> {
-        let membership = self.shared.options.membership.clone();
-        membership.checked(layout.stripes())?;
+        self.has_writers(layout)?;
         let before = *self.shared.view.refresh().await?.last_segment()?;
         if before.layout == layout {
             let (stripes, unit) = (layout.stripes(), layout.unit());
@@ -41,6 +40,23 @@ impl Log {
         timeout(limit, self.reach(layout, &before, limit))
             .await
             .unwrap_or_else(|e| Err(late(e)))
+    }
+
+    /// Where the membership changes, ranges of stripe-writers may overlap.
+    fn has_writers(&self, layout: Layout) -> Result<()> {
+        let options = &self.shared.options;
+        if options.changes.is_none() {
+            options.membership.clone().checked(layout.stripes())?;
+            return Ok(());
+        }
+        let mut all = layout.all();
+        match all.find(|stripe| self.shared.routes.owner(*stripe).is_none()) {
+            None => Ok(()),
+            Some(stripe) => {
+                let what = format!("membership: no stripe-writer has stripe {stripe} in its range");
+                Err(Error::Invalid { what })
+            }
+        }
     }
 
     async fn reach(&self, layout: Layout, before: &Segment, limit: Duration) -> Result<Segment> {

@@ -51,7 +51,7 @@ impl Routes {
     }
 
     /// The membership is another now. Stripes that have moved to a writer that it still has stay there, and those that
-    /// were served by one that it has no more stay with it until it does not serve them.
+    /// were served stay with who served them, whether it names that one or not, until it does not serve them.
     pub fn relist(&self, membership: Membership) {
         let mut state = self.state();
         let served = state.served.iter().map(|(stripe, at)| (*stripe, *at));
@@ -61,28 +61,41 @@ impl Routes {
         let State {
             membership, moved, ..
         } = &mut *state;
-        let has = |to| membership.addresses().any(|address| address == to);
-        moved.retain(|_, moved| has(moved.to));
+        moved.retain(|_, moved| membership.addresses().any(|address| address == moved.to));
         for (stripe, to) in served {
-            if !has(to) {
+            if membership.owner(stripe) != Some(to) {
                 let (times, at) = (0, Duration::ZERO);
-                moved.insert(stripe, Moved { to, times, at });
+                moved.entry(stripe).or_insert(Moved { to, times, at });
             }
         }
     }
 
-    /// Whether a writer is asked for something: the membership has it, or stripes have stayed with it.
+    /// Whether a writer is asked for something, or may be: the membership has it, or it served a stripe last.
     #[must_use]
     pub fn has(&self, address: SocketAddr) -> bool {
         let state = self.state();
-        let mut stayed = state.moved.values();
-        state.membership.addresses().any(|one| one == address)
-            || stayed.any(|moved| moved.to == address)
+        let mut served = state.served.values();
+        state.is_listed(address) || served.any(|at| *at == address)
     }
 
     /// A writer has acknowledged something of a stripe.
     pub fn served(&self, stripe: StripeId, by: SocketAddr) {
-        self.state().served.insert(stripe, by);
+        let mut state = self.state();
+        if state.served.get(&stripe) != Some(&by) {
+            state.served.insert(stripe, by);
+        }
+    }
+
+    /// A writer cannot be reached, or is another log's: if the membership does not have it, nothing stays with it. Whether
+    /// that is so.
+    pub fn forget(&self, address: SocketAddr) -> bool {
+        let mut state = self.state();
+        if state.is_listed(address) {
+            return false;
+        }
+        state.moved.retain(|_, moved| moved.to != address);
+        state.served.retain(|_, at| *at != address);
+        true
     }
 
     /// Whether the membership has a writer at all.
@@ -129,13 +142,23 @@ impl Routes {
             _ => {}
         }
         let State {
-            membership, moved, ..
+            membership,
+            moved,
+            served,
         } = &mut *state;
-        // One that the membership has no more stands before the first.
-        let at = membership.addresses().position(|address| address == from);
-        let behind = membership.addresses().skip(at.map_or(0, |at| at + 1));
-        let mut addresses = behind.chain(membership.addresses());
-        let next = addresses.find(|address| *address != from).unwrap_or(from);
+        // Who is named for it first, then the others, and last whoever served it, should the membership lack that one.
+        let mut order: Vec<_> = membership.addresses().collect();
+        let place = |of| order.iter().position(|address| Some(*address) == of);
+        let named = place(membership.owner(stripe));
+        let served = served.get(&stripe).copied();
+        let served = served.filter(|at| place(Some(*at)).is_none());
+        order.rotate_left(named.unwrap_or(0));
+        order.extend(served);
+        let behind = order.iter().position(|address| *address == from);
+        let behind = behind.map_or(0, |at| at + 1);
+        let mut all = order.iter().cycle().skip(behind).take(order.len());
+        let next = all.find(|address| **address != from).copied();
+        let next = next.unwrap_or(from);
         let before = moved
             .get(&stripe)
             .filter(|before| now.saturating_sub(before.at) < MOVED_FOR);
@@ -151,6 +174,10 @@ impl Routes {
 }
 
 impl State {
+    fn is_listed(&self, address: SocketAddr) -> bool {
+        self.membership.addresses().any(|one| one == address)
+    }
+
     fn owner(&self, stripe: StripeId) -> Option<SocketAddr> {
         let moved = self.moved.get(&stripe).map(|moved| moved.to);
         moved.or_else(|| self.membership.owner(stripe))
@@ -193,7 +220,11 @@ mod tests {
         assert_eq!(routes.leave(stripe, address(2), NOW), address(3));
         assert_eq!(routes.leave(stripe, address(2), NOW), address(3), "known");
         assert_eq!(routes.leave(stripe, address(3), NOW), address(1));
+        // Whoever served it last is no reason to pass others over.
+        routes.served(stripe, address(2));
         assert_eq!(routes.leave(stripe, address(1), NOW), address(2));
+        assert_eq!(routes.leave(stripe, address(2), NOW), address(3));
+        assert_eq!(routes.leave(stripe, address(3), NOW), address(1));
         assert_eq!(routes.owner(StripeId(21)), Some(address(2)), "not this one");
     }
 
@@ -253,21 +284,57 @@ mod tests {
     fn c6_a_stripe_stays_with_who_serves_it_when_the_membership_has_it_no_more() {
         let (routes, stripe, other) = (routes(3), StripeId(20), StripeId(21));
         routes.served(stripe, address(2));
-        routes.relist(members(3..=4));
+        routes.relist(members(3..=5));
         assert_eq!(routes.owner(stripe), Some(address(2)), "it answers");
         assert!(routes.has(address(2)) && routes.has_other(address(2)));
         assert_ne!(routes.owner(other), Some(address(2)), "never served");
         routes.relist(members(4..=5));
         assert_eq!(routes.owner(stripe), Some(address(2)), "of every list");
-        assert_eq!(routes.leave(stripe, address(2), NOW), address(4));
-        assert_eq!(routes.leave(stripe, address(4), NOW), address(5));
-        assert_eq!(routes.leave(stripe, address(5), NOW), address(4));
-        assert!(!routes.has(address(2)), "nothing is left there");
+        // It may have been left by mistake: it is asked in its turn.
+        let mut asked = vec![address(2)];
+        for _ in 0..3 {
+            let last = asked[asked.len() - 1];
+            asked.push(routes.leave(stripe, last, NOW));
+        }
+        assert_eq!(asked[3], address(2), "{asked:?}");
+        assert!(asked[1..3].contains(&address(4)) && asked[1..3].contains(&address(5)));
+        routes.leave(stripe, address(2), NOW);
+        routes.served(stripe, address(5));
+        assert!(!routes.has(address(2)), "another serves it");
+    }
+
+    #[test]
+    fn c6_who_is_missing_from_the_list_is_left_for_the_one_that_it_names() {
+        let (routes, stripe) = (routes(3), StripeId(50));
+        while let Some(owner) = routes.owner(stripe).filter(|owner| *owner != address(2)) {
+            routes.leave(stripe, owner, NOW);
+        }
+        routes.served(stripe, address(2));
+        routes.relist(members(3..=6));
+        assert_eq!(routes.leave(stripe, address(2), NOW), address(5));
+    }
+
+    #[test]
+    fn c6_a_stripe_stays_with_who_serves_it_when_a_newcomer_is_named() {
+        let (routes, stripe) = (routes(3), StripeId(40));
+        while let Some(owner) = routes.owner(stripe).filter(|owner| *owner != address(2)) {
+            routes.leave(stripe, owner, NOW);
+        }
+        routes.served(stripe, address(2));
+        routes.relist(members(1..=4));
+        assert_eq!(routes.owner(stripe), Some(address(2)), "not served yet");
+        assert_eq!(routes.owner(StripeId(41)), Some(address(4)));
+    }
+
+    #[test]
+    fn c6_nothing_stays_with_one_that_is_gone_from_the_list_and_from_its_address() {
+        let (routes, stripe) = (routes(3), StripeId(20));
+        routes.served(stripe, address(2));
+        assert!(!routes.forget(address(2)), "the membership has it");
+        routes.relist(members(3..=4));
+        assert!(routes.forget(address(2)) && !routes.has(address(2)));
+        assert_ne!(routes.owner(stripe), Some(address(2)));
         routes.relist(members(3..=5));
-        assert_eq!(
-            routes.owner(stripe),
-            Some(address(4)),
-            "not served there any more"
-        );
+        assert_ne!(routes.owner(stripe), Some(address(2)));
     }
 }

@@ -109,6 +109,9 @@ impl Outgoing {
                     failures = FAILURES;
                 }
             }
+            if failures >= FAILURES {
+                shared.routes.forget(self.address);
+            }
             let pause = pauses.pause(jitter());
             if failures < FAILURES || !shared.routes.has_other(self.address) {
                 sleep(pause).await;
@@ -129,7 +132,11 @@ impl Outgoing {
     fn lost(&self, shared: &Shared, lost: &Lost) {
         let address = self.address;
         shared.problem(format!("stripe-writer {address}: {lost}"));
-        if lost.is_final() {
+        if lost.is_final() && shared.routes.forget(self.address) {
+            // Whose address it is now says nothing about this log.
+            let frames = self.flight().take_all();
+            self.send_away(shared, frames);
+        } else if lost.is_final() {
             let drained = self.flight().drain();
             for answer in drained {
                 fail(&answer, &lost.to_string());
