@@ -95,6 +95,25 @@ async fn c6_a_list_without_the_owner_takes_nobody_away_from_it() {
     assert_eq!(stranger.appends().len(), 0);
 }
 
+/// An address that the list has no more may be another log's by now: what it says about itself fails no append.
+#[tokio::test]
+async fn c6_who_is_refused_at_an_address_that_left_the_list_asks_those_in_it() {
+    let told = Told::by(Fixture::membership).await;
+    append(&told.log, records(0..3)).await;
+    let other = told.other().await;
+    told.fixture.writer.script(vec![Fault::Refuse; 10_000]);
+    told.tell
+        .send_replace(with_writers(&told.fixture, &[&other]));
+    sleep(Duration::from_millis(50)).await;
+    append(&told.log, records(3..6)).await;
+    append(&told.log, records(6..9)).await;
+    assert_eq!(
+        other.appends().len(),
+        2,
+        "acknowledged by the one in the list"
+    );
+}
+
 /// Where the owner was never asked such a list costs a detour: it is asked when it is told again.
 #[tokio::test]
 async fn c6_a_list_without_the_owner_holds_appends_up_and_loses_nothing() {
