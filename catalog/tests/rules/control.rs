@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use catalog::faults::{Fault, Operation};
-use catalog::{CatalogError, ErrorKind, Log, Put};
+use catalog::{COLLECTED_AT_ONCE, CatalogError, ErrorKind, Log, Put};
 use wire::{LogId, Slot, name};
 
 use crate::common::{chain, layout, logs, next, object, scene, write};
@@ -161,6 +161,28 @@ async fn s4_a_name_that_is_no_entry_is_an_error() {
         ErrorKind::Corrupt
     );
     drop(log.collect_control(u64::MAX, u64::MAX).await);
+}
+
+/// A reign stands still while it collects.
+#[tokio::test]
+async fn t4_a_collection_takes_a_part_and_the_next_one_goes_on() {
+    const KEPT: usize = 64;
+    let scene = scene(1);
+    let (_, log) = logs(&scene).await;
+    let mut entry = log.last().await.expect("last");
+    let old = COLLECTED_AT_ONCE + 5;
+    while entry.number + 1 < (old + KEPT) as u64 {
+        entry = next(&entry, 1);
+        log.append(&entry).await.expect("appended");
+    }
+    let prefix = name::control_prefix(log.id());
+    let listed = scene.truth.list(&prefix, None).await.expect("ok");
+    let written = listed.last().expect("some").modified_unix_ms;
+    for collected in [COLLECTED_AT_ONCE, 5, 0] {
+        let collecting = log.collect_control(entry.number, written + 7_400_000);
+        assert_eq!(collecting.await.expect("ok"), collected);
+    }
+    assert_eq!(log.last().await.expect("last"), entry);
 }
 
 // Lesson 14: a read error taken for "no such entry".

@@ -38,6 +38,8 @@ pub(crate) struct Chain {
     mute: Arc<AtomicBool>,
     /// Whether the newest entry cannot be read.
     corrupt: Arc<AtomicBool>,
+    /// Whether collections never come to an end.
+    hangs: Arc<AtomicBool>,
 }
 
 impl Chain {
@@ -65,6 +67,7 @@ impl Chain {
             doubtful: Arc::default(),
             mute: Arc::default(),
             corrupt: Arc::default(),
+            hangs: Arc::default(),
         }
     }
 
@@ -99,6 +102,11 @@ impl Chain {
     /// Makes every question fail, or not.
     pub(crate) fn set_mute(&self, mute: bool) {
         self.mute.store(mute, Ordering::SeqCst);
+    }
+
+    /// Lets collections never come to an end.
+    pub(crate) fn hang_collections(&self) {
+        self.hangs.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn make_corrupt(&self) {
@@ -143,6 +151,9 @@ impl Control for Chain {
     }
 
     async fn collect(&self, _last: u64, _now: u64) -> Result<usize, CatalogError> {
+        if self.hangs.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         Ok(0)
     }
 }
