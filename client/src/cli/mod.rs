@@ -51,8 +51,8 @@ enum Command {
     /// Append the lines of a file or of standard input, one record a line
     ///
     /// The newline is not part of the record; a last line without one is a record too. Lines may hold
-    /// any bytes. Records keep the order of lines, unless a server fails meanwhile: then some may be
-    /// appended again behind others.
+    /// any bytes. Records keep the order of lines, unless a server fails or the layout changes meanwhile:
+    /// then some may be appended again behind others.
     Append(AppendArgs),
     /// Write records, each with a newline behind it
     Read(ReadArgs),
