@@ -17,14 +17,11 @@ use tokio::process::{Child, Command};
 
 use crate::net::lan::Sites;
 use crate::net::metrics::Metrics;
-use crate::process::Process;
+use crate::process::{Process, SETTINGS, binary};
 use crate::report::Report;
 
 /// Longest time for a helper command such as `stripelog verify`.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
-
-/// The settings file, in the directory of its cluster.
-pub(crate) const SETTINGS: &str = "stripelog.toml";
 
 /// Stripes of a log that is created without a number, and most that a log has.
 const DEFAULT_STRIPES: u32 = 32;
@@ -394,23 +391,6 @@ fn daemons(directory: &Path, spec: &Spec) -> [Process; 2] {
         daemon("sequencer-fast", "sequencer.log"),
         daemon("stripe-writer", "writer.log"),
     ]
-}
-
-/// The program beside this one.
-///
-/// # Errors
-/// If it was not built.
-pub(crate) fn binary(name: &str) -> Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let directory = own.parent().context("this program lies nowhere")?;
-    // Tests lie one folder deeper.
-    let places = [Some(directory), directory.parent()];
-    let found = places
-        .into_iter()
-        .flatten()
-        .map(|d| d.join(name))
-        .find(|p| p.is_file());
-    found.with_context(|| format!("{name} is not built: cargo build --release"))
 }
 
 fn slot(daemon: Daemon) -> usize {

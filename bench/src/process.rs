@@ -9,8 +9,10 @@ use anyhow::{Context, Result, bail, ensure};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use crate::cluster::{SETTINGS, binary};
 use crate::net::lan::{self, Site};
+
+/// The settings file, in the directory of its cluster.
+pub(crate) const SETTINGS: &str = "stripelog.toml";
 
 /// Longest time for a process to end after a signal to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -228,4 +230,21 @@ pub(crate) async fn signal(process: u32, name: &str) -> Result<()> {
     let sent = kill.arg(name).arg(process.to_string()).status().await?;
     ensure!(sent.success(), "cannot send {name}");
     Ok(())
+}
+
+/// The program beside this one.
+///
+/// # Errors
+/// If it was not built.
+pub(crate) fn binary(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let directory = own.parent().context("this program lies nowhere")?;
+    // Tests lie one folder deeper.
+    let places = [Some(directory), directory.parent()];
+    let found = places
+        .into_iter()
+        .flatten()
+        .map(|d| d.join(name))
+        .find(|p| p.is_file());
+    found.with_context(|| format!("{name} is not built: cargo build --release"))
 }

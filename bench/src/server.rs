@@ -12,9 +12,10 @@ use catalog::{Log, Store};
 use tempfile::TempDir;
 use wire::{Layout, LogId};
 
-use crate::cluster::{binary, free_tcp_port, free_udp_port};
+use crate::cluster::{free_tcp_port, free_udp_port};
 use crate::net::bed::{End, Place, SERVER_IP};
 use crate::net::metrics::Metrics;
+use crate::process::binary;
 
 /// Ports, all free: nobody else is in the namespace. Sequencer and echo may run side by side.
 const PORT: u16 = 7400;

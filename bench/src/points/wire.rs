@@ -9,12 +9,12 @@ use std::process::{Command, Stdio};
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use crate::cluster::binary;
 use crate::host::Host;
 use crate::logic::tally::Latency;
 use crate::measure::{median, more, round};
 use crate::net::bed::Bed;
 use crate::options::{Backend, LoadArgs, Switch, Wait, name};
+use crate::process::binary;
 use crate::report::{Report, slack};
 use crate::server::Server;
 

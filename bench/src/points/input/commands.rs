@@ -10,7 +10,8 @@ use tokio::time::timeout;
 use wire::limits::MAX_RECORD_BYTES;
 
 use super::ANSWER;
-use crate::cluster::{Cluster, binary, free_tcp_port, free_udp_port};
+use crate::cluster::{Cluster, free_tcp_port, free_udp_port};
+use crate::process::binary;
 
 /// A program, and the arguments that cannot work.
 struct Case {
