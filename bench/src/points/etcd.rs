@@ -37,6 +37,9 @@ const WRITER_MS: f64 = 8000.0;
 const FOUND: Duration = Duration::from_secs(20);
 
 /// How it is run.
+/// Time for everybody to register again once etcd answers, at most two seconds where nothing else is wrong.
+const SETTLED: Duration = Duration::from_secs(4);
+
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
     /// Less time between the faults
@@ -104,6 +107,8 @@ async fn faults(
     stage.lose_a_node().await?;
     stage.stand_still(second).await?;
     let writers = [cluster.writer().to_string(), second.writer().to_string()];
+    // Leases have run out meanwhile. A stripe-writer that starts while its peers are in no list takes their stripes.
+    sleep(SETTLED).await;
     second.run(Daemon::Writer)?;
     registered(&stage.etcd, &root, &writers).await?;
     let late = stage.go_back(&backup, cluster, &root, &writers).await?;
