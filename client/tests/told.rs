@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use catalog::{Membership, Writer};
-use stripelog::{ErrorKind, Log, Options, Tail};
+use stripelog::{ErrorKind, Layout, Log, Options, Tail};
 use support::*;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -95,6 +95,25 @@ async fn c6_a_list_without_the_owner_takes_nobody_away_from_it() {
     assert_eq!(stranger.appends().len(), 0);
 }
 
+/// Ranges may overlap where processes register by themselves, as they do by default.
+#[tokio::test]
+async fn another_layout_needs_a_stripe_writer_and_no_ranges_of_its_own() {
+    let told = Told::by(Fixture::membership).await;
+    let layout = Layout::new(3, 8).expect("valid");
+    let other = told.other().await;
+    for (writers, kind) in [
+        (&[&told.fixture.writer, &other][..], ErrorKind::Retry),
+        (&[][..], ErrorKind::Invalid),
+    ] {
+        told.tell.send_replace(with_writers(&told.fixture, writers));
+        sleep(Duration::from_millis(50)).await;
+        // This sequencer does not know how.
+        let limit = Duration::from_millis(300);
+        let error = told.log.restripe(layout, limit).await.expect_err("none");
+        assert_eq!(error.kind(), kind, "{error}");
+    }
+}
+
 /// An address that the list has no more may be another log's by now: what it says about itself fails no append.
 #[tokio::test]
 async fn c6_who_is_refused_at_an_address_that_left_the_list_asks_those_in_it() {
@@ -153,8 +172,8 @@ async fn a_writer_that_leaves_the_list_is_asked_for_what_it_owes() {
     told.tell
         .send_replace(with_writers(&told.fixture, &[&stranger]));
     sleep(Duration::from_millis(50)).await;
-    told.fixture.writer.stop().await;
-    told.fixture.writer.listen().await;
+    // Not for so long that it is taken for dead.
+    told.fixture.writer.restart().await;
     let acked = timeout(Duration::from_secs(5), appending).await;
     let acked = acked.expect("in time").expect("joined");
     assert_exactly(&told.fixture, &told.log, &acked).await;

@@ -13,7 +13,7 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use wire::{OwnerNumber, Segment};
 
-use crate::limits::{STORE_TIMEOUTS, TAKE_OVERS};
+use crate::limits::{STORE_ANSWERS, TAKE_OVERS};
 use crate::logic::members::{Key, Members};
 use crate::metrics::Move;
 use crate::net::Peer;
@@ -220,11 +220,11 @@ impl Keeper {
         };
         tracing::info!(segment = %key.0, stripe = %key.1, "taking a stripe over");
         self.shared.owned.taking(key);
-        let (shared, limit) = (Arc::clone(&self.shared), self.timeout * STORE_TIMEOUTS);
+        let shared = Arc::clone(&self.shared);
         let task = self.takes.spawn(async move {
             let take = async {
                 // Whoever cannot reach the store stands in nobody's way for long. A walk may take its time.
-                let last = timeout(limit, shared.log.last()).await;
+                let last = timeout(STORE_ANSWERS, shared.log.last()).await;
                 let entry = last.map_err(|_| SILENT_STORE)?.map_err(|e| e.to_string())?;
                 let taken = shared.take(&entry, segment, key.1).await;
                 taken.map_err(|error| error.to_string())

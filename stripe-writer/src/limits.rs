@@ -5,9 +5,9 @@ use std::time::Duration;
 /// Stripes that are taken over at the same time.
 pub const TAKE_OVERS: usize = 32;
 
-/// Time-outs for peers within which the store says where a stripe begins that is to be taken over; then another has its
-/// turn.
-pub const STORE_TIMEOUTS: u32 = 5;
+/// Longest wait for the store to say where the log is, before a stripe is taken over; then another has its turn. However
+/// short the time-out for peers is: a store that is slow answers all the same.
+pub const STORE_ANSWERS: Duration = Duration::from_secs(10);
 
 /// Objects of one stripe whose puts may be under way at the same time.
 pub const FLIGHTS_A_STRIPE: usize = 4;

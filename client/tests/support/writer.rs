@@ -140,6 +140,15 @@ impl FakeWriter {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
+    /// Loses all its connections, and listens again as soon as the port is free.
+    pub async fn restart(&self) {
+        self.generation.send_modify(|g| *g += 1);
+        while TcpListener::bind(self.address()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        self.listen().await;
+    }
+
     /// Listens, on the same port as before.
     pub async fn listen(&self) {
         let listener = TcpListener::bind(self.address()).await.expect("binds");
