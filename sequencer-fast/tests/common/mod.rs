@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod bed;
 pub(crate) mod desk;
 pub(crate) mod writer;
 
@@ -167,6 +168,10 @@ fn doubt() -> CatalogError {
 pub(crate) fn config(backend: Backend) -> Config {
     let mut config = Config::new(SocketAddr::from(([127, 0, 0, 1], 0)));
     config.backend = backend;
+    if let Some(bed) = bed::current() {
+        config.listen = bed.address();
+        config.hook = Some(bed.hook()).filter(|_| backend == Backend::Xdp);
+    }
     config
 }
 
@@ -230,8 +235,7 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(sequencer: SocketAddr, id: u64) -> Self {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let socket = UdpSocket::bind(any).expect("free port");
+        let socket = bed::client_socket();
         socket.connect(sequencer).expect("connected");
         let timeout = Some(Duration::from_secs(20));
         socket.set_read_timeout(timeout).expect("valid");

@@ -1,0 +1,98 @@
+//! What the system tells of a network interface.
+
+use std::ffi::CStr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ptr;
+
+/// Addresses of an interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Device {
+    /// Its hardware address, if it has one of 6 bytes.
+    pub(crate) mac: Option<[u8; 6]>,
+    /// Its IP addresses.
+    pub(crate) addresses: Vec<IpAddr>,
+}
+
+/// Most addresses that are looked at.
+const MAX_ADDRESSES: usize = 1 << 16;
+
+/// Looks an interface up, in the network namespace of this thread.
+///
+/// # Errors
+/// What the system says; `NotFound` if there is no such interface.
+pub(crate) fn find(name: &str) -> io::Result<Device> {
+    let mut list = ptr::null_mut();
+    // SAFETY: `list` is where the call leaves its list.
+    if unsafe { libc::getifaddrs(&raw mut list) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let (mut device, mut found, mut next) = (Device::default(), false, list);
+    for _ in 0..MAX_ADDRESSES {
+        // SAFETY: null or an entry of the list, which is freed below.
+        let Some(entry) = (unsafe { next.as_ref() }) else {
+            break;
+        };
+        next = entry.ifa_next;
+        // SAFETY: the name of an entry is a string of the list.
+        let entry_name = unsafe { CStr::from_ptr(entry.ifa_name) };
+        if entry_name.to_bytes() == name.as_bytes() {
+            found = true;
+            device.add(entry.ifa_addr);
+        }
+    }
+    // SAFETY: what `getifaddrs` has made; nothing of it is kept.
+    unsafe { libc::freeifaddrs(list) };
+    if found {
+        Ok(device)
+    } else {
+        Err(io::ErrorKind::NotFound.into())
+    }
+}
+
+impl Device {
+    /// Adds the address of an entry of the list.
+    fn add(&mut self, address: *const libc::sockaddr) {
+        // SAFETY: null or an address of the list, which is at least as long as its head.
+        let Some(head) = (unsafe { address.as_ref() }) else {
+            return;
+        };
+        match i32::from(head.sa_family) {
+            libc::AF_INET => {
+                // SAFETY: an address of this family has this type.
+                let address = unsafe { address.cast::<libc::sockaddr_in>().read_unaligned() };
+                let bits = u32::from_be(address.sin_addr.s_addr);
+                self.addresses.push(Ipv4Addr::from_bits(bits).into());
+            }
+            libc::AF_INET6 => {
+                // SAFETY: an address of this family has this type.
+                let address = unsafe { address.cast::<libc::sockaddr_in6>().read_unaligned() };
+                let ip = Ipv6Addr::from(address.sin6_addr.s6_addr);
+                self.addresses.push(ip.into());
+            }
+            libc::AF_PACKET => {
+                // SAFETY: an address of this family has this type.
+                let address = unsafe { address.cast::<libc::sockaddr_ll>().read_unaligned() };
+                let [a, b, c, d, e, f, ..] = address.sll_addr;
+                self.mac = (address.sll_halen == 6).then_some([a, b, c, d, e, f]);
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn the_loopback_is_found_and_nothing_else_is() {
+        let device = find("lo").expect("there");
+        assert_eq!(device.mac, Some([0; 6]));
+        assert!(device.addresses.contains(&Ipv4Addr::LOCALHOST.into()));
+        let error = find("nothing0").expect_err("not there");
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+}
