@@ -42,4 +42,5 @@ pub mod udp {
 #[cfg(feature = "xdp")]
 pub mod hook {
     pub use crate::net::xdp::tools::{Job, Tool, ToolCounts};
+    pub use crate::sys::frames::Frames;
 }

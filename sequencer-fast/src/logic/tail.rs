@@ -33,7 +33,7 @@ const LOW_WATER: usize = 18;
 /// Words of a shared state.
 pub const STATE_WORDS: usize = 32;
 
-/// What is found where there is no such word.
+/// What is found where there is no such word: never, as memory that is too short is refused.
 static NOTHING: AtomicU64 = AtomicU64::new(CLOSED);
 
 /// The issued tail.
@@ -56,13 +56,17 @@ impl Tail {
         Self::Own(AtomicU64::new(start))
     }
 
-    /// A tail in memory of [`STATE_WORDS`] words that a program shares. It grants nothing yet.
+    /// A tail in memory of [`STATE_WORDS`] words that a program shares; nothing if there are fewer. The program grants
+    /// nothing yet.
     #[must_use]
-    pub fn shared(memory: Arc<dyn Words>, start: u64) -> Self {
+    pub fn shared(memory: Arc<dyn Words>, start: u64) -> Option<Self> {
+        if memory.words().len() < STATE_WORDS {
+            return None;
+        }
         let shared = Shared(memory);
         shared.word(LOW_WATER).store(u64::MAX, Ordering::SeqCst);
         shared.word(TAIL).store(start, Ordering::SeqCst);
-        Self::Shared(shared)
+        Some(Self::Shared(shared))
     }
 
     fn word(&self) -> &AtomicU64 {
@@ -125,6 +129,7 @@ mod tests {
         let memory = memory();
         let word = |number: usize| memory[number].load(Ordering::SeqCst);
         let tail = Tail::shared(Arc::<Vec<AtomicU64>>::clone(&memory), 70);
+        let tail = tail.expect("long enough");
         assert_eq!((word(TAIL), word(LIMIT)), (70, 0), "grants nothing");
         tail.allow(100, 5);
         tail.hand_over_at(90);
@@ -142,8 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_is_too_short_grants_nothing() {
-        let tail = Tail::shared(Arc::new(Vec::new()), 0);
-        assert!(tail.take(1) >= CLOSED);
+    fn memory_that_is_too_short_is_refused() {
+        assert!(Tail::shared(Arc::new(Vec::new()), 0).is_none());
     }
 }

@@ -112,8 +112,10 @@ impl Attached {
         let state = mapped(&ebpf, "STATE", STATE_WORDS)?;
         let words = usize::try_from(blocks).unwrap_or(1) * BLOCK_WORDS;
         let table = mapped(&ebpf, "TABLE", words)?;
+        let tail = Tail::shared(Arc::new(state), entry.epoch_start.0);
+        let tail = tail.ok_or_else(|| need::refused("the state is too short".to_owned()))?;
         let beside = Beside {
-            tail: Tail::shared(Arc::new(state), entry.epoch_start.0),
+            tail,
             table: Arc::new(Table::new(Arc::new(table), seed, blocks)),
         };
         self.replace(ebpf)?;

@@ -167,6 +167,8 @@ fn chain(error: &(dyn Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use aya::sys::SyscallError;
+
     use super::*;
 
     #[test]
@@ -203,7 +205,10 @@ mod tests {
             (Errno::RANGE, "MTU"),
             (Errno::NODEV, "no such network interface"),
         ] {
-            let error = ProgramError::IOError(number.into());
+            let error = ProgramError::SyscallError(SyscallError {
+                call: "bpf_link_create",
+                io_error: number.into(),
+            });
             let text = attach("eth7", HookMode::Native, &error).to_string();
             assert!(text.contains(expected), "{text}");
             assert!(text.ends_with("interface=eth7 mode=native"), "{text}");
