@@ -177,6 +177,7 @@ inline_always int is_grant(const struct header *header, __u32 bytes)
 struct wants {
     __u64 positions;
     __u32 fresh; /* a bit for each lane with a new request */
+    __u32 repeated; /* whether there are others */
     __u32 group;
     __u32 valid; /* the lanes of the block that something is known of */
     int up;      /* why it is passed up, or below 0 */
@@ -208,6 +209,8 @@ inline_always void add_up(struct wants *wants, const struct header *header, cons
             /* It is held in user space. */
             wants->up = UP_LIMIT;
             return;
+        } else {
+            wants->repeated = 1;
         }
         wants->up = -1;
     }
@@ -306,7 +309,9 @@ inline_always int grant(struct counts *counts, struct header *header, void *end,
     header->kind |= REPLY_BIT;
     header->epoch = EPOCH;
     counts->answered++;
-    __u32 fresh = (__u32)__builtin_popcount(wants.fresh);
+    __u32 fresh = header->count;
+    if (wants.repeated)
+        fresh = (__u32)__builtin_popcount(wants.fresh);
     counts->granted += fresh;
     counts->tokens += wants.positions;
     counts->retries += header->count - fresh;
@@ -337,6 +342,9 @@ inline_always void turn_ipv4(struct ipv4 *ip)
     __u32 other = ip->from;
     ip->from = ip->to;
     ip->to = other;
+    /* The checksum was right, and does not tell the addresses apart. */
+    if (ip->service == 0 && ip->ttl == REPLY_TTL)
+        return;
     ip->service = 0;
     ip->ttl = REPLY_TTL;
     ip->check = 0;
