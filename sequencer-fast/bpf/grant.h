@@ -13,7 +13,7 @@
 /* A lock word with this bit is the program's; below it are the batches of user space that are in the block. */
 #define PROGRAM (1ULL << 63)
 
-/* The reign, as far as the program is to know it. Each word only grows. */
+/* The reign, as far as the program is to know it. */
 struct state {
     __u64 tail;          /* the counter, which both sides take from */
     __u64 pad_tail[15];  /* keeps it off the cache lines of what is only read */
@@ -35,8 +35,7 @@ struct known {
 struct block {
     __u64 lock;
     __u64 client;
-    __u32 group;  /* lane / LANES */
-    __u32 valid;  /* a bit for each lane that something is known of */
+    __u64 lanes_known; /* lane / LANES, and above it a bit for each lane that something is known of */
     struct known lanes[LANES];
     __u64 pad[5]; /* to whole cache lines */
 };
@@ -44,10 +43,12 @@ struct block {
 /* What the program counts, each core for itself. */
 struct counts {
     __u64 answered;   /* datagrams */
-    __u64 granted;    /* requests given a token, each once */
+    __u64 more;       /* requests in them but for the first */
     __u64 tokens;     /* positions */
     __u64 retries;    /* requests given the token that they had before */
     __u64 up[8];      /* datagrams to the sequencer that were passed up, by reason */
+    __u64 tick;       /* of the kernel, at the last look at the clock */
+    __u64 look_at;    /* the count of answered datagrams up to which it is good */
 };
 
 /* Why a datagram to the sequencer is passed up. */

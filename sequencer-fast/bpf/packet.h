@@ -7,6 +7,8 @@
  * are for machines that read words at any address. */
 
 #define inline_always static __attribute__((always_inline)) inline
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
 
 /* The byte order of the network, of constants and fields of 16 bits. */
 #define net16(x) __builtin_bswap16(x)
@@ -60,6 +62,13 @@ inline_always __u16 fold(__u64 sum)
     sum = (sum & 0xffff) + (sum >> 16);
     sum = (sum & 0xffff) + (sum >> 16);
     return (__u16)((sum & 0xffff) + (sum >> 16));
+}
+
+/* Whether a sum of at most 16 words, which is not 0, folds to all ones. */
+inline_always int is_all_ones(__u64 sum)
+{
+    sum = (sum & 0xffff) + (sum >> 16);
+    return (sum & 0xffff) + (sum >> 16) == 0xffff;
 }
 
 /* A 64-bit word as a term of such a sum. */

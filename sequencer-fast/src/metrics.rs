@@ -171,6 +171,13 @@ impl Shown {
                 u64::from(self.0.is_standby()),
             ),
         ];
+        gauges.extend(self.0.program.as_ref().map(|program| {
+            (
+                "program_attached",
+                "1 while a program is in the driver hook, as far as this process knows",
+                u64::from(program.is_attached()),
+            )
+        }));
         if let Some(reign) = self.0.reign() {
             let tails = reign.tails();
             let issued = tails.map_or(0, |tails| tails.issued.0);

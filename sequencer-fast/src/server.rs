@@ -311,8 +311,15 @@ impl Threads {
             return Ok((Reign::new(entry)?, None));
         }
         let blocks = self.config.retry_memory.saturating_mul(self.sockets.len());
-        let Beside { tail, table } = program.begin(entry, blocks, seed())?;
-        Ok((Reign::with_counter(entry, tail)?, Some(table)))
+        match program.begin(entry, blocks, seed()) {
+            Ok(Beside { tail, table }) => Ok((Reign::with_counter(entry, tail)?, Some(table))),
+            // The reign stands in the chain: it has to be served.
+            Err(error) => {
+                tracing::warn!(%error, "sockets serve this reign without a program");
+                program.detach();
+                Ok((Reign::new(entry)?, None))
+            }
+        }
     }
 
     /// A thread for each socket, over a copy of it: the sockets outlive a reign.

@@ -3,6 +3,7 @@
 //! The program passes up what it does not decide. While a batch is decided, the program is kept out of the lanes that
 //! are in it; before, the shard learns what the program has granted them, and afterwards the program learns what the
 //! shard has. Where the program stays in a block all the same, the request may get a second token: a hole (S-6).
+//! The clock is read after all that, as the program's core may have stood still.
 
 use std::sync::Arc;
 
@@ -10,10 +11,10 @@ use wire::datagram::Kind;
 use wire::datagram::place::{self, Ask, Facts};
 use wire::{ClientId, Lane};
 
-use super::counter::Counter;
+use super::counter::{CLOSED, Counter};
 use super::packets::{Packets, Peer, retain};
 use super::shard::Shard;
-use super::table::{Place, Table};
+use super::table::{ENTER_TRIES, Place, Table};
 
 /// Where a batch keeps a program out.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub(super) struct Beside {
     table: Arc<Table>,
     places: Vec<Place>,
     lanes: Vec<(ClientId, Lane)>,
+    /// What is left of [`ENTER_TRIES`] for this batch.
+    tries: u32,
 }
 
 impl Beside {
@@ -29,6 +32,7 @@ impl Beside {
             table,
             places: Vec::new(),
             lanes: Vec::new(),
+            tries: 0,
         }
     }
 }
@@ -39,6 +43,7 @@ impl<P: Peer, C: Counter> Shard<P, C> {
         let Some(mut beside) = self.beside.take() else {
             return;
         };
+        beside.tries = ENTER_TRIES;
         for index in 0..packets.count() {
             if let Some(packet) = packets.packet(index) {
                 retain(packet, |_, datagram| {
@@ -62,7 +67,7 @@ impl<P: Peer, C: Counter> Shard<P, C> {
             let lane = Ask::read(entry).lane;
             let place = beside.table.place(facts.client, lane);
             if last != Some(place) {
-                if !beside.table.enter(place) {
+                if !beside.table.enter(place, &mut beside.tries) {
                     continue;
                 }
                 beside.places.push(place);
@@ -85,6 +90,11 @@ impl<P: Peer, C: Counter> Shard<P, C> {
         let Some(beside) = &mut self.beside else {
             return;
         };
+        // [S-1] A closed counter may have given the batch nothing, whatever is remembered of it: the program, which
+        // may have looked at the counter before it was closed, must not find that.
+        if self.reign.counter().tail() >= CLOSED {
+            beside.lanes.clear();
+        }
         for (client, lane) in beside.lanes.drain(..) {
             if let Some(known) = self.memory.get(client, lane)
                 && known.count > 0

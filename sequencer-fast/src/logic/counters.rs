@@ -139,7 +139,7 @@ pub struct ProgramCounts {
 
 impl ProgramCounts {
     /// Numbers that a core has.
-    pub const WORDS: usize = 12;
+    pub const WORDS: usize = 14;
 
     /// Datagrams for the sequencer that were passed up, by reason.
     pub fn passed_up(&self) -> impl Iterator<Item = (&'static str, u64)> {
@@ -149,11 +149,12 @@ impl ProgramCounts {
 
 impl From<[u64; Self::WORDS]> for ProgramCounts {
     fn from(words: [u64; Self::WORDS]) -> Self {
-        let [answered, granted, tokens, retries, a, b, c, d, e, f, _, _] = words;
+        let [answered, more, tokens, retries, a, b, c, d, e, f, ..] = words;
         let up = [a, b, c, d, e, f];
         Self {
             answered,
-            granted,
+            // The cores count while this reads.
+            granted: (answered + more).saturating_sub(retries),
             tokens,
             retries,
             up,

@@ -102,6 +102,16 @@ impl<P: Peer, C: Counter> Shard<P, C> {
 
     /// Decides a batch and answers it in place; what was held before and is covered by now is sent first.
     pub fn serve(&mut self, packets: &mut impl Packets<P>, now_ns: u64, out: &mut impl Outbox<P>) {
+        self.serve_with(packets, || now_ns, out);
+    }
+
+    /// The same, and asks for the time when it has waited for all that there may be to wait for (S-5).
+    pub fn serve_with(
+        &mut self,
+        packets: &mut impl Packets<P>,
+        now_ns: impl FnOnce() -> u64,
+        out: &mut impl Outbox<P>,
+    ) {
         self.release(out);
         if packets.count() == 0 {
             return;
@@ -109,7 +119,7 @@ impl<P: Peer, C: Counter> Shard<P, C> {
         self.counters.batches.add(1);
         self.orphans.clear();
         self.enter(packets);
-        let mut batch = Batch::begin(self, now_ns);
+        let mut batch = Batch::begin(self, now_ns());
         self.decide(&mut batch, packets);
         self.take(&mut batch, packets);
         if batch.needs_second_pass(self.reign.reservation()) {

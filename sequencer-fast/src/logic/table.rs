@@ -31,8 +31,8 @@ const _: () = assert!(LANES + BLOCK_LANES * LANE_WORDS <= BLOCK_WORDS);
 /// The program is in the block. Below are the batches that are.
 const PROGRAM: u64 = 1 << 63;
 
-/// Looks at a block that the program is in, which stays for less than a microsecond unless its core stands still.
-const ENTER_TRIES: u32 = 1 << 16;
+/// Looks of a batch at blocks that the program is in. It stays for less than a microsecond unless its core stands still.
+pub(super) const ENTER_TRIES: u32 = 1 << 16;
 
 /// A table of blocks.
 #[derive(Debug)]
@@ -69,22 +69,22 @@ impl Table {
         Place(usize::try_from(place).unwrap_or_default())
     }
 
-    /// Keeps the program out of a block; false if it stays in there.
-    pub(crate) fn enter(&self, place: Place) -> bool {
+    /// Keeps the program out of a block; false if it stays in there for so many looks, which are used up.
+    pub(super) fn enter(&self, place: Place, tries: &mut u32) -> bool {
         let Some(lock) = self.block(place).and_then(|block| block.get(LOCK)) else {
             return false;
         };
-        for _ in 0..ENTER_TRIES {
+        while let Some(left) = tries.checked_sub(1) {
             let found = lock.load(Ordering::Relaxed);
-            if found & PROGRAM != 0 {
-                hint::spin_loop();
-                continue;
+            if found & PROGRAM == 0 {
+                let entered =
+                    lock.compare_exchange(found, found + 1, Ordering::Acquire, Ordering::Relaxed);
+                if entered.is_ok() {
+                    return true;
+                }
             }
-            let entered =
-                lock.compare_exchange(found, found + 1, Ordering::Acquire, Ordering::Relaxed);
-            if entered.is_ok() {
-                return true;
-            }
+            *tries = left;
+            hint::spin_loop();
         }
         false
     }
@@ -231,14 +231,18 @@ mod tests {
         let table = table(1);
         let place = table.place(ClientId(1), Lane(0));
         let lock = &table.memory.words()[LOCK];
-        assert!(table.enter(place));
-        assert!(table.enter(place), "batches do not");
+        let mut tries = 10;
+        assert!(table.enter(place, &mut tries));
+        assert!(table.enter(place, &mut tries), "batches do not");
+        assert_eq!(tries, 10);
         assert_eq!(lock.load(Ordering::Relaxed), 2, "what the program finds");
         table.leave(place);
         table.leave(place);
         lock.store(PROGRAM, Ordering::Relaxed);
-        assert!(!table.enter(place));
-        assert_eq!(lock.load(Ordering::Relaxed), PROGRAM);
+        assert!(!table.enter(place, &mut tries));
+        assert_eq!((lock.load(Ordering::Relaxed), tries), (PROGRAM, 0));
+        lock.store(0, Ordering::Relaxed);
+        assert!(!table.enter(place, &mut tries), "all looks are used up");
     }
 
     #[test]

@@ -40,6 +40,10 @@ impl Attached {
         match self.0 {}
     }
 
+    pub(crate) fn is_attached(&self) -> bool {
+        match self.0 {}
+    }
+
     pub(crate) fn counts(&self) -> ProgramCounts {
         match self.0 {}
     }

@@ -1,5 +1,6 @@
 //! What the system tells of a network interface.
 
+use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -22,12 +23,31 @@ const MAX_ADDRESSES: usize = 1 << 16;
 /// # Errors
 /// What the system says; `NotFound` if there is no such interface.
 pub(crate) fn find(name: &str) -> io::Result<Device> {
+    let mut all = all()?;
+    all.remove(name)
+        .ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+/// The interface that has an address, unless it is the loopback, which has addresses that are routed to this host.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn owner(ip: IpAddr) -> io::Result<Option<String>> {
+    let mut all = all()?.into_iter();
+    let found = all.find(|(name, device)| name != LOOPBACK && device.addresses.contains(&ip));
+    Ok(found.map(|(name, _)| name))
+}
+
+const LOOPBACK: &str = "lo";
+
+/// All interfaces, by name.
+fn all() -> io::Result<BTreeMap<String, Device>> {
     let mut list = ptr::null_mut();
     // SAFETY: `list` is where the call leaves its list.
     if unsafe { libc::getifaddrs(&raw mut list) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    let (mut device, mut found, mut next) = (Device::default(), false, list);
+    let (mut devices, mut next) = (BTreeMap::<String, Device>::new(), list);
     for _ in 0..MAX_ADDRESSES {
         // SAFETY: null or an entry of the list, which is freed below.
         let Some(entry) = (unsafe { next.as_ref() }) else {
@@ -35,19 +55,17 @@ pub(crate) fn find(name: &str) -> io::Result<Device> {
         };
         next = entry.ifa_next;
         // SAFETY: the name of an entry is a string of the list.
-        let entry_name = unsafe { CStr::from_ptr(entry.ifa_name) };
-        if entry_name.to_bytes() == name.as_bytes() {
-            found = true;
-            device.add(entry.ifa_addr);
-        }
+        let name = unsafe { CStr::from_ptr(entry.ifa_name) }.to_string_lossy();
+        // An address may have a label: the name of its interface, and more behind a colon.
+        let name = name.split(':').next().unwrap_or_default();
+        devices
+            .entry(name.to_owned())
+            .or_default()
+            .add(entry.ifa_addr);
     }
     // SAFETY: what `getifaddrs` has made; nothing of it is kept.
     unsafe { libc::freeifaddrs(list) };
-    if found {
-        Ok(device)
-    } else {
-        Err(io::ErrorKind::NotFound.into())
-    }
+    Ok(devices)
 }
 
 impl Device {
@@ -94,5 +112,7 @@ mod tests {
         assert!(device.addresses.contains(&Ipv4Addr::LOCALHOST.into()));
         let error = find("nothing0").expect_err("not there");
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        let owner = owner(Ipv4Addr::LOCALHOST.into()).expect("told");
+        assert_eq!(owner, None, "what the loopback has is this host's");
     }
 }

@@ -46,8 +46,33 @@ impl Bed {
         let (srv, cli) = (format!("{name}-srv"), format!("{name}-cli"));
         let commands = format!(
             "netns add {srv}\n\
-             netns add {cli}\n\
-             link add {SERVER} netns {srv} address 02:99:00:00:00:01 numrxqueues 2 numtxqueues 2 type veth \
+             netns add {cli}"
+        );
+        for command in commands.lines() {
+            ip(command);
+        }
+        let open = |name: &str| File::open(format!("/run/netns/{name}")).expect("a namespace");
+        let bed = Self {
+            here: File::open("/proc/thread-self/ns/net").expect("a namespace"),
+            server: open(&srv),
+            client: open(&cli),
+            name,
+            shape,
+        };
+        bed.wire();
+        bed
+    }
+
+    /// Takes the wire away, with both interfaces, and makes it anew.
+    pub(crate) fn rewire(&self) {
+        ip(&format!("-n {} link del {SERVER}", self.namespace("srv")));
+        self.wire();
+    }
+
+    fn wire(&self) {
+        let (srv, cli) = (self.namespace("srv"), self.namespace("cli"));
+        let commands = format!(
+            "link add {SERVER} netns {srv} address 02:99:00:00:00:01 numrxqueues 2 numtxqueues 2 type veth \
              peer name {CLIENT} netns {cli} address 02:99:00:00:00:02 numrxqueues 2 numtxqueues 2\n\
              -n {srv} addr add 10.99.0.1/24 dev {SERVER}\n\
              -n {cli} addr add 10.99.0.2/24 dev {CLIENT}\n\
@@ -64,14 +89,6 @@ impl Bed {
         );
         for command in commands.lines() {
             ip(command);
-        }
-        let open = |name: &str| File::open(format!("/run/netns/{name}")).expect("a namespace");
-        Self {
-            here: File::open("/proc/thread-self/ns/net").expect("a namespace"),
-            server: open(&srv),
-            client: open(&cli),
-            name,
-            shape,
         }
     }
 

@@ -40,14 +40,16 @@ pub(crate) struct Attached {
 #[derive(Debug)]
 struct Place {
     hook: Hook,
-    address: SocketAddr,
-    mac: [u8; 6],
+    ip: IpAddr,
+    port: u16,
 }
 
 #[derive(Debug, Default)]
 struct Program {
-    /// The program of the newest reign, and the link that is its way into the driver.
-    loaded: Option<(Ebpf, FdLink)>,
+    /// The program of the newest reign.
+    loaded: Option<Ebpf>,
+    /// Its way into the driver.
+    link: Option<FdLink>,
     /// What the programs before it have counted.
     before: ProgramCounts,
 }
@@ -67,28 +69,23 @@ impl Attached {
     pub(crate) fn new(hook: &Hook, address: SocketAddr) -> Result<Self, SequencerError> {
         need::kernel()?;
         need::capabilities()?;
-        let interface = &hook.interface;
-        let device = device::find(interface).map_err(|error| need::interface(interface, &error))?;
-        let mac = device.mac.ok_or_else(|| {
-            need::refused(format!("not an Ethernet interface interface={interface}"))
-        })?;
-        if address.ip().is_unspecified() {
-            let reason = "the sequencer has to listen on one address, that of the interface";
-            return Err(need::refused(format!("{reason} listen={address}")));
-        }
-        if !device.addresses.contains(&address.ip()) {
-            tracing::warn!(%address, interface, "the address is not one of the interface");
-        }
-        let hook = hook.clone();
-        let place = Place { hook, address, mac };
+        need::time()?;
+        let place = Place {
+            hook: hook.clone(),
+            ip: address.ip().to_canonical(),
+            port: address.port(),
+        };
+        place.mac()?;
+        place.check()?;
         let mut ebpf = place.load(None, 0, 1)?;
-        let link = link::attach(xdp(&mut ebpf, &place)?, &place.hook)?;
+        let link = link::attach_patiently(xdp(&mut ebpf, &place)?, &place.hook)?;
         let (interface, mode) = (&place.hook.interface, place.hook.mode);
         tracing::info!(interface, %mode, "the program is attached");
         Ok(Self {
             place,
             program: Mutex::new(Program {
-                loaded: Some((ebpf, link)),
+                loaded: Some(ebpf),
+                link: Some(link),
                 before: ProgramCounts::default(),
             }),
         })
@@ -97,7 +94,7 @@ impl Attached {
     /// Puts a program for the reign of `entry` in the place of the one before. It grants when the reign does.
     ///
     /// # Errors
-    /// [`SequencerError::Xdp`].
+    /// [`SequencerError::Xdp`]: sockets serve this reign alone, and the next one tries again.
     pub(crate) fn begin(
         &self,
         entry: &ControlEntry,
@@ -124,28 +121,35 @@ impl Attached {
 
     fn replace(&self, mut ebpf: Ebpf) -> Result<(), SequencerError> {
         let mut program = self.lock();
-        let Some((old, link)) = program.loaded.take() else {
-            return Err(need::refused("the program is detached".to_owned()));
+        let next = xdp(&mut ebpf, &self.place)?;
+        // The link is lost where somebody has detached the program, or the interface was made anew.
+        let replaced = program.link.take().map(|link| link::replace(next, link));
+        let link = match replaced.and_then(Result::ok) {
+            Some(link) => link,
+            None => link::attach(next, &self.place.hook)?,
         };
-        let link = link::replace(xdp(&mut ebpf, &self.place)?, link, &self.place.hook)?;
-        program.loaded = Some((ebpf, link));
-        // Nobody runs the old one any more but who has begun with it.
-        program.before = program.before + counts(&old);
+        program.retire();
+        program.loaded = Some(ebpf);
+        program.link = Some(link);
         Ok(())
     }
 
     /// Detaches the program; what it has counted stays.
     pub(crate) fn detach(&self) {
         let mut program = self.lock();
-        if let Some((ebpf, _)) = program.loaded.take() {
-            program.before = program.before + counts(&ebpf);
-        }
+        program.link = None;
+        program.retire();
+    }
+
+    /// Whether a program was attached and not detached by this process.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.lock().link.is_some()
     }
 
     /// What the programs of all reigns have counted.
     pub(crate) fn counts(&self) -> ProgramCounts {
         let program = self.lock();
-        let now = program.loaded.as_ref().map(|(ebpf, _)| counts(ebpf));
+        let now = program.loaded.as_ref().map(counts);
         program.before + now.unwrap_or_default()
     }
 
@@ -154,7 +158,51 @@ impl Attached {
     }
 }
 
+impl Program {
+    /// Keeps what the newest program has counted. Nobody runs it any more but who has begun with it.
+    fn retire(&mut self) {
+        if let Some(old) = self.loaded.take() {
+            self.before = self.before + counts(&old);
+        }
+    }
+}
+
 impl Place {
+    /// # Errors
+    /// [`SequencerError::Xdp`] where the address is none that comes in by the interface.
+    fn check(&self) -> Result<(), SequencerError> {
+        let (ip, interface) = (self.ip, &self.hook.interface);
+        if ip.is_unspecified() {
+            let reason = "the sequencer has to listen on one address, that of the interface";
+            return Err(need::refused(format!("{reason} listen={ip}")));
+        }
+        let owner = device::owner(ip).map_err(|error| need::interface(interface, &error))?;
+        match owner {
+            Some(owner) if owner == *interface => {}
+            // As where a VLAN has it: its frames pass up untouched, or have lost the tag that their replies need.
+            Some(owner) => {
+                return Err(need::refused(format!(
+                    "the address is one of another interface address={ip} of={owner} interface={interface}"
+                )));
+            }
+            None => tracing::warn!(%ip, interface, "the address is not one of the interface"),
+        }
+        Ok(())
+    }
+
+    /// The hardware address of the interface, which can change.
+    ///
+    /// # Errors
+    /// [`SequencerError::Xdp`] where it has none.
+    fn mac(&self) -> Result<[u8; 8], SequencerError> {
+        let interface = &self.hook.interface;
+        let device = device::find(interface).map_err(|error| need::interface(interface, &error))?;
+        let [a, b, c, d, e, f] = device.mac.ok_or_else(|| {
+            need::refused(format!("not an Ethernet interface interface={interface}"))
+        })?;
+        Ok([a, b, c, d, e, f, 0, 0])
+    }
+
     /// Loads the program, for a reign if there is one.
     fn load(
         &self,
@@ -164,21 +212,22 @@ impl Place {
     ) -> Result<Ebpf, SequencerError> {
         let log = entry.map_or([0; 16], |entry| entry.log.0);
         let epoch = entry.map_or(0, |entry| entry.epoch.0);
-        let address = match self.address.ip() {
+        let mac = self.mac()?;
+        let address = match self.ip {
             IpAddr::V4(ip) => {
                 let [a, b, c, d] = ip.octets();
                 [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
             }
             IpAddr::V6(ip) => ip.octets(),
         };
-        let port = self.address.port().to_be_bytes();
+        let port = self.port.to_be_bytes();
         let mut loader = EbpfLoader::new();
         loader
             .override_global("LOG", &log[..], true)
             .override_global("EPOCH", &epoch, true)
             .override_global("ADDRESS", &address[..], true)
             .override_global("PORT", &port[..], true)
-            .override_global("MAC", &self.mac[..], true)
+            .override_global("MAC", &mac[..], true)
             .override_global("SEED", &seed, true)
             .override_global("BLOCKS", &blocks, true)
             .map_max_entries("TABLE", blocks);
@@ -191,9 +240,9 @@ impl Place {
 }
 
 fn xdp<'a>(ebpf: &'a mut Ebpf, place: &Place) -> Result<&'a mut Xdp, SequencerError> {
-    let name = match place.address {
-        SocketAddr::V4(_) => "grant_ipv4",
-        SocketAddr::V6(_) => "grant_ipv6",
+    let name = match place.ip {
+        IpAddr::V4(_) => "grant_ipv4",
+        IpAddr::V6(_) => "grant_ipv6",
     };
     let program = ebpf.program_mut(name).ok_or(ProgramError::NotLoaded);
     let program = program.and_then(TryInto::try_into);

@@ -1,7 +1,7 @@
 //! What the program needs, and errors that say what of it is missing.
 
 use std::error::Error;
-use std::io;
+use std::{fs, io};
 
 use aya::EbpfError;
 use aya::programs::ProgramError;
@@ -56,14 +56,40 @@ pub(super) fn capabilities() -> Result<(), SequencerError> {
 }
 
 fn missing(has: CapabilitySet) -> Vec<&'static str> {
-    // Everything that a program may do was once allowed with SYS_ADMIN, and still is.
-    let bpf = CapabilitySet::BPF | CapabilitySet::SYS_ADMIN;
+    // Everything that a program may do was once allowed with SYS_ADMIN, and still is. Without PERFMON the kernel refuses
+    // programs that take one pointer from another, as lengths are found.
+    let or_all = |one| one | CapabilitySet::SYS_ADMIN;
     let needed = [
-        ("CAP_BPF", bpf),
+        ("CAP_BPF", or_all(CapabilitySet::BPF)),
+        ("CAP_PERFMON", or_all(CapabilitySet::PERFMON)),
         ("CAP_NET_ADMIN", CapabilitySet::NET_ADMIN),
     ];
     let lacking = needed.into_iter().filter(|(_, any)| !has.intersects(*any));
     lacking.map(|(name, _)| name).collect()
+}
+
+/// # Errors
+/// If the clock of this process is not that of programs, which know no time namespaces: a reign would last longer for
+/// one of them (S-5).
+pub(super) fn time() -> Result<(), SequencerError> {
+    // Kernels without time namespaces have no such file.
+    let offsets = fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+    if is_shifted(&offsets) {
+        return Err(refused(
+            "a program cannot keep the time of a time namespace, start it outside of one"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// Whether the clock that counts from the start of the machine is shifted.
+fn is_shifted(offsets: &str) -> bool {
+    let mut lines = offsets.lines().map(str::split_whitespace);
+    lines.any(|mut words| {
+        let boot = matches!(words.next(), Some("boottime" | "7"));
+        boot && words.any(|word| word != "0")
+    })
 }
 
 pub(super) fn interface(name: &str, error: &io::Error) -> SequencerError {
@@ -125,7 +151,8 @@ pub(super) fn attach(interface: &str, mode: HookMode, error: &ProgramError) -> S
         HookMode::Generic => "",
     };
     let reason = match errno(error) {
-        Some(Errno::BUSY) => {
+        // A program of the other mode is there already.
+        Some(Errno::BUSY | Errno::EXIST) => {
             "another program is attached to the interface: ip link show tells which".to_owned()
         }
         Some(Errno::OPNOTSUPP) => {
@@ -137,6 +164,11 @@ pub(super) fn attach(interface: &str, mode: HookMode, error: &ProgramError) -> S
         _ => format!("the driver refuses the program{generic}: {}", chain(error)),
     };
     refused(format!("{reason} interface={interface} mode={mode}"))
+}
+
+/// Whether another program is attached to the interface.
+pub(super) fn is_busy(error: &ProgramError) -> bool {
+    errno(error) == Some(Errno::BUSY)
 }
 
 /// The number that the system gave, if it was the system.
@@ -185,12 +217,33 @@ mod tests {
     }
 
     #[test]
+    fn s5_the_clock_of_a_time_namespace_is_noticed() {
+        assert!(!is_shifted(""));
+        assert!(!is_shifted(
+            "monotonic           0         0\nboottime            0         0\n"
+        ));
+        assert!(!is_shifted(
+            "monotonic           5         0\nboottime            0         0\n"
+        ));
+        assert!(is_shifted(
+            "monotonic           0         0\nboottime      -86400         0\n"
+        ));
+        assert!(is_shifted(
+            "monotonic           0         0\nboottime            0         7\n"
+        ));
+    }
+
+    #[test]
     fn missing_capabilities_are_named() {
         let net = CapabilitySet::NET_ADMIN;
         for (has, expected) in [
-            (CapabilitySet::empty(), vec!["CAP_BPF", "CAP_NET_ADMIN"]),
-            (net, vec!["CAP_BPF"]),
-            (net | CapabilitySet::BPF, vec![]),
+            (
+                CapabilitySet::empty(),
+                vec!["CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN"],
+            ),
+            (net, vec!["CAP_BPF", "CAP_PERFMON"]),
+            (net | CapabilitySet::BPF, vec!["CAP_PERFMON"]),
+            (net | CapabilitySet::BPF | CapabilitySet::PERFMON, vec![]),
             (net | CapabilitySet::SYS_ADMIN, vec![]),
         ] {
             assert_eq!(missing(has), expected);
@@ -202,6 +255,7 @@ mod tests {
         for (number, expected) in [
             (Errno::OPNOTSUPP, "--xdp-mode generic"),
             (Errno::BUSY, "another program"),
+            (Errno::EXIST, "another program"),
             (Errno::RANGE, "MTU"),
             (Errno::NODEV, "no such network interface"),
         ] {
