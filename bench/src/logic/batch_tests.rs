@@ -126,3 +126,24 @@ fn an_echo_is_an_answer_where_it_is_wanted() {
         }
     );
 }
+
+/// The sequencer remembers 32 neighbouring lanes together (decision 0013).
+#[test]
+fn no_datagram_crosses_a_block_of_lanes() {
+    for packed in 1..=MAX_ENTRIES {
+        let shape = Shape { packed, ..shape() };
+        let mut seen = std::collections::HashSet::new();
+        for number in 0..3 {
+            let batch = Batch::new(shape, ClientId(9), number, 5, 0).expect("valid");
+            for bytes in batch.bytes.chunks_exact(shape.datagram_bytes()) {
+                let datagram = Datagram::parse(bytes, LogId([7; 16])).expect("valid");
+                let lanes: Vec<_> = datagram
+                    .entries::<Grant>()
+                    .map(|grant| grant.expect("valid").lane.0)
+                    .collect();
+                assert!(lanes.iter().all(|lane| lane / 32 == lanes[0] / 32));
+                assert!(lanes.iter().all(|lane| seen.insert(*lane)), "{packed}");
+            }
+        }
+    }
+}

@@ -87,6 +87,10 @@ struct Cell {
 /// # Errors
 /// If the bed cannot be made, or a server does not run.
 pub(crate) async fn run(args: Args) -> Result<Report> {
+    ensure!(
+        args.backend != Some(Backend::Xdp),
+        "the program in the driver hook is held against its floor by 'bench xdp'"
+    );
     let host = Host::look();
     let _bed = Bed::up()?;
     let directory = tempfile::tempdir()?;
