@@ -12,6 +12,7 @@ use crate::measure::{WARM_UP, round};
 use crate::net::bed::{End, Place};
 use crate::net::hook::{Counts, Job, Program, Source};
 use crate::options::Backend;
+use crate::program::ProgramCounts;
 use crate::server::Server;
 
 /// Frames of one call of the kernel: some hundredths of a second.
@@ -35,24 +36,28 @@ pub(crate) struct Live {
 }
 
 /// What became of them.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Answered {
     /// Frames with an answer within the measured time, a second.
     pub(crate) datagrams_per_second: f64,
-    /// Frames that were sent, those before the measured time among them.
+    /// Frames that were sent within it.
     pub(crate) frames: u64,
-    /// How many of these were answered.
+    /// How many of these were answered in the end.
     pub(crate) answered: u64,
     /// Answers that were those of a sequencer, not what was sent.
     #[serde(skip)]
     pub(crate) replies: u64,
+    /// What the program of the sequencer did with these frames, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) program: Option<ProgramCounts>,
 }
 
 impl Answered {
-    /// The part of all frames that so many of them are.
+    /// The share of the frames that the program answered by itself, if there is one.
     #[must_use]
-    pub(crate) fn share(&self, of: f64) -> f64 {
-        of / self.frames.max(1) as f64
+    pub(crate) fn program_share(&self) -> Option<f64> {
+        let program = self.program.as_ref()?;
+        Some(program.answered / self.frames.max(1) as f64)
     }
 }
 
@@ -69,28 +74,40 @@ impl Live {
             _ => Some(Program::attach(Job::Pass, port, End::Server)?),
         };
         let sink = Program::attach(Job::Sink, port, End::Client)?;
+        let counted = || match backend == Backend::Xdp && !self.shape.echo {
+            true => server.metrics().map(|all| Some(ProgramCounts::of(&all))),
+            false => Ok(None),
+        };
         let place = Place::on(End::Client, self.core);
-        place.run(|| self.send(port, &sink))
+        place.run(|| self.send(port, &sink, counted))
     }
 
-    fn send(&self, port: u16, sink: &Program) -> Result<Answered> {
+    fn send(
+        &self,
+        port: u16,
+        sink: &Program,
+        counted: impl Fn() -> Result<Option<ProgramCounts>>,
+    ) -> Result<Answered> {
         let mut source = Source::load(self.shape, port, self.clients)?;
         let begin = now();
         while begin.elapsed() < WARM_UP {
             source.send(FRAMES)?;
         }
-        let (begin, before) = (now(), came(&sink.counts()));
+        let (before, made, counted_before) = (drained(sink), source.made(), counted()?);
+        let begin = now();
         while begin.elapsed() < self.time {
             source.send(FRAMES)?;
         }
         let (seconds, within) = (begin.elapsed().as_secs_f64(), came(&sink.counts()));
-        let counts = drained(|| sink.counts());
-        let rate = (within - before) as f64 / seconds;
+        let counts = drained(sink);
+        let program = counted()?.zip(counted_before);
+        let rate = (within - came(&before)) as f64 / seconds;
         Ok(Answered {
             datagrams_per_second: round(rate),
-            frames: source.made(),
-            answered: came(&counts),
-            replies: counts.replies,
+            frames: source.made() - made,
+            answered: came(&counts) - came(&before),
+            replies: counts.replies - before.replies,
+            program: program.map(|(after, before)| after.since(&before)),
         })
     }
 }
@@ -99,14 +116,14 @@ fn came(counts: &Counts) -> u64 {
     counts.replies + counts.others
 }
 
-/// What was counted, once nothing comes any more.
+/// What a sink has counted, once nothing comes any more.
 #[allow(clippy::disallowed_methods, reason = "waits for real time")]
-pub(crate) fn drained(counts: impl Fn() -> Counts) -> Counts {
+pub(crate) fn drained(sink: &Program) -> Counts {
     let begin = now();
-    let mut last = counts();
+    let mut last = sink.counts();
     while begin.elapsed() < DRAIN {
         thread::sleep(LOOK);
-        let next = counts();
+        let next = sink.counts();
         if came(&next) == came(&last) {
             return next;
         }

@@ -25,12 +25,11 @@ pub(crate) struct ProgramCounts {
 }
 
 impl ProgramCounts {
-    /// What a sequencer tells that nobody has asked anything before.
+    /// What a sequencer tells, since it was started.
     #[must_use]
     pub(crate) fn of(metrics: &Metrics) -> Self {
         let get = |name: &str| metrics.get(&format!("sequencer_program_{name}_total"));
-        let mut passed_up = metrics.by("sequencer_program_passed_up_total", "reason");
-        passed_up.retain(|_, count| *count > 0.0);
+        let passed_up = metrics.by("sequencer_program_passed_up_total", "reason");
         Self {
             answered: get("answered"),
             granted: get("granted"),
@@ -38,6 +37,19 @@ impl ProgramCounts {
             retries: get("retries"),
             passed_up,
         }
+    }
+
+    /// What was counted since an earlier look.
+    #[must_use]
+    pub(crate) fn since(mut self, before: &Self) -> Self {
+        self.answered -= before.answered;
+        self.granted -= before.granted;
+        self.tokens -= before.tokens;
+        self.retries -= before.retries;
+        for (reason, count) in &mut self.passed_up {
+            *count -= before.passed_up.get(reason).unwrap_or(&0.0);
+        }
+        self
     }
 
     /// Adds those of another run.
@@ -56,5 +68,26 @@ impl ProgramCounts {
     pub(crate) fn share(&self) -> f64 {
         let all = self.answered + self.passed_up.values().sum::<f64>();
         self.answered / all.max(1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(answered: f64, busy: f64) -> ProgramCounts {
+        ProgramCounts {
+            answered,
+            passed_up: [("busy".to_owned(), busy)].into(),
+            ..ProgramCounts::default()
+        }
+    }
+
+    #[test]
+    fn shares_are_of_what_was_seen_in_a_run() {
+        let mut run = counts(100.0, 5.0).since(&counts(10.0, 5.0));
+        assert_eq!((run.answered, run.share()), (90.0, 1.0));
+        run.add(&counts(0.0, 10.0));
+        assert_eq!((run.passed_up["busy"], run.share()), (10.0, 0.9));
     }
 }

@@ -61,7 +61,7 @@ fn replies_are_taken_once() {
 }
 
 #[test]
-fn lanes_are_dense_and_requests_rise() {
+fn lanes_are_those_of_the_batch_and_requests_rise() {
     let mut batch = batch();
     for round in 1..3 {
         batch.begin([0; 4].into_iter(), 0);
@@ -70,7 +70,9 @@ fn lanes_are_dense_and_requests_rise() {
             let datagram = Datagram::parse(bytes, LogId([7; 16])).expect("valid");
             datagram.entries::<Grant>().flatten().collect::<Vec<_>>()
         });
-        for (lane, grant) in (24..).zip(grants) {
+        // Three of each four lanes.
+        let lanes = (32..).filter(|lane| lane % 4 != 3);
+        for (lane, grant) in lanes.zip(grants) {
             assert_eq!(grant, Grant::new(Lane(lane), RequestId(100 + round), 5));
         }
         batch.abandon();

@@ -20,11 +20,8 @@ pub(crate) const CLIENT_IPS: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(10, 99, 0, 3)),
 ];
 
-/// The device at the server's end, and that at the load's, with their hardware addresses.
+/// The device at the server's end.
 pub(crate) const SERVER_DEVICE: &str = "srv0";
-pub(crate) const CLIENT_DEVICE: &str = "cli0";
-pub(crate) const SERVER_MAC: [u8; 6] = [2, 0x99, 0, 0, 0, 1];
-pub(crate) const CLIENT_MAC: [u8; 6] = [2, 0x99, 0, 0, 0, 2];
 
 /// Where namespaces that have a name are.
 pub(crate) const NAMESPACES: &str = "/run/netns";

@@ -4,7 +4,9 @@ use std::net::Ipv4Addr;
 
 use anyhow::Result;
 
-use super::bed::{CLIENT_MAC, SERVER_MAC};
+/// The hardware addresses of the bed's devices.
+const SERVER_MAC: [u8; 6] = [2, 0x99, 0, 0, 0, 1];
+const CLIENT_MAC: [u8; 6] = [2, 0x99, 0, 0, 0, 2];
 
 const ETHERNET_BYTES: usize = 14;
 const IP_BYTES: usize = 20;

@@ -8,10 +8,13 @@ use rustix::net::netdevice::name_to_index;
 use sequencer_fast::hook::{self, Tool};
 use sequencer_fast::{Hook, HookMode};
 
-use super::bed::{CLIENT_DEVICE, CLIENT_IPS, End, Place, SERVER_DEVICE, SERVER_IP};
+use super::bed::{CLIENT_IPS, End, Place, SERVER_DEVICE, SERVER_IP};
 use super::frame::{Ends, frame};
 use crate::logic::batch::{Batch, Shape};
 use crate::logic::ranges::Ranges;
+
+/// The device at the load's end of the bed.
+const CLIENT_DEVICE: &str = "cli0";
 
 /// What a program does with packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -135,11 +135,8 @@ async fn live(args: &Args, echo: bool, host: &Host) -> Result<Report> {
     report.figure("load", load);
     report.figure("clients", args.clients);
     report.figure("host", host);
-    if load.backend == Backend::Xdp && !echo {
-        let program = ProgramCounts::of(&server.metrics()?);
-        let share = answered.share(program.answered);
+    if let Some(share) = answered.program_share() {
         report.at_least("program_share", share, PROGRAM_SHARE);
-        report.figure("program", program);
     }
     write_json(args, &report)?;
     Ok(report)

@@ -53,7 +53,7 @@ pub(super) async fn run(turns: &Turns, report: &mut Report) -> Result<()> {
     let port = server.address().port();
     let check = Program::attach(Job::Check, port, End::Client)?;
     let (measured, made) = both(&load, &server)?;
-    let counts = drained(|| check.counts());
+    let counts = drained(&check);
     let metrics = server.metrics()?;
     let Some(mut told) = measured.tally.ranges.clone() else {
         bail!("no ranges were kept");

@@ -64,28 +64,19 @@ impl Turns {
     /// If it does not run, or answers what was not asked.
     pub(super) async fn take(&self, turn: Turn, of: Of) -> Result<Done> {
         let load = self.load(turn, of);
-        let echo = of == Of::Reflector;
-        let server = Server::start(&load.server(echo)).await?;
-        let (figure, frames) = match turn {
-            Turn::Live { .. } => self.live(&load, &server, of)?,
-            Turn::Ordinary | Turn::RoundTrip => (ordinary(&load, &server, turn)?, None),
-        };
-        if of != Of::Program {
-            return Ok(Done {
-                figure,
-                program: None,
-                share: 1.0,
-            });
+        let server = Server::start(&load.server(of == Of::Reflector)).await?;
+        if let Turn::Live { .. } = turn {
+            return self.live(&load, &server, of);
         }
-        let program = ProgramCounts::of(&server.metrics()?);
-        let share = match frames {
-            Some(frames) => program.answered / frames.max(1.0),
-            None => program.share(),
+        let figure = ordinary(&load, &server, turn)?;
+        let program = match of {
+            Of::Program => Some(ProgramCounts::of(&server.metrics()?)),
+            _ => None,
         };
         Ok(Done {
             figure,
-            program: Some(program),
-            share,
+            share: program.as_ref().map_or(1.0, ProgramCounts::share),
+            program,
         })
     }
 
@@ -110,8 +101,7 @@ impl Turns {
         }
     }
 
-    /// Datagrams a second, and how many there were.
-    fn live(&self, load: &LoadArgs, server: &Server, of: Of) -> Result<(f64, Option<f64>)> {
+    fn live(&self, load: &LoadArgs, server: &Server, of: Of) -> Result<Done> {
         let live = Live {
             shape: load.shape(server.log(), of == Of::Reflector)?,
             clients: CLIENTS,
@@ -129,7 +119,11 @@ impl Turns {
             answered.answered >= LEAST && answered.replies == right,
             "{of:?}: not the answers that were expected: {answered:?}"
         );
-        Ok((answered.datagrams_per_second, Some(answered.frames as f64)))
+        Ok(Done {
+            figure: answered.datagrams_per_second,
+            share: answered.program_share().unwrap_or(1.0),
+            program: answered.program,
+        })
     }
 }
 
