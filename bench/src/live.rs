@@ -8,15 +8,18 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::logic::batch::Shape;
-use crate::measure::{WARM_UP, round};
+use crate::measure::{WARM_UP, round, whole};
 use crate::net::bed::{End, Place};
 use crate::net::hook::{Counts, Job, Program, Source};
 use crate::options::Backend;
 use crate::program::ProgramCounts;
 use crate::server::Server;
+use crate::stop;
 
-/// Frames of one call of the kernel: some hundredths of a second.
-const FRAMES: u32 = 100_000;
+/// Frames of the first call of the kernel and of the longest one. Each call waits twice until no core runs the program of
+/// the one before, some hundredths of a second: as few as possible are made.
+const FIRST_FRAMES: u32 = 50_000;
+const MOST_FRAMES: u32 = 20_000_000;
 
 /// Longest wait for the last replies, and between two looks whether more came.
 const DRAIN: Duration = Duration::from_millis(300);
@@ -89,14 +92,13 @@ impl Live {
         counted: impl Fn() -> Result<Option<ProgramCounts>>,
     ) -> Result<Answered> {
         let mut source = Source::load(self.shape, port, self.clients)?;
-        let begin = now();
-        while begin.elapsed() < WARM_UP {
-            source.send(FRAMES)?;
-        }
+        let frames = self.warm_up(&mut source)?;
         let (before, made, counted_before) = (drained(sink), source.made(), counted()?);
+        // One call is to fill the time; one that was much faster than those before it has another one follow.
         let begin = now();
-        while begin.elapsed() < self.time {
-            source.send(FRAMES)?;
+        while begin.elapsed() < self.time / 2 {
+            stop::check()?;
+            source.send(frames)?;
         }
         let (seconds, within) = (begin.elapsed().as_secs_f64(), came(&sink.counts()));
         let counts = drained(sink);
@@ -109,6 +111,26 @@ impl Live {
             replies: counts.replies - before.replies,
             program: program.map(|(after, before)| after.since(&before)),
         })
+    }
+}
+
+impl Live {
+    /// Sends until a call is long enough to tell how many frames fill the measured time.
+    fn warm_up(&self, source: &mut Source) -> Result<u32> {
+        let mut frames = FIRST_FRAMES;
+        loop {
+            stop::check()?;
+            let begin = now();
+            source.send(frames)?;
+            let took = begin.elapsed();
+            if took >= WARM_UP || frames >= MOST_FRAMES {
+                let part = self.time.as_secs_f64() / took.as_secs_f64();
+                let filling = u32::try_from(whole(f64::from(frames) * part));
+                let filling = filling.unwrap_or(MOST_FRAMES);
+                return Ok(filling.clamp(FIRST_FRAMES, MOST_FRAMES));
+            }
+            frames = frames.saturating_mul(2).min(MOST_FRAMES);
+        }
     }
 }
 

@@ -146,6 +146,15 @@ impl Source {
     }
 }
 
+/// Whether this was built with them: it was.
+///
+/// # Errors
+/// None here.
+#[allow(clippy::unnecessary_wraps, reason = "fails in a build without")]
+pub(crate) fn built_in() -> Result<()> {
+    Ok(())
+}
+
 /// Positions below this are looked at by [`Job::Check`].
 pub(crate) const CHECKED: u64 = Tool::CHECKED;
 

@@ -67,6 +67,14 @@ impl Source {
     }
 }
 
+/// Whether this was built with them.
+///
+/// # Errors
+/// That it was not.
+pub(crate) fn built_in() -> Result<()> {
+    refuse()
+}
+
 /// Nothing is looked at.
 pub(crate) const CHECKED: u64 = 0;
 

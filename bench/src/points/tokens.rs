@@ -14,6 +14,7 @@ use crate::host::Host;
 use crate::live::Live;
 use crate::measure::{Measured, measure, round};
 use crate::net::bed::Bed;
+use crate::net::hook;
 use crate::options::{Backend, LoadArgs, Wait};
 use crate::program::{PROGRAM_SHARE, ProgramCounts};
 use crate::report::Report;
@@ -66,7 +67,7 @@ pub(crate) async fn run(args: Args, echo: bool) -> Result<Report> {
     }
     let load = &args.load;
     load.window()?;
-    check_cores(&args)?;
+    check(&args)?;
     let _bed = Bed::up()?;
     if args.live {
         return live(&args, echo, &host).await;
@@ -142,15 +143,19 @@ async fn live(args: &Args, echo: bool, host: &Host) -> Result<Report> {
     Ok(report)
 }
 
-/// Frames take the whole of a core, and so does what answers them.
-fn check_cores(args: &Args) -> Result<()> {
+/// Whether this can do it: frames take the whole of a core, and so does what answers them.
+fn check(args: &Args) -> Result<()> {
     let load = &args.load;
+    if args.live || load.backend == Backend::Xdp {
+        hook::built_in()?;
+    }
     if !args.live {
         return Ok(());
     }
+    let of_server = load.server_core..load.server_core + load.shards;
     ensure!(
-        load.cores.len() == 1 && load.cores.first() != Some(&load.server_core),
-        "--live sends from one core (--cores), which is not that of the server (--server-core)"
+        matches!(load.cores[..], [core] if !of_server.contains(&core)),
+        "--live sends from one core (--cores), and none of the server's (--server-core, --shards)"
     );
     let there = std::thread::available_parallelism()?.get();
     ensure!(

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::host::Host;
 use crate::measure::{median, more, round};
 use crate::net::bed::Bed;
+use crate::net::hook;
 use crate::program::{PROGRAM_SHARE, ProgramCounts};
 use crate::report::{Report, slack};
 
@@ -68,6 +69,7 @@ struct Against {
 /// If the bed cannot be made, or a server does not run.
 pub(crate) async fn run(args: Args) -> Result<Report> {
     let host = Host::look();
+    hook::built_in()?;
     ensure!(
         host.cores >= QUEUES,
         "it takes a core for the server and one for the load: here is only {}",

@@ -16,6 +16,7 @@ use crate::net::metrics::Metrics;
 use crate::options::LoadArgs;
 use crate::report::Report;
 use crate::server::Server;
+use crate::stop;
 
 /// Cores that frames are sent on: what comes from one of them takes a queue of its own.
 const CORES: [usize; 2] = [0, 1];
@@ -23,9 +24,9 @@ const CORES: [usize; 2] = [0, 1];
 /// Requests of a frame.
 const PACKED: usize = 3;
 
-/// Frames of one call of the kernel, short enough that clients get their turns, and all frames of a core: their positions
-/// have to be below what can be looked at, with those of the clients.
-const FRAMES: u32 = 20_000;
+/// Frames of one call of the kernel, and all frames of a core: their positions have to be below what can be looked at,
+/// with those of the clients.
+const FRAMES: u32 = 400_000;
 const MOST_FRAMES: u64 = 6_000_000;
 
 /// Clients with a socket each, half of them on each core: chance gives each socket its queue, and all of them the same one
@@ -123,6 +124,7 @@ fn both(load: &LoadArgs, server: &Server) -> Result<(Measured, Vec<u64>)> {
 fn send(shape: Shape, port: u16, over: &AtomicBool) -> Result<u64> {
     let mut source = Source::load(shape, port, CLIENTS)?;
     while !over.load(Ordering::Acquire) && source.made() < MOST_FRAMES {
+        stop::check()?;
         source.send(FRAMES)?;
     }
     Ok(source.made())
