@@ -55,6 +55,9 @@ up() {
     ip -n "$cli" addr add 10.99.0.2/24 dev cli0
     # A second sender, for what the sequencer counts by address.
     ip -n "$cli" addr add 10.99.0.3/24 dev cli0
+    # No address of IPv6 of its own, which would be asked about: packets that nobody measures.
+    ip -n "$srv" link set srv0 addrgenmode none
+    ip -n "$cli" link set cli0 addrgenmode none
     ip -n "$srv" link set lo up
     ip -n "$cli" link set lo up
     ip -n "$srv" link set srv0 address "$srv_mac" up

@@ -56,11 +56,19 @@ pub(crate) struct Answered {
 }
 
 impl Answered {
-    /// The share of the frames that the program answered by itself, if there is one.
+    /// The share of the answers that were the program's, if there is one: sockets answer nothing but what it passes up, and
+    /// nothing comes back besides.
     #[must_use]
     pub(crate) fn program_share(&self) -> Option<f64> {
         let program = self.program.as_ref()?;
-        Some(program.answered / self.frames.max(1) as f64)
+        let of_answers = program.answered / self.answered.max(1) as f64;
+        Some(of_answers.min(program.share()))
+    }
+
+    /// The share of the frames that came to nobody, or whose answer did not: a queue was full.
+    #[must_use]
+    pub(crate) fn lost_share(&self) -> f64 {
+        1.0 - self.answered as f64 / self.frames.max(1) as f64
     }
 }
 

@@ -58,8 +58,10 @@ struct Against {
     program: f64,
     other: f64,
     rounds: usize,
-    /// The least share of a turn that the program answered by itself.
+    /// The least share of the answers of a turn that were the program's, and the largest one of its live frames that found
+    /// a full queue.
     least_share: f64,
+    most_lost: f64,
     counts: ProgramCounts,
 }
 
@@ -148,7 +150,8 @@ async fn against(
     let (least, most) = if args.short { (2, 5) } else { (5, 9) };
     let turns = turns(args);
     let (mut programs, mut others, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut least_share, mut counts) = (1.0_f64, ProgramCounts::default());
+    let (mut least_share, mut most_lost) = (1.0_f64, 0.0_f64);
+    let mut counts = ProgramCounts::default();
     loop {
         let order = match ratios.len() % 2 {
             0 => [other, Of::Program],
@@ -160,6 +163,7 @@ async fn against(
             figures[usize::from(of != Of::Program)] = done.figure;
             if let Some(program) = done.program {
                 least_share = least_share.min(done.share);
+                most_lost = most_lost.max(done.lost);
                 counts.add(&program);
             }
         }
@@ -176,6 +180,7 @@ async fn against(
             other: round(median(others.clone())),
             rounds: ratios.len(),
             least_share: (least_share * 1e6).floor() / 1e6,
+            most_lost: round(most_lost),
             counts: counts.clone(),
         };
         if !more(ratios.len(), least, most, misses(&so_far)) {

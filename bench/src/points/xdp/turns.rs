@@ -52,9 +52,11 @@ pub(super) struct Turns {
 #[derive(Debug, Clone)]
 pub(super) struct Done {
     pub(super) figure: f64,
-    /// What the program counted, if it was its turn, and the share of all datagrams that it answered.
+    /// What the program counted, if it was its turn, and the share of all answers that were its own.
     pub(super) program: Option<ProgramCounts>,
     pub(super) share: f64,
+    /// Share of live frames without an answer.
+    pub(super) lost: f64,
 }
 
 impl Turns {
@@ -77,6 +79,7 @@ impl Turns {
             figure,
             share: program.as_ref().map_or(1.0, ProgramCounts::share),
             program,
+            lost: 0.0,
         })
     }
 
@@ -122,6 +125,7 @@ impl Turns {
         Ok(Done {
             figure: answered.datagrams_per_second,
             share: answered.program_share().unwrap_or(1.0),
+            lost: answered.lost_share(),
             program: answered.program,
         })
     }
