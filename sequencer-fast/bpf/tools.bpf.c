@@ -10,6 +10,18 @@
 #define KIND 5
 #define CLIENT 24
 #define REPLY_BIT 0x80
+#define COUNT 12
+#define FIRST 16
+#define STATUS 32
+
+/* The port that the frames of a source come from. */
+#define SOURCE_PORT net16(4000)
+
+/* Queues that are told apart, a power of two. */
+#define QUEUES 4
+
+/* Positions of an element of GRANTED, a bit each. */
+#define WORDS 512
 
 /* Set before the program is loaded. */
 const volatile __u16 PORT = 0;     /* of the server, in the order of the network */
@@ -22,6 +34,9 @@ struct counts {
     __u64 replies;
     __u64 others;
     __u64 turned;
+    __u64 twice;          /* positions that were granted before */
+    __u64 unchecked;      /* entries that were refused, or that are not of one position below the bound */
+    __u64 queues[QUEUES]; /* replies by the queue that they came by */
 };
 
 struct {
@@ -30,6 +45,18 @@ struct {
     __type(key, __u32);
     __type(value, struct counts);
 } COUNTS SEC(".maps");
+
+/* Which positions were granted. As many elements as the one who loads it asks for. */
+struct granted {
+    __u64 words[WORDS];
+};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct granted);
+} GRANTED SEC(".maps");
 
 /* The headers of a frame as an IPv4 host sends it. */
 struct frame {
@@ -113,6 +140,47 @@ int sink(struct xdp_md *context)
         counts->replies++;
     else
         counts->others++;
+    return XDP_DROP;
+}
+
+/* Enters the position of an entry. */
+inline_always void enter(struct counts *counts, const __u8 *entry)
+{
+    __u64 first = *(const __u64 *)(entry + FIRST), bit = 1ULL << (first % 64);
+    __u32 index = (__u32)(first / 64 / WORDS);
+    struct granted *granted = bpf_map_lookup_elem(&GRANTED, &index);
+    if (!granted || first >> 40 || *(const __u32 *)(entry + STATUS) || *(const __u32 *)(entry + COUNT) != 1) {
+        counts->unchecked++;
+        return;
+    }
+    if (__sync_fetch_and_or(&granted->words[first / 64 % WORDS], bit) & bit)
+        counts->twice++;
+}
+
+/* Takes replies to frames of a source, and looks at every position whether it was granted before. Lets through what else
+ * comes from the server. */
+SEC("xdp")
+int check(struct xdp_md *context)
+{
+    void *end = (void *)(long)context->data_end;
+    struct frame frame;
+    if (!find(context, &frame) || frame.udp->from != PORT || frame.udp->to != SOURCE_PORT)
+        return XDP_PASS;
+    struct counts *counts = own_counts();
+    if (!counts)
+        return XDP_PASS;
+    if (!(frame.header[KIND] & REPLY_BIT)) {
+        counts->others++;
+        return XDP_DROP;
+    }
+    counts->replies++;
+    counts->queues[context->rx_queue_index % QUEUES]++;
+    __u8 *entry = frame.entries;
+    for (int i = 0; i < MAX_ENTRIES; i++, entry += ENTRY) {
+        if ((void *)(entry + ENTRY) > end)
+            break;
+        enter(counts, entry);
+    }
     return XDP_DROP;
 }
 

@@ -2,16 +2,24 @@
 
 mod common;
 
+use std::net::UdpSocket;
+use std::thread;
 use std::time::Duration;
 
-use common::bed::{Bed, Shape, current, ip};
+use common::bed::{Bed, CLIENT, Shape, current, ip};
+use common::frame::{Way, frame};
 use common::writer::{Seals, Writer, stripes};
-use common::{Chain, Client, begin, config, encode, eventually, grant, start, start_with, stop};
-use sequencer_fast::logic::ProgramCounts;
+use common::{
+    Chain, Client, LOG, begin, config, encode, eventually, grant, start, start_with, stop,
+};
+use rustix::net::netdevice::name_to_index;
+use rustix::thread::{CpuSet, sched_setaffinity};
+use sequencer_fast::hook::{Frames, Job, Tool};
+use sequencer_fast::logic::{Counter, ProgramCounts};
 use sequencer_fast::{Backend, Config, HookMode, Sequencer};
-use wire::datagram::{Grant, Kind, Restripe, Status};
+use wire::datagram::{Grant, Header, Kind, Restripe, Status};
 use wire::mac::Key;
-use wire::{Lane, Layout, Position, RequestId, SegmentId};
+use wire::{ClientId, Lane, Layout, Position, RequestId, SegmentId};
 
 const NATIVE: Shape = Shape {
     mode: HookMode::Native,
@@ -34,6 +42,14 @@ fn attached() -> bool {
     let shown = ip(&format!("-n {} link show dev srv0", bed.namespace("srv")));
     String::from_utf8_lossy(&shown.stdout).contains("xdp")
 }
+
+/// Cores that frames come from, each by a queue of its own, and how many each sends.
+const CORES: [usize; 2] = [0, 1];
+const FRAMES: u32 = 200_000;
+
+/// Clients that the frames of a core are of, and requests of each frame.
+const CLIENTS: u32 = 1024;
+const PACKED: u32 = 3;
 
 /// Every datagram, byte by byte: with one request and many, new and repeated ones, and headers that are unusual.
 #[test]
@@ -266,6 +282,90 @@ fn errors_name_what_is_missing() {
         let second = begin(&Chain::new(), auto, Vec::new());
         assert_eq!(second.status().program(), None);
         stop(second);
+        stop(sequencer);
+    });
+}
+
+/// A frame with requests for one position each.
+fn request_frame(bed: &Bed, port: u16) -> Vec<u8> {
+    let entries: Vec<_> = (0..PACKED).map(|lane| grant(lane, 1, 1)).collect();
+    let header = Header::request(Kind::Grant, LOG, ClientId(1 << 40), entries.len());
+    let way = Way {
+        from: (bed.ip(2), Tool::SOURCE_PORT),
+        to: (bed.ip(1), port),
+    };
+    frame(way, &encode(header, &entries), false)
+}
+
+/// Has the kernel send frames on every core at once, from the namespace of this thread.
+fn send_on_all_cores(bytes: &[u8], interface: u32, port: u16) {
+    thread::scope(|scope| {
+        for core in CORES {
+            scope.spawn(move || {
+                let mut set = CpuSet::new();
+                set.set(core);
+                sched_setaffinity(None, &set).expect("two cores");
+                let source = Tool::load(Job::Source, port, CLIENTS, 1);
+                let sent = source.expect("loads").send(bytes, interface, FRAMES);
+                sent.expect("sends");
+            });
+        }
+    });
+}
+
+/// Both queues of an interface at once, each served by a core: every position that was granted is looked at.
+#[test]
+fn s1_two_queues_take_from_one_counter() {
+    Bed::run_bare(NATIVE, |bed| {
+        let mut config = config(Backend::Xdp);
+        (config.reservation_min, config.reservation_max) = (1 << 40, 1 << 40);
+        let sequencer = start(&Chain::new(), config);
+        let port = sequencer.address().port();
+        let bytes = request_frame(bed, port);
+        let check = bed.in_client(|| {
+            let hook = sequencer_fast::Hook {
+                interface: CLIENT.to_owned(),
+                mode: HookMode::Native,
+            };
+            let check = Tool::load(Job::Check, port, 1, 1).expect("loads");
+            let check = check.attach(&hook).expect("attaches");
+            let socket = UdpSocket::bind("127.0.0.1:0").expect("free port");
+            let interface = name_to_index(&socket, CLIENT).expect("there");
+            send_on_all_cores(&bytes, interface, port);
+            // What a full queue has lost does not arrive.
+            let mut before = None;
+            eventually("nothing is under way any more", || {
+                let now = (check.counts(), counts(&sequencer));
+                before.replace(now) == Some(now)
+            });
+            check
+        });
+        let (seen, granted) = (check.counts(), check.granted().expect("readable"));
+        let (program, reign) = (counts(&sequencer), sequencer.status().reign());
+        let tail = reign.expect("one").counter().tail();
+        let by_shards = sequencer.status().shards().iter();
+        let by_shards: u64 = by_shards.map(|shard| shard.tokens.get()).sum();
+        eprintln!("{seen:?} {program:?} by_shards={by_shards}");
+        assert_eq!((seen.twice, seen.unchecked), (0, 0));
+        assert_eq!(program.tokens + by_shards, tail);
+        // Every position that arrived is one of those that were granted, and there are as many as arrived.
+        let arrived: u64 = granted.iter().map(|(first, end)| end - first).sum();
+        assert_eq!(arrived, u64::from(PACKED) * seen.replies);
+        assert!(granted.last().is_some_and(|(_, end)| *end <= tail));
+        let [first, second, ..] = seen.queues;
+        let least = u64::from(FRAMES / 10);
+        assert!(first > least && second > least, "both queues: {seen:?}");
+        // It would be seen if a position came twice: the answer to a repeated request is one that does.
+        bed.in_client(|| {
+            let socket = UdpSocket::bind("127.0.0.1:0").expect("free port");
+            let interface = name_to_index(&socket, CLIENT).expect("there");
+            let sender = Frames::open(interface).expect("allowed");
+            for _ in 0..2 {
+                sender.send(&bytes).expect("sent");
+            }
+        });
+        eventually("seen twice", || check.counts().twice == u64::from(PACKED));
+        drop(check);
         stop(sequencer);
     });
 }

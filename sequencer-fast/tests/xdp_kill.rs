@@ -208,7 +208,7 @@ fn s1_twenty_rounds_of_kills() {
         let writer = Writer::start_for(log.id(), Seals::Well, stripes(0, 0..2));
         let listen = SocketAddr::new(bed.ip(1), 7400);
         let (before, pins) = (left_behind(), pinned());
-        let mut tokens = Vec::new();
+        let (mut tokens, mut stopped, mut above) = (Vec::new(), 0, 0);
         for round in 0..ROUNDS {
             let daemon = Daemon::start(&url, listen, writer.address);
             assert!(attached());
@@ -226,7 +226,8 @@ fn s1_twenty_rounds_of_kills() {
                         .reservation
                         .0
                 };
-                stands_still(&daemon, log.id(), listen, reserved, &mut granted);
+                above += stands_still(&daemon, log.id(), listen, reserved, &mut granted);
+                stopped += 1;
             }
             daemon.signal("-KILL");
             eventually("the program goes with its process", || !attached());
@@ -241,18 +242,24 @@ fn s1_twenty_rounds_of_kills() {
             eventually("nothing is left behind", || left_behind() == before);
         }
         assert_eq!(pinned(), pins);
-        assert_disjoint(tokens);
+        let (count, twice) = (tokens.len(), twice(tokens));
+        let left = left_behind().difference(&before).count();
+        eprintln!(
+            "rounds={ROUNDS} stopped_before={stopped} tokens={count} granted_twice={twice} above_the_reservation={above} left_behind={left}"
+        );
+        assert_eq!((twice, above, left), (0, 0, 0));
     });
 }
 
-/// Its user space stands still: the program goes on, at most to the reservation, and until the reign has run out.
+/// Its user space stands still: the program goes on, at most to the reservation, and until the reign has run out. Gives
+/// how many tokens were above the reservation.
 fn stands_still(
     daemon: &Daemon,
     log: LogId,
     listen: SocketAddr,
     reserved: impl Fn() -> u64,
     tokens: &mut Vec<Token>,
-) {
+) -> usize {
     daemon.signal("-STOP");
     // An extension may have been under way.
     pause(50);
@@ -261,21 +268,24 @@ fn stands_still(
     pause(u64::try_from(REIGN_TTL.as_millis()).expect("small") + 300);
     let granted = client.end();
     assert!(!granted.is_empty(), "the program goes on by itself");
-    assert!(
-        granted.iter().all(|(_, end)| *end <= limit),
-        "limit={limit} {:?}",
-        granted.last()
-    );
+    let above = granted.iter().filter(|(_, end)| *end > limit).count();
+    if above > 0 {
+        eprintln!("limit={limit} {:?}", granted.last());
+    }
     tokens.extend(granted);
     let late = Asking::start(log, u64::MAX / 2 - limit, listen);
     pause(200);
     assert_eq!(late.end(), [], "the reign is over");
+    above
 }
 
-fn assert_disjoint(mut tokens: Vec<Token>) {
+/// Tokens that begin below the end of the one before.
+fn twice(mut tokens: Vec<Token>) -> usize {
     tokens.sort_unstable();
-    for pair in tokens.windows(2) {
-        assert!(pair[0].1 <= pair[1].0, "twice: {pair:?}");
+    let pairs = tokens.windows(2).filter(|pair| pair[0].1 > pair[1].0);
+    let twice: Vec<_> = pairs.collect();
+    if let Some(first) = twice.first() {
+        eprintln!("twice: {first:?}");
     }
-    eprintln!("tokens={}", tokens.len());
+    twice.len()
 }
