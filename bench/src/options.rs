@@ -241,10 +241,6 @@ impl LoadArgs {
     /// If the arguments contradict each other.
     pub(crate) fn load_on(&self, server: SocketAddr, log: LogId, echo: bool) -> Result<Load> {
         let (run, batches) = self.window()?;
-        ensure!(
-            self.backend != Backend::Xdp || self.key_file.is_none(),
-            "--backend xdp grants nothing where datagrams are signed: without --key-file, or another backend"
-        );
         let shape = self.shape(log, echo)?;
         ensure!(
             self.seconds > 0.0 && self.seconds <= 3600.0,

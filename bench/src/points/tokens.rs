@@ -149,6 +149,10 @@ fn check(args: &Args) -> Result<()> {
     if args.live || load.backend == Backend::Xdp {
         hook::built_in()?;
     }
+    ensure!(
+        load.backend != Backend::Xdp || load.key_file.is_none(),
+        "--backend xdp grants nothing where datagrams are signed: without --key-file, or another backend"
+    );
     if !args.live {
         return Ok(());
     }

@@ -120,6 +120,9 @@ async fn ordinary(args: &Args, slack: f64, report: &mut Report) -> Result<()> {
     let bar = ORDINARY_BAR * slack;
     let rates = against(args, Turn::Ordinary, Of::Uring, |so_far| so_far.ratio < bar).await?;
     report.at_least("ordinary_over_uring", rates.ratio, round(bar));
+    // What such a client would get from a program that takes no time.
+    let floor = against(args, Turn::Ordinary, Of::Reflector, |_| false).await?;
+    report.figure("ordinary_ratio", floor.ratio);
     let bar = ROUND_TRIP_BAR / slack;
     let trips = against(args, Turn::RoundTrip, Of::Spinning, |so_far| {
         so_far.ratio > bar
@@ -128,7 +131,7 @@ async fn ordinary(args: &Args, slack: f64, report: &mut Report) -> Result<()> {
     report.at_most("round_trip_ratio", trips.ratio, round(bar));
     let share = rates.least_share.min(trips.least_share);
     report.figure("ordinary_program_share", share);
-    report.figure("ordinary", rates);
+    report.figure("ordinary", [floor, rates]);
     report.figure("round_trip_us", trips);
     Ok(())
 }

@@ -70,7 +70,7 @@ impl Turns {
         if let Turn::Live { .. } = turn {
             return self.live(&load, &server, of);
         }
-        let figure = ordinary(&load, &server, turn)?;
+        let figure = ordinary(&load, &server, turn, of)?;
         let program = match of {
             Of::Program => Some(ProgramCounts::of(&server.metrics()?)),
             _ => None,
@@ -131,8 +131,8 @@ impl Turns {
     }
 }
 
-fn ordinary(load: &LoadArgs, server: &Server, turn: Turn) -> Result<f64> {
-    let measured = load.measure(server, false)?;
+fn ordinary(load: &LoadArgs, server: &Server, turn: Turn, of: Of) -> Result<f64> {
+    let measured = load.measure(server, of == Of::Reflector)?;
     let tally = &measured.tally;
     ensure!(
         tally.wrong == 0 && tally.requests >= LEAST,
