@@ -87,9 +87,10 @@ impl Sequencer {
         let sockets = socket::open(config.listen, shards, config.merge).map_err(bind)?;
         let address = sockets.first().map(UdpSocket::local_addr);
         let address = address.transpose().map_err(bind)?.unwrap_or(config.listen);
+        // Before the rings: one that is wound up signals this thread, and the kernel verifies no program meanwhile.
+        let program = attach(&config, address)?.map(Arc::new);
         let mechanism =
             mechanism::choose(config.backend, config.wait).map_err(setup("io_uring"))?;
-        let program = attach(&config, address)?.map(Arc::new);
         let stop = Arc::new(Stop::default());
         let status = Arc::new(Status::new(shards).with_program(program.clone()));
         let threads = Threads {

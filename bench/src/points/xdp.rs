@@ -16,7 +16,7 @@ use crate::net::hook;
 use crate::program::{PROGRAM_SHARE, ProgramCounts};
 use crate::report::{Report, slack};
 
-use turns::{Of, Turn, Turns};
+use turns::{CLIENTS, MANY_CLIENTS, Of, Turn, Turns};
 
 /// Share of the floor that the program has to reach with one request a datagram.
 const LIVE_BAR: f64 = 0.8;
@@ -89,14 +89,26 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
 
 /// Frames that the kernel sends: whatever the program does not answer itself would be a figure of the sockets.
 async fn live(args: &Args, slack: f64, report: &mut Report) -> Result<()> {
-    let one = Turn::Live { packed: 1 };
+    let one = Turn::Live {
+        packed: 1,
+        clients: CLIENTS,
+    };
     let bar = LIVE_BAR * slack;
     let floor = against(args, one, Of::Reflector, |so_far| so_far.ratio < bar).await?;
     report.at_least("live_ratio", floor.ratio, round(bar));
     let bar = OVER_URING_BAR * slack;
     let uring = against(args, one, Of::Uring, |so_far| so_far.ratio < bar).await?;
     report.at_least("live_over_uring", uring.ratio, round(bar));
-    let all = Turn::Live { packed: 29 };
+    let many = Turn::Live {
+        packed: 1,
+        clients: MANY_CLIENTS,
+    };
+    let many = against(args, many, Of::Reflector, |_| false).await?;
+    report.figure("live_ratio_1024_clients", many.ratio);
+    let all = Turn::Live {
+        packed: 29,
+        clients: CLIENTS,
+    };
     let reached = |so_far: &Against| {
         let requests = so_far.program * 29.0 / PACKED_REQUESTS;
         requests.max(so_far.ratio / PACKED_RATIO)
@@ -108,21 +120,26 @@ async fn live(args: &Args, slack: f64, report: &mut Report) -> Result<()> {
         "packed_requests_per_second",
         (packed.program * 29.0).round(),
     );
-    let shares = [&floor, &uring, &packed].map(|turns| turns.least_share);
+    let shares = [&floor, &uring, &many, &packed].map(|turns| turns.least_share);
     let least = shares.into_iter().fold(1.0, f64::min);
     report.at_least("live_program_share", least, PROGRAM_SHARE);
-    report.figure("live", [floor, uring, packed]);
+    report.figure("live", [floor, uring, many, packed]);
     Ok(())
 }
 
 /// A client with a socket.
 async fn ordinary(args: &Args, slack: f64, report: &mut Report) -> Result<()> {
     let bar = ORDINARY_BAR * slack;
-    let rates = against(args, Turn::Ordinary, Of::Uring, |so_far| so_far.ratio < bar).await?;
+    let all = Turn::Ordinary { cores: QUEUES };
+    let rates = against(args, all, Of::Uring, |so_far| so_far.ratio < bar).await?;
     report.at_least("ordinary_over_uring", rates.ratio, round(bar));
+    // The sockets have a core to themselves then, which the program leaves alone.
+    let one = Turn::Ordinary { cores: 1 };
+    let alone = against(args, one, Of::Uring, |_| false).await?;
+    report.figure("ordinary_one_core_over_uring", alone.ratio);
     // What such a client would get from a program that takes no time.
-    let floor = against(args, Turn::Ordinary, Of::Reflector, |_| false).await?;
-    report.figure("ordinary_ratio", floor.ratio);
+    let floor = against(args, one, Of::Reflector, |_| false).await?;
+    report.figure("ordinary_one_core_ratio", floor.ratio);
     let bar = ROUND_TRIP_BAR / slack;
     let trips = against(args, Turn::RoundTrip, Of::Spinning, |so_far| {
         so_far.ratio > bar
@@ -131,7 +148,7 @@ async fn ordinary(args: &Args, slack: f64, report: &mut Report) -> Result<()> {
     report.at_most("round_trip_ratio", trips.ratio, round(bar));
     let share = rates.least_share.min(trips.least_share);
     report.figure("ordinary_program_share", share);
-    report.figure("ordinary", [floor, rates]);
+    report.figure("ordinary", [rates, alone, floor]);
     report.figure("round_trip_us", trips);
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::thread;
 
 use anyhow::{Result, bail, ensure};
 
+use super::QUEUES;
 use super::turns::{CLIENTS, Of, Turn, Turns};
 use crate::live::drained;
 use crate::logic::batch::Shape;
@@ -48,7 +49,7 @@ pub(super) async fn run(turns: &Turns, report: &mut Report) -> Result<()> {
         window: Some(WINDOW),
         cores: CORES.to_vec(),
         check: true,
-        ..turns.load(Turn::Ordinary, Of::Program)
+        ..turns.load(Turn::Ordinary { cores: QUEUES }, Of::Program)
     };
     let server = Server::start(&load.server(false)).await?;
     let port = server.address().port();

@@ -10,8 +10,11 @@ use crate::options::{Backend, LoadArgs, Switch, Wait};
 use crate::program::ProgramCounts;
 use crate::server::Server;
 
-/// Clients that frames are of.
-pub(super) const CLIENTS: u32 = 1024;
+use super::QUEUES;
+
+/// Clients that frames are of, as many as in the widest cells of `wire`; and more than a core's nearest cache has lines for.
+pub(super) const CLIENTS: u32 = 64;
+pub(super) const MANY_CLIENTS: u32 = 1024;
 
 /// Datagrams that an ordinary client has under way.
 const WINDOW: usize = 32;
@@ -33,11 +36,11 @@ pub(super) enum Of {
 /// What is measured in a turn.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Turn {
-    /// Frames that the kernel sends, in datagrams a second.
-    Live { packed: usize },
-    /// A client with a socket, one request a datagram, in requests a second. Bursts are not cut by the kernel: between two
-    /// devices of one host they would not be datagrams on their way.
-    Ordinary,
+    /// Frames that the kernel sends for so many clients, in datagrams a second.
+    Live { packed: usize, clients: u32 },
+    /// Clients with a socket on so many cores each, from the last one on, one request a datagram, in requests a second. Bursts
+    /// are not cut by the kernel: between two devices of one host they would not be datagrams on their way.
+    Ordinary { cores: usize },
     /// The middle round trip of a client that spins, in microseconds.
     RoundTrip,
 }
@@ -67,8 +70,8 @@ impl Turns {
     pub(super) async fn take(&self, turn: Turn, of: Of) -> Result<Done> {
         let load = self.load(turn, of);
         let server = Server::start(&load.server(of == Of::Reflector)).await?;
-        if let Turn::Live { .. } = turn {
-            return self.live(&load, &server, of);
+        if let Turn::Live { clients, .. } = turn {
+            return self.live(&load, clients, &server, of);
         }
         let figure = ordinary(&load, &server, turn, of)?;
         let program = match of {
@@ -84,13 +87,15 @@ impl Turns {
     }
 
     pub(super) fn load(&self, turn: Turn, of: Of) -> LoadArgs {
-        let (packed, window) = match turn {
-            Turn::Live { packed } => (packed, None),
-            Turn::Ordinary => (1, Some(WINDOW)),
-            Turn::RoundTrip => (1, Some(1)),
+        let (packed, window, cores) = match turn {
+            Turn::Live { packed, .. } => (packed, None, 1),
+            Turn::Ordinary { cores } => (1, Some(WINDOW), cores),
+            Turn::RoundTrip => (1, Some(1), 1),
         };
         LoadArgs {
             window,
+            flows: cores,
+            cores: (0..QUEUES).rev().take(cores).collect(),
             merge: Switch::Off,
             backend: match of {
                 Of::Program | Of::Reflector => Backend::Xdp,
@@ -104,10 +109,10 @@ impl Turns {
         }
     }
 
-    fn live(&self, load: &LoadArgs, server: &Server, of: Of) -> Result<Done> {
+    fn live(&self, load: &LoadArgs, clients: u32, server: &Server, of: Of) -> Result<Done> {
         let live = Live {
             shape: load.shape(server.log(), of == Of::Reflector)?,
-            clients: CLIENTS,
+            clients,
             core: *load.cores.first().context("no core")?,
             time: Duration::from_secs_f64(self.seconds),
         };
@@ -142,6 +147,6 @@ fn ordinary(load: &LoadArgs, server: &Server, turn: Turn, of: Of) -> Result<f64>
     );
     Ok(match turn {
         Turn::RoundTrip => Latency::of(&tally.latency).p50_us,
-        Turn::Live { .. } | Turn::Ordinary => measured.rate(),
+        Turn::Live { .. } | Turn::Ordinary { .. } => measured.rate(),
     })
 }

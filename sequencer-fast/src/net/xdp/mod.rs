@@ -70,6 +70,7 @@ impl Attached {
         need::kernel()?;
         need::capabilities()?;
         need::time()?;
+        need::constants()?;
         let place = Place {
             hook: hook.clone(),
             ip: address.ip().to_canonical(),
@@ -210,6 +211,24 @@ impl Place {
         seed: u64,
         blocks: u32,
     ) -> Result<Ebpf, SequencerError> {
+        for _ in 1..LOAD_TRIES {
+            let loaded = self.load_once(entry, seed, blocks)?;
+            match loaded {
+                Err(error) if need::is_interrupted(&error) => {}
+                loaded => return loaded.map_err(|error| need::verified(&error)),
+            }
+        }
+        let loaded = self.load_once(entry, seed, blocks)?;
+        loaded.map_err(|error| need::verified(&error))
+    }
+
+    /// The same once; within it whether the kernel has accepted the program.
+    fn load_once(
+        &self,
+        entry: Option<&ControlEntry>,
+        seed: u64,
+        blocks: u32,
+    ) -> Result<Result<Ebpf, ProgramError>, SequencerError> {
         let log = entry.map_or([0; 16], |entry| entry.log.0);
         let epoch = entry.map_or(0, |entry| entry.epoch.0);
         let mac = self.mac()?;
@@ -232,12 +251,13 @@ impl Place {
             .override_global("BLOCKS", &blocks, true)
             .map_max_entries("TABLE", blocks);
         let mut ebpf = loader.load(OBJECT).map_err(|error| need::load(&error))?;
-        xdp(&mut ebpf, self)?
-            .load()
-            .map_err(|error| need::verified(&error))?;
-        Ok(ebpf)
+        let loaded = xdp(&mut ebpf, self)?.load();
+        Ok(loaded.map(|()| ebpf))
     }
 }
+
+/// How often a program is loaded again that the kernel was interrupted at, by a signal that this thread was to see.
+const LOAD_TRIES: u32 = 5;
 
 fn xdp<'a>(ebpf: &'a mut Ebpf, place: &Place) -> Result<&'a mut Xdp, SequencerError> {
     let name = match place.ip {

@@ -69,6 +69,19 @@ fn missing(has: CapabilitySet) -> Vec<&'static str> {
 }
 
 /// # Errors
+/// If programs cannot have constants that are set when they are loaded, as far as the loader has found out, which it does
+/// once in a process.
+pub(super) fn constants() -> Result<(), SequencerError> {
+    if aya::features().bpf_global_data() {
+        return Ok(());
+    }
+    Err(refused(
+        "the kernel did not load a program to try: start again, or see whether seccomp forbids it"
+            .to_owned(),
+    ))
+}
+
+/// # Errors
 /// If the clock of this process is not that of programs, which know no time namespaces: a reign would last longer for
 /// one of them (S-5).
 pub(super) fn time() -> Result<(), SequencerError> {
@@ -164,6 +177,15 @@ pub(super) fn attach(interface: &str, mode: HookMode, error: &ProgramError) -> S
         _ => format!("the driver refuses the program{generic}: {}", chain(error)),
     };
     refused(format!("{reason} interface={interface} mode={mode}"))
+}
+
+/// Whether the kernel has given up verifying a program, as a signal was pending.
+pub(super) fn is_interrupted(error: &ProgramError) -> bool {
+    let errno = match error {
+        ProgramError::LoadError { io_error, .. } => Errno::from_io_error(io_error),
+        error => errno(error),
+    };
+    errno == Some(Errno::AGAIN)
 }
 
 /// Whether another program is attached to the interface.
