@@ -9,14 +9,12 @@ use std::time::Duration;
 use common::bed::{Bed, CLIENT, Shape, current, ip};
 use common::frame::{Way, frame};
 use common::writer::{Seals, Writer, stripes};
-use common::{
-    Chain, Client, LOG, begin, config, encode, eventually, grant, start, start_with, stop,
-};
+use common::{Chain, Client, LOG, config, encode, eventually, grant, start, start_with, stop};
 use rustix::net::netdevice::name_to_index;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use sequencer_fast::hook::{Frames, Job, Tool};
 use sequencer_fast::logic::{Counter, ProgramCounts};
-use sequencer_fast::{Backend, Config, HookMode, Sequencer};
+use sequencer_fast::{Backend, HookMode, Sequencer};
 use wire::datagram::{Grant, Header, Kind, Restripe, Status};
 use wire::mac::Key;
 use wire::{ClientId, Lane, Layout, Position, RequestId, SegmentId};
@@ -228,60 +226,6 @@ fn signed_datagrams_are_passed_up() {
             assert!(signer.verify(&buffer[..len]));
         }
         assert_eq!(counts(&sequencer).answered, 0);
-        stop(sequencer);
-    });
-}
-
-#[test]
-fn errors_name_what_is_missing() {
-    let refused = |change: fn(&mut Config)| {
-        let mut config = config(Backend::Xdp);
-        change(&mut config);
-        let chain = Chain::new();
-        let open = move || async move {
-            let (writers, changes, stripes) = (Vec::new(), None, 1);
-            Ok(sequencer_fast::Opened {
-                control: chain,
-                writers,
-                stripes,
-                changes,
-            })
-        };
-        let error = Sequencer::start(config, open).expect_err("refused");
-        error.to_string()
-    };
-    Bed::run(NATIVE, |_| {
-        let text = refused(|config| config.hook = None);
-        assert!(text.contains("--interface NAME"), "{text}");
-        let text = refused(|config| {
-            if let Some(hook) = &mut config.hook {
-                hook.interface = "nothing0".to_owned();
-            }
-        });
-        assert!(
-            text.ends_with("no such network interface interface=nothing0"),
-            "{text}"
-        );
-        let text = refused(|config| config.listen = ([0, 0, 0, 0], 0).into());
-        assert!(text.contains("listen on one address"), "{text}");
-        // The loopback has no driver that could.
-        let text = refused(|config| {
-            config.listen = ([127, 0, 0, 1], 0).into();
-            if let Some(hook) = &mut config.hook {
-                hook.interface = "lo".to_owned();
-            }
-        });
-        assert!(text.contains("--xdp-mode generic"), "{text}");
-        // Another one is there already.
-        let sequencer = start(&Chain::new(), config(Backend::Xdp));
-        let text = refused(|_| {});
-        assert!(text.contains("another program is attached"), "{text}");
-        // With `auto` sockets serve where a program cannot.
-        let mut auto = config(Backend::Xdp);
-        auto.backend = Backend::Auto;
-        let second = begin(&Chain::new(), auto, Vec::new());
-        assert_eq!(second.status().program(), None);
-        stop(second);
         stop(sequencer);
     });
 }

@@ -4,7 +4,7 @@ mod common;
 
 use common::bed::{Bed, CLIENT, SERVER, Shape, current, ip, pass};
 use common::writer::{Seals, Writer, stripes};
-use common::{Chain, Client, config, eventually, grant, start, start_with, stop};
+use common::{Chain, Client, begin, config, eventually, grant, start, start_with, stop, try_begin};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use sequencer_fast::logic::ProgramCounts;
 use sequencer_fast::{Backend, Config, HookMode, Sequencer};
@@ -61,18 +61,46 @@ fn the_documented_capabilities_suffice() {
 fn refused(change: impl FnOnce(&mut Config)) -> String {
     let mut config = config(Backend::Xdp);
     change(&mut config);
-    let chain = Chain::new();
-    let open = move || async move {
-        let (writers, changes, stripes) = (Vec::new(), None, 1);
-        Ok(sequencer_fast::Opened {
-            control: chain,
-            writers,
-            stripes,
-            changes,
-        })
-    };
-    let error = Sequencer::start(config, open).expect_err("refused");
+    let error = try_begin(&Chain::new(), config, Vec::new(), None).expect_err("refused");
     error.to_string()
+}
+
+#[test]
+fn errors_name_what_is_missing() {
+    Bed::run(NATIVE, |_| {
+        let text = refused(|config| config.hook = None);
+        assert!(text.contains("--interface NAME"), "{text}");
+        let text = refused(|config| {
+            if let Some(hook) = &mut config.hook {
+                hook.interface = "nothing0".to_owned();
+            }
+        });
+        assert!(
+            text.ends_with("no such network interface interface=nothing0"),
+            "{text}"
+        );
+        let text = refused(|config| config.listen = ([0, 0, 0, 0], 0).into());
+        assert!(text.contains("listen on one address"), "{text}");
+        // The loopback has no driver that could.
+        let text = refused(|config| {
+            config.listen = ([127, 0, 0, 1], 0).into();
+            if let Some(hook) = &mut config.hook {
+                hook.interface = "lo".to_owned();
+            }
+        });
+        assert!(text.contains("--xdp-mode generic"), "{text}");
+        // Another one is there already.
+        let sequencer = start(&Chain::new(), config(Backend::Xdp));
+        let text = refused(|_| {});
+        assert!(text.contains("another program is attached"), "{text}");
+        // With `auto` sockets serve where a program cannot.
+        let mut auto = config(Backend::Xdp);
+        auto.backend = Backend::Auto;
+        let second = begin(&Chain::new(), auto, Vec::new());
+        assert_eq!(second.status().program(), None);
+        stop(second);
+        stop(sequencer);
+    });
 }
 
 /// As where a VLAN on the interface has the address.

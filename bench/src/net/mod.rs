@@ -14,6 +14,7 @@ pub(crate) mod hook;
 #[cfg(not(feature = "xdp"))]
 #[path = "no_hook.rs"]
 pub(crate) mod hook;
+mod job;
 pub(crate) mod lan;
 mod left;
 mod listen;

@@ -5,27 +5,9 @@ use std::convert::Infallible;
 use anyhow::{Result, bail};
 
 use super::bed::End;
+pub(crate) use super::job::{Counts, Job};
 use crate::logic::batch::Shape;
 use crate::logic::ranges::Ranges;
-
-/// What a program does with packets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Job {
-    Pass,
-    Reflect,
-    Sink,
-    Check,
-}
-
-/// What a program has counted.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Counts {
-    pub(crate) replies: u64,
-    pub(crate) others: u64,
-    pub(crate) twice: u64,
-    pub(crate) unchecked: u64,
-    pub(crate) queues: [u64; 4],
-}
 
 /// There is none.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use catalog::{CatalogError, Membership};
-use sequencer_fast::{Backend, Config, Control, Ended, Opened, Sequencer};
+use sequencer_fast::{Backend, Config, Control, Ended, Opened, Sequencer, SequencerError};
 use tokio::sync::{Semaphore, watch};
 use wire::control::ControlEntry;
 use wire::datagram::{self, Datagram, Grant, Header, Kind, Reply};
@@ -202,6 +202,16 @@ pub(crate) fn begin_told(
     writers: Vec<SocketAddr>,
     changes: Option<watch::Receiver<Membership>>,
 ) -> Sequencer {
+    try_begin(chain, config, writers, changes).expect("starts")
+}
+
+/// The same, if it starts.
+pub(crate) fn try_begin(
+    chain: &Chain,
+    config: Config,
+    writers: Vec<SocketAddr>,
+    changes: Option<watch::Receiver<Membership>>,
+) -> Result<Sequencer, SequencerError> {
     let control = chain.clone();
     let open = move || async move {
         Ok(Opened {
@@ -211,7 +221,7 @@ pub(crate) fn begin_told(
             changes,
         })
     };
-    Sequencer::start(config, open).expect("starts")
+    Sequencer::start(config, open)
 }
 
 pub(crate) fn stop(sequencer: Sequencer) -> Ended {
