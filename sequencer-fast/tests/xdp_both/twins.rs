@@ -301,7 +301,7 @@ impl Twin {
                 let socket = self.sockets[number].as_fd();
                 match recv(socket, &mut buffer, RecvFlags::DONTWAIT) {
                     Ok((len, _)) => {
-                        self.out = self.out.saturating_sub(1);
+                        self.out = 0;
                         self.check(&buffer[..len]);
                     }
                     Err(Errno::INTR | Errno::CONNREFUSED) => {}
