@@ -53,7 +53,7 @@ const LULL_MS: u64 = 15;
 const SILENCE_MS: u64 = 150;
 
 /// Sockets of a thread.
-const SOCKETS: usize = 2;
+const SOCKETS: usize = 4;
 
 /// Blocks that are remembered by each of two shards, where none is to be forgotten: that two of the six in use have one
 /// place happens in one of some ten thousand reigns.

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,6 +22,15 @@ use wire::datagram::{Datagram, Grant, Header, Kind, Reply, Status};
 /// Frames between two looks at what has come, and the datagrams among them that are for another socket.
 const ROUND: u64 = 256;
 const PLAIN_EVERY: u64 = 8;
+
+/// Blocks that are remembered: so many that a place is hardly ever taken over while its lanes are in use.
+const REMEMBERED: usize = 1 << 17;
+
+/// At most one token in so many is a second one.
+const FORGOTTEN: usize = 1000;
+
+/// The only reign.
+const EPOCH: u64 = 1;
 
 /// The port that the frames come from.
 const FROM_PORT: u16 = 4000;
@@ -114,10 +123,13 @@ fn throw(mut random: Random, frames: u64) {
     quiet(&socket, &mut seen);
     let counts = sequencer.status().program().expect("there is one");
     eprintln!(
-        "replies={} asked={} {counts:?}",
+        "replies={} asked={} tokens={} second_tokens={} {counts:?}",
         seen.replies,
-        seen.tags.len()
+        seen.tags.len(),
+        seen.known.len(),
+        seen.second
     );
+    seen.assert_remembered();
     // The frames are what they are meant to be: many are answered, and many are not.
     assert!(seen.replies > frames / 20, "replies={}", seen.replies);
     assert!(counts.answered > frames / 40, "{counts:?}");
@@ -141,7 +153,9 @@ fn granting() -> Sequencer {
             changes,
         })
     };
-    let sequencer = Sequencer::start(config(Backend::Xdp), open).expect("starts");
+    let mut config = config(Backend::Xdp);
+    config.retry_memory = REMEMBERED;
+    let sequencer = Sequencer::start(config, open).expect("starts");
     eventually("granting", || sequencer.status().health().is_ok());
     sequencer
 }
@@ -268,7 +282,10 @@ struct Seen {
     replies: u64,
     /// First positions and ends of tokens, with the request of each.
     tokens: HashMap<u64, (u64, ClientId, u32, u64)>,
-    known: HashSet<(ClientId, u32, u64, u64)>,
+    /// The first token of each request.
+    known: HashMap<(ClientId, u32, u64), u64>,
+    /// Tokens of requests that had one, where the place of their block was taken over in between.
+    second: usize,
 }
 
 impl Seen {
@@ -317,14 +334,22 @@ impl Seen {
 
     fn token(&mut self, client: ClientId, reply: &Reply) {
         let (first, request) = (reply.first.0, reply.request.0);
-        if !self.known.insert((client, reply.lane.0, request, first)) {
-            return;
+        let name = (client, reply.lane.0, request);
+        let token = (first + u64::from(reply.count), name.0, name.1, name.2);
+        match self.tokens.insert(first, token) {
+            Some(other) => assert_eq!(other, token, "granted twice: first={first}"),
+            None if *self.known.entry(name).or_insert(first) != first => self.second += 1,
+            None => {}
         }
-        let end = first + u64::from(reply.count);
-        let other = self
-            .tokens
-            .insert(first, (end, client, reply.lane.0, request));
-        assert_eq!(other, None, "granted twice: first={first}");
+    }
+
+    /// [S-6] Requests get one token, but for those whose place another has taken in between.
+    fn assert_remembered(&self) {
+        let (second, tokens) = (self.second, self.tokens.len());
+        assert!(
+            second * FORGOTTEN < tokens,
+            "second={second} tokens={tokens}"
+        );
     }
 }
 
@@ -349,6 +374,7 @@ fn answers(reply: &[u8], asked: &[u8]) -> bool {
         && same(0..5)
         && reply[5] == asked[5] | 0x80
         && same(6..32)
+        && reply[32..40] == EPOCH.to_le_bytes()
         && same(40..48)
         && reply[48..64] == [0; 16];
     head && (64..reply.len()).step_by(48).all(|at| same(at..at + 8))

@@ -59,17 +59,13 @@ impl Told {
         let mut reigns = BTreeMap::<u64, (u64, u64)>::new();
         for entry in entries {
             let Epoch(epoch) = entry.epoch;
-            // The exact tail of a clean stop is below what was reserved before.
             let bounds = (entry.epoch_start.0, entry.reservation.0);
-            reigns.insert(epoch, bounds);
-        }
-        let starts: Vec<_> = reigns
-            .iter()
-            .map(|(epoch, reign)| (*epoch, reign.0))
-            .collect();
-        for pair in starts.windows(2) {
-            let reign = reigns.get_mut(&pair[0].0).expect("known");
-            reign.1 = reign.1.min(pair[1].1);
+            if reigns.insert(epoch, bounds).is_none()
+                && let Some((_, before)) = reigns.range_mut(..epoch).next_back()
+            {
+                // What was held for want of reservation is covered by where the next one starts.
+                before.1 = entry.epoch_start.0;
+            }
         }
         for token in &self.tokens {
             let (start, end) = reigns.get(&token.epoch).expect("a reign of the chain");

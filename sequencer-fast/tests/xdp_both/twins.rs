@@ -1,9 +1,10 @@
 //! A client with two threads that send the same datagrams at once, each from sockets of its own: copies come by
 //! different flows, and run on different cores.
 
+use std::hint;
 use std::net::UdpSocket;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -27,6 +28,12 @@ const BURST: u64 = 8;
 
 /// Datagrams without a reply after which a thread waits for replies.
 const MOST_OUT: u64 = 64;
+
+/// Looks of a thread for the other one, so that both send at the same moment; some ten microseconds.
+const LOOKS: u32 = 1000;
+
+/// Most looks by which the first one comes later: the other one has to find out that there is something.
+const LATER: u64 = 8;
 
 /// Datagrams by which the second thread may be behind before the first one waits, and how long.
 const MOST_BEHIND: u64 = 16;
@@ -70,6 +77,8 @@ pub(crate) struct Twins {
     made: AtomicU64,
     /// Up to where the second thread has come.
     followed: AtomicU64,
+    /// Whether the second thread looks for something to send.
+    looks: AtomicBool,
 }
 
 impl Twins {
@@ -79,6 +88,7 @@ impl Twins {
             ring: (0..RING).map(|_| Mutex::new(None)).collect(),
             made: AtomicU64::new(0),
             followed: AtomicU64::new(0),
+            looks: AtomicBool::new(false),
         }
     }
 
@@ -138,7 +148,14 @@ impl Twin {
             let asked = Arc::new(self.make());
             let number = asked.number;
             *self.twins.slot(number).lock().expect("not poisoned") = Some(Arc::clone(&asked));
+            let together = self.random.once_in(2);
+            if together {
+                look(|| self.twins.looks.load(Ordering::Relaxed));
+            }
             self.twins.made.store(number, Ordering::Release);
+            if together {
+                (0..self.random.below(LATER)).for_each(|_| hint::spin_loop());
+            }
             self.send(&asked.bytes, asked.entries.len());
         }
         for _ in 0..WAITS {
@@ -152,11 +169,11 @@ impl Twin {
     }
 
     fn follow(&mut self) {
-        let made = self.twins.made.load(Ordering::Acquire);
         let followed = self.twins.followed.load(Ordering::Relaxed);
-        if made == followed {
-            thread::yield_now();
-        }
+        self.twins.looks.store(true, Ordering::Relaxed);
+        look(|| self.twins.made.load(Ordering::Relaxed) > followed);
+        self.twins.looks.store(false, Ordering::Relaxed);
+        let made = self.twins.made.load(Ordering::Acquire);
         let from = followed.max(made.saturating_sub(BURST * 4));
         for number in from + 1..=made {
             if !self.random.once_in(8)
@@ -385,6 +402,17 @@ impl Twin {
             request: reply.request.0,
         });
     }
+}
+
+/// Looks for a short while whether something holds.
+fn look(holds: impl Fn() -> bool) {
+    for _ in 0..LOOKS {
+        if holds() {
+            return;
+        }
+        hint::spin_loop();
+    }
+    thread::yield_now();
 }
 
 fn datagram(kind: Kind, client: ClientId, number: u64, entries: &[Grant]) -> Vec<u8> {
