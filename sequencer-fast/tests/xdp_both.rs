@@ -1,6 +1,10 @@
 //! The program in the driver hook and the shards, both at work at once and hard, while reigns come and go: everything
 //! that clients are told is checked.
 
+#[path = "xdp_both/asked.rs"]
+mod asked;
+#[path = "xdp_both/check.rs"]
+mod check;
 mod common;
 #[path = "xdp_both/random.rs"]
 mod random;

@@ -11,13 +11,11 @@ use std::thread;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
-use wire::datagram::{Datagram, Grant, Header, Kind, Reply, Status};
-use wire::limits::MAX_GRANT;
-use wire::{ClientId, Lane, Position, RequestId};
+use wire::datagram::Kind;
 
-use super::common::{LOG, encode};
+use super::asked::{Asked, datagram};
 use super::random::Random;
-use super::told::{Token, Told};
+use super::told::Told;
 use super::world::World;
 
 /// Datagrams that are remembered; replies to earlier ones are not held against their requests.
@@ -44,34 +42,11 @@ const MS_NS: i64 = 1_000_000;
 /// Milliseconds without a reply after which no more are expected at the end.
 const LAST_MS: i64 = 100;
 
-/// Lanes of a block of the retry memory.
-const BLOCK: u32 = 32;
-
-/// Groups of lanes that a client uses.
-const GROUPS: u32 = 3;
-
-/// Most requests of a datagram.
-const MOST: u32 = 29;
-
-/// A datagram that was made.
-#[derive(Debug)]
-struct Asked {
-    kind: Kind,
-    client: ClientId,
-    number: u64,
-    entries: Vec<Grant>,
-    bytes: Vec<u8>,
-    /// What was told before it was sent for the first time.
-    floor: u64,
-    /// The silence in which it was.
-    silence: u64,
-}
-
 /// What both threads know.
 #[derive(Debug)]
 pub(crate) struct Twins {
     /// The names that the client asks under.
-    clients: Vec<u64>,
+    pub(crate) clients: Vec<u64>,
     ring: Vec<Mutex<Option<Arc<Asked>>>>,
     /// Number of the newest datagram.
     made: AtomicU64,
@@ -96,7 +71,7 @@ impl Twins {
         &self.ring[usize::try_from(number % RING).expect("small")]
     }
 
-    fn asked(&self, number: u64) -> Option<Arc<Asked>> {
+    pub(crate) fn asked(&self, number: u64) -> Option<Arc<Asked>> {
         let slot = self.slot(number).lock().expect("not poisoned");
         slot.clone().filter(|asked| asked.number == number)
     }
@@ -145,8 +120,10 @@ impl Twin {
 
     fn lead(&mut self, datagrams: u64) {
         for _ in 0..datagrams {
-            let asked = Arc::new(self.make());
-            let number = asked.number;
+            let number = self.twins.made.load(Ordering::Relaxed) + 1;
+            let client = *self.random.of(&self.twins.clients);
+            let asked = Asked::make(&mut self.random, number, client, &self.world);
+            let asked = Arc::new(asked);
             *self.twins.slot(number).lock().expect("not poisoned") = Some(Arc::clone(&asked));
             let together = self.random.once_in(2);
             if together {
@@ -213,88 +190,6 @@ impl Twin {
         }
     }
 
-    /// A new datagram. All of its requests have its number, so that the numbers of each lane rise.
-    fn make(&mut self) -> Asked {
-        let number = self.twins.made.load(Ordering::Relaxed) + 1;
-        let client = ClientId(*self.random.of(&self.twins.clients));
-        let floor = self.world.floor();
-        let (kind, entries) = match self.random.below(16) {
-            _ if self.world.is_calm() => {
-                let (kind, count) = match self.random.once_in(16) {
-                    true => (Kind::Tail, 0),
-                    false => (Kind::Grant, 1),
-                };
-                let lane = Lane(self.random.below32(BLOCK));
-                (kind, vec![Grant::new(lane, RequestId(number), count)])
-            }
-            0 => (Kind::Tail, vec![Grant::new(Lane(0), RequestId(number), 0)]),
-            1 | 2 => (Kind::GrantAt, self.conditional(number, floor)),
-            _ => (Kind::Grant, self.grants(number)),
-        };
-        Asked {
-            bytes: datagram(kind, client, number, &entries),
-            kind,
-            client,
-            number,
-            entries,
-            floor,
-            silence: self.world.silence(),
-        }
-    }
-
-    fn grants(&mut self, number: u64) -> Vec<Grant> {
-        let few = self.random.once_in(2);
-        let count = if few {
-            1
-        } else {
-            1 + self.random.below32(MOST)
-        };
-        let lanes = GROUPS * BLOCK;
-        let (base, stride) = match self.random.below(8) {
-            // Anywhere, over the ends of blocks or not.
-            0 => (self.random.below32(lanes), 1),
-            // No neighbours.
-            1 => (self.random.below32(lanes), *self.random.of(&[5, 7, 11])),
-            // In one block.
-            _ => {
-                let base = self.random.below32(BLOCK - count + 1);
-                (base + BLOCK * self.random.below32(GROUPS), 1)
-            }
-        };
-        let mut entries: Vec<_> = (0..count)
-            .map(|entry| {
-                let lane = Lane((base + entry * stride) % lanes);
-                Grant::new(lane, RequestId(number), self.positions())
-            })
-            .collect();
-        if self.random.once_in(32) {
-            let bad = *self.random.of(&[0, MAX_GRANT + 1, u32::MAX]);
-            entries[0].count = bad;
-        }
-        entries
-    }
-
-    fn conditional(&mut self, number: u64, floor: u64) -> Vec<Grant> {
-        let lanes = GROUPS * BLOCK;
-        let (base, mut expected) = (self.random.below32(lanes), Position(floor));
-        (0..1 + self.random.below32(3))
-            .map(|entry| {
-                let (lane, count) = (Lane((base + entry) % lanes), self.positions());
-                let grant = Grant::at(lane, RequestId(number), count, expected);
-                expected = expected.plus(u64::from(count));
-                grant
-            })
-            .collect()
-    }
-
-    /// Mostly few, sometimes more than what is left of the reservation.
-    fn positions(&mut self) -> u32 {
-        match self.random.once_in(1024) {
-            true => 1 + self.random.below32(2000),
-            false => 1 + self.random.below32(8),
-        }
-    }
-
     /// Waits for a reply; false if none comes.
     fn wait(&self, milliseconds: i64) -> bool {
         let interest = PollFlags::IN;
@@ -328,80 +223,6 @@ impl Twin {
             }
         }
     }
-
-    fn check(&mut self, bytes: &[u8]) {
-        self.told.replies += 1;
-        let datagram = Datagram::parse(bytes, LOG).expect("a reply is well formed");
-        let header = datagram.header;
-        assert!(header.is_reply() && self.twins.clients.contains(&header.client.0));
-        let asked = self.twins.asked(header.tag);
-        if let Some(asked) = &asked {
-            assert_eq!((asked.client, asked.kind), (header.client, datagram.kind));
-        } else {
-            self.told.late += 1;
-        }
-        for reply in datagram.entries::<Reply>() {
-            let reply = reply.expect("valid");
-            assert_eq!(reply.request.0, header.tag, "its request");
-            self.check_reply(&header, datagram.kind, &reply, asked.as_deref());
-        }
-    }
-
-    fn check_reply(&mut self, header: &Header, kind: Kind, reply: &Reply, asked: Option<&Asked>) {
-        let status = reply.status().expect("known");
-        let silence = self.world.silence();
-        if status != Status::Ok {
-            let silenced = asked.is_some_and(|asked| asked.silence != 0);
-            match status {
-                _ if silenced => self.told.silenced += 1,
-                Status::Busy => self.told.busy += 1,
-                _ => self.told.refused += 1,
-            }
-            return;
-        }
-        if let Some(asked) = asked {
-            let of_lane = |entry: &&Grant| entry.lane == reply.lane;
-            let entry = asked
-                .entries
-                .iter()
-                .find(of_lane)
-                .expect("a lane that asked");
-            assert_eq!(reply.count, entry.count, "{reply:?} {asked:?}");
-            // [S-5]
-            assert!(
-                asked.silence == 0 || asked.silence != silence,
-                "granted in silence: {reply:?} {asked:?}"
-            );
-            // [S-7] Whatever was told before it asked lies below.
-            let floor = asked.floor;
-            assert!(reply.first.0 >= floor, "went back: floor={floor} {reply:?}");
-            if kind == Kind::GrantAt {
-                assert_eq!(reply.first, entry.expected_tail, "{reply:?}");
-                self.told.conditional += 1;
-            }
-        }
-        let end = reply.first.plus(u64::from(reply.count));
-        // [S-2]
-        let covered = self.world.covered(header.epoch);
-        assert!(
-            end.0 <= covered,
-            "above the reservation: covered={covered} {header:?} {reply:?}"
-        );
-        self.world.told(end.0);
-        if kind == Kind::Tail {
-            self.told.tails += 1;
-            return;
-        }
-        assert!((1..=MAX_GRANT).contains(&reply.count), "{reply:?}");
-        self.told.tokens.push(Token {
-            first: reply.first.0,
-            end: end.0,
-            epoch: header.epoch.0,
-            client: header.client.0,
-            lane: reply.lane.0,
-            request: reply.request.0,
-        });
-    }
 }
 
 /// Looks for a short while whether something holds.
@@ -413,10 +234,4 @@ fn look(holds: impl Fn() -> bool) {
         hint::spin_loop();
     }
     thread::yield_now();
-}
-
-fn datagram(kind: Kind, client: ClientId, number: u64, entries: &[Grant]) -> Vec<u8> {
-    let mut header = Header::request(kind, LOG, client, entries.len());
-    header.tag = number;
-    encode(header, entries)
 }
