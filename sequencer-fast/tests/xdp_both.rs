@@ -15,6 +15,7 @@ mod twins;
 #[path = "xdp_both/world.rs"]
 mod world;
 
+use std::collections::BTreeMap;
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -76,18 +77,22 @@ struct Decided {
     by_program: u64,
     by_shards: u64,
     tokens: u64,
+    /// Datagrams that the program has passed up, by reason.
+    passed_up: BTreeMap<&'static str, u64>,
 }
 
 impl Decided {
     fn add(&mut self, status: &Status) {
         let program = status.program().expect("there is one");
+        for (reason, count) in program.passed_up() {
+            *self.passed_up.entry(reason).or_default() += count;
+        }
         self.by_program += program.granted + program.retries;
         self.tokens += program.tokens;
         for shard in status.shards() {
             self.by_shards += shard.granted.get() + shard.retries.get();
             self.tokens += shard.tokens.get();
         }
-        eprintln!("{program:?}");
     }
 }
 
@@ -104,7 +109,7 @@ fn seed() -> u64 {
 /// same moment have each a memory of their own: then there are two, and one of them is a hole.
 #[test]
 fn s6_both_sides_remember_together() {
-    let (told, _) = both(PLENTY, vec![vec![1], vec![2]]);
+    let told = both(PLENTY, vec![vec![1], vec![2]]);
     let (second, most) = told.second_tokens(|client| client == 1);
     assert_eq!((second, most), (0, 1), "copies that come to one shard");
     let (second, most) = told.second_tokens(|client| client == 2);
@@ -115,14 +120,14 @@ fn s6_both_sides_remember_together() {
 #[test]
 fn s1_both_sides_forget() {
     let names = |pair: u64| (pair * NAMES..(pair + 1) * NAMES).collect();
-    let (told, _) = both(FEW, vec![names(1), names(2)]);
+    let told = both(FEW, vec![names(1), names(2)]);
     let (second, _) = told.second_tokens(|_| true);
     assert!(second > 100, "places are taken over: second={second}");
 }
 
 /// Runs two sequencers, one after the other, for clients of these names. The copies of the first one's requests all come
 /// to one shard, those of the second one's to both.
-fn both(retry_memory: usize, names: Vec<Vec<u64>>) -> (Told, u64) {
+fn both(retry_memory: usize, names: Vec<Vec<u64>>) -> Told {
     let mut done = None;
     let seed = seed();
     Bed::run(NATIVE, |_| done = Some(run(seed, retry_memory, names)));
@@ -131,7 +136,7 @@ fn both(retry_memory: usize, names: Vec<Vec<u64>>) -> (Told, u64) {
     let (by_program, by_shards) = (decided.by_program, decided.by_shards);
     eprintln!(
         "both: requests={requests} by_program={by_program} by_shards={by_shards} second_tokens={second} \
-         epochs={epochs} seed={seed} replies={} tokens={} tails={} conditional={} refused={} busy={} silenced={} late={}",
+         epochs={epochs} seed={seed} replies={} tokens={} tails={} conditional={} refused={} busy={} silenced={} late={} {:?}",
         told.replies,
         told.tokens.len(),
         told.tails,
@@ -139,7 +144,8 @@ fn both(retry_memory: usize, names: Vec<Vec<u64>>) -> (Told, u64) {
         told.refused,
         told.busy,
         told.silenced,
-        told.late
+        told.late,
+        decided.passed_up
     );
     for (part, of) in [(by_program, by_shards), (by_shards, by_program)] {
         assert!(part * 9 >= of, "one of them idles: {decided:?}");
@@ -152,7 +158,10 @@ fn both(retry_memory: usize, names: Vec<Vec<u64>>) -> (Told, u64) {
     ] {
         assert!(count > 10, "none of these: {what}={count}");
     }
-    (told, epochs)
+    for reason in ["odd", "stopped", "limit", "stale"] {
+        assert!(decided.passed_up[reason] > 10, "{reason} {decided:?}");
+    }
+    told
 }
 
 fn run(seed: u64, retry_memory: usize, names: Vec<Vec<u64>>) -> (Told, Decided, u64) {
