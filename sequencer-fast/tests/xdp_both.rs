@@ -15,7 +15,6 @@ mod twins;
 #[path = "xdp_both/world.rs"]
 mod world;
 
-use std::collections::BTreeMap;
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -25,8 +24,8 @@ use common::bed::{Bed, Shape};
 use common::writer::{Seals, Writer, stripes};
 use common::{Chain, Client, begin, config, eventually, grant, start_with, stop};
 use random::Random;
-use sequencer_fast::{Backend, Config, Ended, HookMode, Sequencer, Status};
-use told::Told;
+use sequencer_fast::{Backend, Config, Ended, HookMode, Sequencer};
+use told::{Decided, Told};
 use twins::{Twin, Twins};
 use ulid::Ulid;
 use wire::datagram::{Kind, Restripe};
@@ -70,31 +69,6 @@ const NAMES: u64 = 200;
 
 /// The second sequencer begins where the first one has stopped.
 const SEQUENCERS: u64 = 2;
-
-/// Who decided how much.
-#[derive(Debug, Default)]
-struct Decided {
-    by_program: u64,
-    by_shards: u64,
-    tokens: u64,
-    /// Datagrams that the program has passed up, by reason.
-    passed_up: BTreeMap<&'static str, u64>,
-}
-
-impl Decided {
-    fn add(&mut self, status: &Status) {
-        let program = status.program().expect("there is one");
-        for (reason, count) in program.passed_up() {
-            *self.passed_up.entry(reason).or_default() += count;
-        }
-        self.by_program += program.granted + program.retries;
-        self.tokens += program.tokens;
-        for shard in status.shards() {
-            self.by_shards += shard.granted.get() + shard.retries.get();
-            self.tokens += shard.tokens.get();
-        }
-    }
-}
 
 fn seed() -> u64 {
     let given = std::env::var("STRIPELOG_XDP_SEED").ok();

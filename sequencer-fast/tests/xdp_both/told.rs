@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use sequencer_fast::Status;
 use wire::Epoch;
 use wire::control::ControlEntry;
 
@@ -103,5 +104,30 @@ impl Told {
             most = most.max(tokens.len());
         }
         (second, most)
+    }
+}
+
+/// Who decided how much.
+#[derive(Debug, Default)]
+pub(crate) struct Decided {
+    pub(crate) by_program: u64,
+    pub(crate) by_shards: u64,
+    pub(crate) tokens: u64,
+    /// Datagrams that the program has passed up, by reason.
+    pub(crate) passed_up: BTreeMap<&'static str, u64>,
+}
+
+impl Decided {
+    pub(crate) fn add(&mut self, status: &Status) {
+        let program = status.program().expect("there is one");
+        for (reason, count) in program.passed_up() {
+            *self.passed_up.entry(reason).or_default() += count;
+        }
+        self.by_program += program.granted + program.retries;
+        self.tokens += program.tokens;
+        for shard in status.shards() {
+            self.by_shards += shard.granted.get() + shard.retries.get();
+            self.tokens += shard.tokens.get();
+        }
     }
 }
