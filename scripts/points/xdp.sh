@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Shows the program in the driver hook by its tests, each in network namespaces of its own. Prints one line of JSON.
 # Usage: scripts/points/xdp.sh (suite | kill | fuzz)
-#   suite  the suite of all backends, and what is special about the program
+#   suite  the suite of all backends, what is special about the program, and both sides at once
 #   kill   SIGKILL of the sequencer, again and again
 #   fuzz   random and mutated frames
 set -euo pipefail
@@ -19,7 +19,7 @@ need_parts() {
 main() {
     local which=${1:-} tests output status=0
     case $which in
-    suite) tests=(--test backends --test xdp) ;;
+    suite) tests=(--test backends --test xdp --test xdp_host --test xdp_both) ;;
     kill) tests=(--test xdp_kill) ;;
     fuzz) tests=(--test xdp_fuzz) ;;
     *) misuse "suite, kill or fuzz, not '$which'" ;;
@@ -62,7 +62,8 @@ exactly("ignored", ignored, 0)
 if which == "suite":
     for name, least in (("poll", 9), ("io_uring", 9), ("xdp", 9), ("xdp_ipv6", 9), ("xdp_generic", 9)):
         at_least(f"tests_{name}", len(set(re.findall(rf"^test {name}::(\w+) \.\.\.", output, re.M))), least)
-    at_least("tests_of_the_program", len(set(re.findall(r"^test (\w+) \.\.\.", output, re.M))), 8)
+    at_least("tests_of_the_program", len(set(re.findall(r"^test (\w+) \.\.\.", output, re.M))), 14)
+    figures["both_at_once"] = lines("requests")
 elif which == "kill":
     line = (lines("rounds") or [{}])[-1]
     at_least("rounds", int(line.get("rounds", 0)), 20)
@@ -77,7 +78,7 @@ else:
     total = lambda name: sum(int(run[name]) for run in runs)
     at_least("frames", max([int(run["frames"]) for run in runs], default=0), 1_000_000)
     at_least("frames_of_all_runs", total("frames"), 1_400_000)
-    for name in ("replies", "answered", "tokens"):
+    for name in ("replies", "answered", "tokens", "second_tokens"):
         figures[name] = total(name)
     exactly("granted_twice", total("granted_twice") if runs else -1, 0)
     exactly("lost_to_another_socket", total("others_sent") - total("others_arrived") if runs else -1, 0)

@@ -145,6 +145,11 @@ const COUNTS: [Count; 12] = [
         &shard.fetch_adds
     }),
     (
+        "stuck",
+        "Blocks of lanes that the program in the driver hook did not leave in time",
+        |shard| &shard.stuck,
+    ),
+    (
         "idle_polls",
         "Turns of a shard that polls and found nothing",
         |shard| &shard.idle_polls,

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use common::bed::{Bed, CLIENT, Shape, current};
 use common::frame::{self, ETHERNET_BYTES, UDP_BYTES, Way, delivered, frame, set_sums};
+use common::random::Random;
 use common::{Chain, LOG, config, encode, eventually, stop};
 use rustix::net::netdevice::name_to_index;
 use sequencer_fast::hook::Frames;
@@ -22,6 +23,15 @@ use wire::datagram::{Datagram, Grant, Header, Kind, Reply, Status};
 /// Frames between two looks at what has come, and the datagrams among them that are for another socket.
 const ROUND: u64 = 256;
 const PLAIN_EVERY: u64 = 8;
+
+/// Blocks that are remembered: so many that a place is hardly ever taken over while its lanes are in use.
+const REMEMBERED: usize = 1 << 17;
+
+/// At most one token in so many is a second one.
+const FORGOTTEN: usize = 1000;
+
+/// The only reign.
+const EPOCH: u64 = 1;
 
 /// The port that the frames come from.
 const FROM_PORT: u16 = 4000;
@@ -48,30 +58,6 @@ fn fuzz(mode: HookMode, ipv6: bool, frames: u64) {
     let seed = given.unwrap_or(random.expect("masked"));
     eprintln!("STRIPELOG_XDP_SEED={seed} mode={mode} ipv6={ipv6}");
     Bed::run(Shape { mode, ipv6 }, |_| throw(Random(seed), frames));
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    fn index(&mut self, bound: usize) -> usize {
-        usize::try_from(self.below(bound.max(1) as u64)).expect("small")
-    }
-
-    fn byte(&mut self) -> u8 {
-        u8::try_from(self.below(256)).expect("a byte")
-    }
 }
 
 fn throw(mut random: Random, frames: u64) {
@@ -116,15 +102,17 @@ fn throw(mut random: Random, frames: u64) {
     let counts = sequencer.status().program().expect("there is one");
     let arrived = plain.received.load(Ordering::Relaxed);
     eprintln!(
-        "frames={frames} replies={} asked={} tokens={} granted_twice={twice} answered={} others_sent={} others_arrived={arrived}",
+        "frames={frames} replies={} asked={} tokens={} granted_twice={twice} second_tokens={} answered={} others_sent={} others_arrived={arrived}",
         seen.replies,
         seen.tags.len(),
         seen.tokens.len(),
+        seen.second,
         counts.answered,
         plain.sent.load(Ordering::Relaxed),
     );
     eprintln!("{counts:?}");
     assert_eq!(twice, 0);
+    seen.assert_remembered();
     // The frames are what they are meant to be: many are answered, and many are not.
     assert!(seen.replies > frames / 20, "replies={}", seen.replies);
     assert!(counts.answered > frames / 40, "{counts:?}");
@@ -148,7 +136,9 @@ fn granting() -> Sequencer {
             changes,
         })
     };
-    let sequencer = Sequencer::start(config(Backend::Xdp), open).expect("starts");
+    let mut config = config(Backend::Xdp);
+    config.retry_memory = REMEMBERED;
+    let sequencer = Sequencer::start(config, open).expect("starts");
     eventually("granting", || sequencer.status().health().is_ok());
     sequencer
 }
@@ -275,7 +265,10 @@ struct Seen {
     replies: u64,
     /// First positions and ends of tokens, with the request of each.
     tokens: HashMap<u64, (u64, ClientId, u32, u64)>,
-    known: HashSet<(ClientId, u32, u64, u64)>,
+    /// The first token of each request.
+    known: HashMap<(ClientId, u32, u64), u64>,
+    /// Tokens of requests that had one, where the place of their block was taken over in between.
+    second: usize,
 }
 
 impl Seen {
@@ -324,14 +317,22 @@ impl Seen {
 
     fn token(&mut self, client: ClientId, reply: &Reply) {
         let (first, request) = (reply.first.0, reply.request.0);
-        if !self.known.insert((client, reply.lane.0, request, first)) {
-            return;
+        let name = (client, reply.lane.0, request);
+        let token = (first + u64::from(reply.count), name.0, name.1, name.2);
+        match self.tokens.insert(first, token) {
+            Some(other) => assert_eq!(other, token, "granted twice: first={first}"),
+            None if *self.known.entry(name).or_insert(first) != first => self.second += 1,
+            None => {}
         }
-        let end = first + u64::from(reply.count);
-        let other = self
-            .tokens
-            .insert(first, (end, client, reply.lane.0, request));
-        assert_eq!(other, None, "granted twice: first={first}");
+    }
+
+    /// [S-6] Requests get one token, but for those whose place another has taken in between.
+    fn assert_remembered(&self) {
+        let (second, tokens) = (self.second, self.tokens.len());
+        assert!(
+            second * FORGOTTEN < tokens,
+            "second={second} tokens={tokens}"
+        );
     }
 
     /// Tokens that begin below the end of the one before.
@@ -354,6 +355,7 @@ fn answers(reply: &[u8], asked: &[u8]) -> bool {
         && same(0..5)
         && reply[5] == asked[5] | 0x80
         && same(6..32)
+        && reply[32..40] == EPOCH.to_le_bytes()
         && same(40..48)
         && reply[48..64] == [0; 16];
     head && (64..reply.len()).step_by(48).all(|at| same(at..at + 8))

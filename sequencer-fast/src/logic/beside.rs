@@ -68,6 +68,7 @@ impl<P: Peer, C: Counter> Shard<P, C> {
             let place = beside.table.place(facts.client, lane);
             if last != Some(place) {
                 if !beside.table.enter(place, &mut beside.tries) {
+                    self.counters.stuck.add(1);
                     continue;
                 }
                 beside.places.push(place);

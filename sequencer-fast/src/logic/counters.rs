@@ -49,6 +49,8 @@ pub struct ShardCounters {
     pub batches: Tally,
     /// Additions to the shared counter, at most one a batch.
     pub fetch_adds: Tally,
+    /// Blocks of lanes that a program in the kernel stayed in for longer than a batch waits (S-6).
+    pub stuck: Tally,
     /// Reply datagrams that the socket did not take; their clients ask again.
     pub send_errors: Tally,
     /// Times that the shard went to sleep and woke.

@@ -5,6 +5,7 @@
 pub(crate) mod bed;
 pub(crate) mod desk;
 pub(crate) mod frame;
+pub(crate) mod random;
 pub(crate) mod writer;
 
 use std::io::ErrorKind;
