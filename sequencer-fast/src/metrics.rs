@@ -112,7 +112,7 @@ struct Shown(Arc<Status>);
 
 type Count = (&'static str, &'static str, fn(&ShardCounters) -> &Tally);
 
-const COUNTS: [Count; 12] = [
+const COUNTS: [Count; 13] = [
     ("received", "Datagrams received, good or bad", |shard| {
         &shard.received
     }),
