@@ -53,7 +53,7 @@ MUTATIONS = [
      "        let now = now_ns();\n        self.enter(packets);\n        let mut batch = Batch::begin(self, now);",
      "sequencer-fast", "s5_"),
     ("S-2", "sequencer-fast/bpf/grant.bpf.c", "if (unlikely(next > limit))", "if (unlikely(next > limit + MAX_GRANT))",
-     "sequencer-fast --features xdp", "s6_the_program"),
+     "sequencer-fast --features xdp", "_both_sides_"),
     ("S-5", "sequencer-fast/bpf/grant.bpf.c", "if (!in_time(counts, state))",
      "if (in_time(counts, state) > 1)", "sequencer-fast --features xdp", "s5_the_program"),
     ("S-6", "sequencer-fast/bpf/lanes.h", "entry->request > known->request", "entry->request >= known->request",

@@ -28,7 +28,7 @@ const FENCED: u8 = 3;
 /// Exit codes: 0 stopped by SIGTERM or SIGINT, 1 an error (one line on standard error), 2 bad usage or settings,
 /// 3 another sequencer has taken over.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version = VERSION)]
 struct Args {
     #[command(flatten)]
     common: CommonArgs,
@@ -93,6 +93,14 @@ struct Args {
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<String>,
 }
+
+/// The version, and what it was built with.
+const VERSION: &str = match (cfg!(feature = "etcd"), cfg!(feature = "xdp")) {
+    (false, false) => env!("CARGO_PKG_VERSION"),
+    (true, false) => concat!(env!("CARGO_PKG_VERSION"), " (etcd)"),
+    (false, true) => concat!(env!("CARGO_PKG_VERSION"), " (xdp)"),
+    (true, true) => concat!(env!("CARGO_PKG_VERSION"), " (etcd, xdp)"),
+};
 
 type Failure = Box<dyn std::error::Error>;
 

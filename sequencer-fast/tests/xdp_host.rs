@@ -76,7 +76,7 @@ fn errors_name_what_is_missing() {
             }
         });
         assert!(
-            text.ends_with("no such network interface interface=nothing0"),
+            text.ends_with("no such network interface, see ip link interface=nothing0"),
             "{text}"
         );
         let text = refused(|config| config.listen = ([0, 0, 0, 0], 0).into());

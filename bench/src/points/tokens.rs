@@ -109,7 +109,9 @@ pub(crate) async fn run(args: Args, echo: bool) -> Result<Report> {
         report.figure("program_share", round(program.share()));
         report.figure("program", program);
     }
-    explain(figures.limited_by, figures.server_core_share);
+    if load.backend != Backend::Xdp {
+        explain(figures.limited_by, figures.server_core_share);
+    }
     write_json(&args, &report)?;
     write_files(&args, &measured, name)?;
     Ok(report)

@@ -52,6 +52,9 @@ pub(crate) struct Args {
 /// What came out of turns of the program and of another server.
 #[derive(Debug, Clone, Serialize)]
 struct Against {
+    /// What was measured, and against whom.
+    load: Turn,
+    against: Of,
     /// The middle of the ratios of neighbouring turns: the program to the other.
     ratio: f64,
     /// The middle ones of all turns.
@@ -195,6 +198,8 @@ async fn against(
         programs.push(program);
         others.push(other_figure);
         let so_far = Against {
+            load: turn,
+            against: other,
             ratio: round(median(ratios.clone())),
             program: round(median(programs.clone())),
             other: round(median(others.clone())),

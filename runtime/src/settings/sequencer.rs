@@ -149,11 +149,24 @@ impl SequencerSettings {
     fn check_interface(&self, reader: &Reader) -> Result<(), SettingsError> {
         let named = self.interface.is_some();
         let allowed = match (self.backend, named) {
-            (Backend::Xdp, false) => "a network interface with sequencer.backend=xdp",
+            (Backend::Xdp, false) => {
+                "a network interface with sequencer.backend=xdp (--interface NAME)"
+            }
             (Backend::IoUring, true) => "nothing with sequencer.backend=io_uring",
             (Backend::Poll, true) => "nothing with sequencer.backend=poll",
-            _ => return Ok(()),
+            _ => return self.check_listen(reader),
         };
         Err(reader.refuse("sequencer.interface", allowed.to_owned()))
+    }
+
+    /// A program answers to one address, and nobody comes to the loopback's by another interface.
+    fn check_listen(&self, reader: &Reader) -> Result<(), SettingsError> {
+        let ip = self.listen.ip().to_canonical();
+        let elsewhere = ip.is_loopback() && self.interface.as_deref() != Some("lo");
+        if self.backend == Backend::Xdp && (ip.is_unspecified() || elsewhere) {
+            let allowed = "one address of the interface with sequencer.backend=xdp".to_owned();
+            return Err(reader.refuse("sequencer.listen", allowed));
+        }
+        Ok(())
     }
 }

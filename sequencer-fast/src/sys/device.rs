@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ptr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::{mem, ptr};
 
 /// Addresses of an interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -68,6 +69,50 @@ fn all() -> io::Result<BTreeMap<String, Device>> {
     Ok(devices)
 }
 
+/// Asks for [`Driver`], and the command that asks: <linux/ethtool.h>, <linux/sockios.h>.
+const GET_DRIVER: u32 = 3;
+const ETHTOOL: libc::Ioctl = 0x8946;
+
+/// `struct ethtool_drvinfo`.
+#[repr(C)]
+struct Driver {
+    command: u32,
+    name: [u8; 32],
+    rest: [u8; 160],
+}
+
+/// The name of an interface's driver.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn driver(interface: &str) -> io::Result<String> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    let mut driver = Driver {
+        command: GET_DRIVER,
+        name: [0; 32],
+        rest: [0; 160],
+    };
+    // SAFETY: all zeros are a valid value of this type.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    // The last byte stays 0.
+    let room = request.ifr_name.len() - 1;
+    for (to, from) in request
+        .ifr_name
+        .iter_mut()
+        .zip(interface.bytes())
+        .take(room)
+    {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_data = (&raw mut driver).cast();
+    // SAFETY: the request names an interface and a structure of the size that its command is for; both outlive the call.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), ETHTOOL, &raw mut request) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let name = driver.name.split(|byte| *byte == 0).next();
+    Ok(String::from_utf8_lossy(name.unwrap_or_default()).into_owned())
+}
+
 impl Device {
     /// Adds the address of an entry of the list.
     fn add(&mut self, address: *const libc::sockaddr) {
@@ -104,6 +149,12 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
+
+    #[test]
+    fn the_loopback_has_no_driver() {
+        assert!(driver("lo").is_err());
+        assert!(driver("nothing0").is_err());
+    }
 
     #[test]
     fn the_loopback_is_found_and_nothing_else_is() {

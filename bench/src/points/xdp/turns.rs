@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde::Serialize;
 
 use crate::live::Live;
 use crate::logic::tally::Latency;
@@ -23,7 +24,8 @@ const WINDOW: usize = 32;
 const LEAST: u64 = 100;
 
 /// Whose turn it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Of {
     Program,
     /// What only turns packets round.
@@ -34,7 +36,8 @@ pub(super) enum Of {
 }
 
 /// What is measured in a turn.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Turn {
     /// Frames that the kernel sends for so many clients, in datagrams a second.
     Live { packed: usize, clients: u32 },

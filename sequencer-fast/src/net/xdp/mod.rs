@@ -19,7 +19,7 @@ use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use wire::control::ControlEntry;
 
-use crate::config::Hook;
+use crate::config::{Hook, HookMode};
 use crate::error::SequencerError;
 use crate::limits::{MAX_TABLE_BLOCKS, MIN_TABLE_BLOCKS};
 use crate::logic::{BLOCK_WORDS, ProgramCounts, STATE_WORDS, Table, Tail};
@@ -54,6 +54,9 @@ struct Program {
     before: ProgramCounts,
 }
 
+/// The driver that has no interrupt: without a program at its other end nobody is woken for what a program sends.
+const VETH: &str = "veth";
+
 /// What the shards of a reign need beside a program.
 #[derive(Debug)]
 pub(crate) struct Beside {
@@ -82,6 +85,12 @@ impl Attached {
         let link = link::attach_patiently(xdp(&mut ebpf, &place)?, &place.hook)?;
         let (interface, mode) = (&place.hook.interface, place.hook.mode);
         tracing::info!(interface, %mode, "the program is attached");
+        if mode == HookMode::Native && device::driver(interface).is_ok_and(|name| name == VETH) {
+            tracing::warn!(
+                interface,
+                "clients at the other end of a veth get no answer unless it has a program as well: see docs/operating/xdp.md, or take --xdp-mode generic"
+            );
+        }
         Ok(Self {
             place,
             program: Mutex::new(Program {

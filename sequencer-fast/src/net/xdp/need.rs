@@ -107,7 +107,9 @@ fn is_shifted(offsets: &str) -> bool {
 
 pub(super) fn interface(name: &str, error: &io::Error) -> SequencerError {
     match error.kind() {
-        io::ErrorKind::NotFound => refused(format!("no such network interface interface={name}")),
+        io::ErrorKind::NotFound => refused(format!(
+            "no such network interface, see ip link interface={name}"
+        )),
         _ => refused(format!(
             "cannot look at the interface: {error} interface={name}"
         )),
@@ -173,7 +175,7 @@ pub(super) fn attach(interface: &str, mode: HookMode, error: &ProgramError) -> S
         }
         Some(Errno::RANGE) => format!("the MTU is too large for the driver: lower it{generic}"),
         Some(Errno::PERM) => "the system lets this process attach no programs".to_owned(),
-        Some(Errno::NODEV) => "no such network interface".to_owned(),
+        Some(Errno::NODEV) => "no such network interface, see ip link".to_owned(),
         _ => format!("the driver refuses the program{generic}: {}", chain(error)),
     };
     refused(format!("{reason} interface={interface} mode={mode}"))
