@@ -14,8 +14,8 @@ Usage: scripts/bed.sh up
   srv  the namespace of the server, 10.99.0.1 on the device srv0
   cli  the namespace of the load, 10.99.0.2 and 10.99.0.3 on the device cli0
 
-The two devices are the ends of a veth pair with one queue each and fixed neighbours, so that no packet but those
-that are measured crosses it. `up` does nothing where the bed is there, and `down` nothing where it is not.
+The two devices are the ends of a veth pair with one queue each (or as many as STRIPELOG_BED_QUEUES says) and fixed
+neighbours, so that no packet but those that are measured crosses it. `up` does nothing where the bed is there, and `down` nothing where it is not.
 The namespaces are called slg-srv and slg-cli, or NAME-srv and NAME-cli with STRIPELOG_BED=NAME. Nothing
 outside of them is changed. Needs root, and ip (Debian: iproute2).
 END
@@ -24,6 +24,10 @@ END
 bed=${STRIPELOG_BED:-slg}
 if [[ ! $bed =~ ^[a-z0-9]{1,8}$ ]]; then
     misuse "STRIPELOG_BED='$bed': allowed: one to eight small letters and digits"
+fi
+queues=${STRIPELOG_BED_QUEUES:-1}
+if [[ ! $queues =~ ^[1-9]$ ]]; then
+    misuse "STRIPELOG_BED_QUEUES='$queues': allowed: 1 to 9"
 fi
 srv=$bed-srv cli=$bed-cli
 srv_mac=02:99:00:00:00:01 cli_mac=02:99:00:00:00:02
@@ -35,17 +39,25 @@ need_root() {
 
 there() { [[ -e /run/netns/$srv && -e /run/netns/$cli ]] && ip -n "$cli" link show cli0 >/dev/null 2>&1; }
 
+has_queues() { [[ $(ip -d -n "$srv" link show srv0) =~ numrxqueues\ ([0-9]+) ]] && ((BASH_REMATCH[1] >= queues)); }
+
 up() {
-    if there; then return; fi
+    if there; then
+        has_queues || die "the bed is up, with fewer than $queues queues: take it down before"
+        return
+    fi
     down
     ip netns add "$srv"
     ip netns add "$cli"
-    ip link add srv0 numrxqueues 1 numtxqueues 1 netns "$srv" type veth \
-        peer name cli0 numrxqueues 1 numtxqueues 1 netns "$cli"
+    ip link add srv0 numrxqueues "$queues" numtxqueues "$queues" netns "$srv" type veth \
+        peer name cli0 numrxqueues "$queues" numtxqueues "$queues" netns "$cli"
     ip -n "$srv" addr add 10.99.0.1/24 dev srv0
     ip -n "$cli" addr add 10.99.0.2/24 dev cli0
     # A second sender, for what the sequencer counts by address.
     ip -n "$cli" addr add 10.99.0.3/24 dev cli0
+    # No address of IPv6 of its own, which would be asked about: packets that nobody measures.
+    ip -n "$srv" link set srv0 addrgenmode none
+    ip -n "$cli" link set cli0 addrgenmode none
     ip -n "$srv" link set lo up
     ip -n "$cli" link set lo up
     ip -n "$srv" link set srv0 address "$srv_mac" up

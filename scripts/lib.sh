@@ -7,14 +7,20 @@ ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 # Settings of the one who calls would be stronger than those that scripts write.
 unset "${!STRIPELOG__@}" 2>/dev/null || true
 
-# What cargo builds everywhere: with etcd where that can be built, so that no script builds a second time what another
+# What cargo builds everywhere: with etcd and the program in the driver hook where each can be built, so that no script builds a second time what another
 # has built. STRIPELOG_FEATURES says something else; empty: nothing of it.
-FEATURES=()
+FEATURES=() ETCD=()
 if [[ -v STRIPELOG_FEATURES ]]; then
     if [[ -n $STRIPELOG_FEATURES ]]; then FEATURES=(--features "$STRIPELOG_FEATURES"); fi
-elif command -v protoc >/dev/null && [[ -r /usr/include/google/protobuf/descriptor.proto ]]; then
-    FEATURES=(--features etcd)
+else
+    built=()
+    if command -v protoc >/dev/null && [[ -r /usr/include/google/protobuf/descriptor.proto ]]; then built+=(etcd); fi
+    if command -v clang >/dev/null && [[ -r /usr/include/bpf/bpf_helpers.h ]]; then built+=(xdp); fi
+    if ((${#built[@]})); then FEATURES=(--features "$(IFS=, && printf %s "${built[*]}")"); fi
+    unset built
 fi
+# The same for one crate that has only this feature.
+if [[ ${FEATURES[*]} == *etcd* ]]; then ETCD=(--features etcd); fi
 
 say() { printf '%s\n' "$*" >&2; }
 

@@ -16,7 +16,7 @@ COPY = os.path.join(ROOT, "target", "mutations", "copy")
 TARGET = os.path.join(ROOT, "target", "mutations", "target")
 TIMEOUT_S = 600
 
-# Rule, file, line of code (a part of it that stands there once), what it becomes, package, tests.
+# Rule, file, line of code (a part of it that stands there once), what it becomes, package and features, tests.
 MUTATIONS = [
     ("S-1", "sequencer-fast/src/logic/reign.rs", "self.counter.0.close().map(Position)",
      "Some(Position(self.counter.0.tail()))", "sequencer-fast", "s1_"),
@@ -46,6 +46,20 @@ MUTATIONS = [
      "sequencer-fast", "s10_"),
     ("S-10", "sequencer-fast/src/logic/answer.rs", "            batch.holds += facts.count;\n", "",
      "sequencer-fast", "s10_"),
+    ("S-1", "sequencer-fast/src/logic/beside.rs", "if self.reign.counter().tail() >= CLOSED {", "if false {",
+     "sequencer-fast", "s1_"),
+    ("S-5", "sequencer-fast/src/logic/shard.rs",
+     "        self.enter(packets);\n        let mut batch = Batch::begin(self, now_ns());",
+     "        let now = now_ns();\n        self.enter(packets);\n        let mut batch = Batch::begin(self, now);",
+     "sequencer-fast", "s5_"),
+    ("S-2", "sequencer-fast/bpf/grant.bpf.c", "if (unlikely(next > limit))", "if (unlikely(next > limit + MAX_GRANT))",
+     "sequencer-fast --features xdp", "_both_sides_"),
+    ("S-5", "sequencer-fast/bpf/grant.bpf.c", "if (!in_time(counts, state))",
+     "if (in_time(counts, state) > 1)", "sequencer-fast --features xdp", "s5_the_program"),
+    ("S-6", "sequencer-fast/bpf/lanes.h", "entry->request > known->request", "entry->request >= known->request",
+     "sequencer-fast --features xdp", "s6_the_program"),
+    ("S-6", "sequencer-fast/src/logic/shard.rs", "        self.leave();\n", "        let _ = Self::leave;\n",
+     "sequencer-fast --features xdp", "s6_the_program"),
     ("C-2", "catalog/src/store/chain.rs", "header.chain != self.id || header.start != start",
      "false", "catalog", "c2_"),
     ("C-3", "catalog/src/logic/walk.rs", "end = header.end;", "end = header.end.plus(1);", "catalog", "c3_"),
@@ -139,7 +153,7 @@ def prepare():
 
 def tests(package, names):
     """Whether the tests pass, and how many ran. A mutation that does not compile proves nothing."""
-    command = ["cargo", "test", "--quiet", "--locked", "--package", package, "--no-fail-fast", "--", names]
+    command = ["cargo", "test", "--quiet", "--locked", "--package", *package.split(), "--no-fail-fast", "--", names]
     environment = {**os.environ, "CARGO_TARGET_DIR": TARGET}
     done = subprocess.run(command, cwd=COPY, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
     ran = sum(int(line.split()[3]) + int(line.split()[5]) for line in done.stdout.splitlines()

@@ -9,8 +9,9 @@ usage() {
 Usage: scripts/test.sh
 
 Installs what the tests need where it is missing (a C compiler, Python's venv, strace, ip, nft, etcd and protoc from
-the distribution, two object stores below target/services), builds everything with the membership in etcd, runs the tests of
-all crates, then the short form of every point of docs/verification.md. Everything is built in the release profile and
+the distribution, clang and libbpf's headers for the program in the driver hook, two object stores below target/services),
+builds everything with the membership in etcd and that program, runs the tests of all crates (root is needed for those
+of the program), then the short form of every point of docs/verification.md. Everything is built in the release profile and
 with the same features, so that the parts share what they build.
 END
 }
@@ -27,6 +28,9 @@ missing_packages() {
     [[ -r /usr/include/google/protobuf/descriptor.proto ]] || echo libprotobuf-dev
     command -v etcd >/dev/null || echo etcd-server
     command -v etcdctl >/dev/null || echo etcd-client
+    # What builds the program in the driver hook.
+    command -v clang >/dev/null || echo clang
+    [[ -r /usr/include/bpf/bpf_helpers.h ]] || echo libbpf-dev
 }
 
 install_packages() {
@@ -52,7 +56,7 @@ cargo_tests() {
         STRIPELOG_TEST_S3_URL=$STRIPELOG_TEST_STORE/suite STRIPELOG_REQUIRE_S3=1 STRIPELOG_REQUIRE_STRACE=1 \
             cargo test --release --workspace --locked --no-fail-fast "${@:2}" &&
         STRIPELOG_TEST_SUITE_URL=$STRIPELOG_TEST_STORE/suite cargo test --release --locked --no-fail-fast "${@:2}" $1' \
-        suites "$ON_S3" --features etcd 2>&1) | tee -- "$log"
+        suites "$ON_S3" --features etcd,xdp 2>&1) | tee -- "$log"
 }
 
 # Adds up the counts of all test binaries.

@@ -68,6 +68,15 @@ points() {
     point wire "the sequencer answers as fast as an echo with the same mechanism, within a tenth" \
         "$bench wire --short" \
         "$bench wire"
+    point xdp "a program in the driver hook grants at the speed of one that only turns packets round, within what the bars say" \
+        "$bench xdp --short" \
+        "$bench xdp"
+    point xdp-suite "the program in the driver hook answers as every other backend does" \
+        "scripts/points/xdp.sh suite"
+    point xdp-kill "a sequencer with a program in the driver hook is killed again and again: no position twice, nothing left behind" \
+        "scripts/points/xdp.sh kill"
+    point xdp-fuzz "a million random and mutated frames at the driver hook: none answered that was not asked, none lost to others" \
+        "scripts/points/xdp.sh fuzz"
     point peers "twenty times as many tokens as Redis on the same cores" \
         "$bench peers --short" \
         "$bench peers"

@@ -8,6 +8,7 @@ mod cluster;
 mod etcd;
 mod group;
 mod host;
+mod live;
 mod load;
 mod logic;
 mod measure;
@@ -17,6 +18,7 @@ mod pair;
 mod pause;
 mod points;
 mod process;
+mod program;
 mod report;
 mod server;
 mod steady;
@@ -91,6 +93,8 @@ enum Point {
     Owners(points::owners::Args),
     /// Holds the sequencer against the floor: datagrams large and small, merged or not, of few and many clients
     Wire(points::wire::Args),
+    /// Holds the program in the driver hook against one that only turns packets round, and against `io_uring`
+    Xdp(points::xdp::Args),
     /// Sends requests through a path that loses, doubles and reorders datagrams
     Lossy(points::lossy::Args),
     /// Two shards against one, and what the counter that they share costs
@@ -117,6 +121,7 @@ async fn main() -> ExitCode {
         Point::Tokens(_)
             | Point::Floor(_)
             | Point::Wire(_)
+            | Point::Xdp(_)
             | Point::Peers(_)
             | Point::Shards(_)
             | Point::Flood(_)
@@ -164,6 +169,7 @@ async fn run(point: Point) -> Result<bool> {
         Point::SlowStripe(args) => points::slow_stripe::run(args).await?,
         Point::Owners(args) => points::owners::run(args).await?,
         Point::Wire(args) => points::wire::run(args).await?,
+        Point::Xdp(args) => points::xdp::run(args).await?,
         Point::Lossy(args) => points::lossy::run(args).await?,
         Point::Shards(args) => points::shards::run(args).await?,
         Point::Headroom(args) => points::headroom::run(args).await?,

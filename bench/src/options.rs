@@ -19,6 +19,7 @@ use crate::measure::{Measured, WARM_UP, measure};
 use crate::net::bed::{End, Place};
 use crate::net::flow::Wire;
 use crate::net::generator::Load;
+use crate::net::hook::{Job, Program};
 use crate::server::{Server, Spec};
 
 /// Bytes under way in a closed loop that sockets hold without loss, and most in one send.
@@ -37,6 +38,8 @@ pub(crate) enum Backend {
     Auto,
     IoUring,
     Poll,
+    /// A program in the driver hook, which grants by itself; the floor is one that only turns packets round
+    Xdp,
 }
 
 /// How a server waits for datagrams.
@@ -194,14 +197,42 @@ impl LoadArgs {
         }
     }
 
+    /// What the load's end needs, so that it gets what a program at the other end sends back.
+    ///
+    /// # Errors
+    /// If this was built without it, or may not.
+    pub(crate) fn peer(&self, server: SocketAddr) -> Result<Option<Program>> {
+        let needed = self.backend == Backend::Xdp;
+        let program = needed.then(|| Program::attach(Job::Pass, server.port(), End::Client));
+        program.transpose()
+    }
+
     /// Runs the load on a server that this program has started.
     ///
     /// # Errors
     /// If the arguments contradict each other, or the load cannot send or receive.
     pub(crate) fn measure(&self, server: &Server, echo: bool) -> Result<Measured> {
         let load = self.load_on(server.address(), server.log(), echo)?;
-        let measured = measure(&load, Some(server.process()));
+        let _peer = self.peer(server.address())?;
+        // A program in the driver hook runs on the time of nobody.
+        let process = (self.backend != Backend::Xdp).then(|| server.process());
+        let measured = measure(&load, process);
         measured.with_context(|| format!("the server said: {}", server.said()))
+    }
+
+    /// What each datagram asks.
+    ///
+    /// # Errors
+    /// If it does not fit into one.
+    pub(crate) fn shape(&self, log: LogId, echo: bool) -> Result<Shape> {
+        let shape = Shape {
+            log,
+            packed: self.packed,
+            tokens: self.tokens,
+            echo,
+        };
+        shape.check()?;
+        Ok(shape)
     }
 
     /// The load on a server.
@@ -210,13 +241,7 @@ impl LoadArgs {
     /// If the arguments contradict each other.
     pub(crate) fn load_on(&self, server: SocketAddr, log: LogId, echo: bool) -> Result<Load> {
         let (run, batches) = self.window()?;
-        let shape = Shape {
-            log,
-            packed: self.packed,
-            tokens: self.tokens,
-            echo,
-        };
-        shape.check()?;
+        let shape = self.shape(log, echo)?;
         ensure!(
             self.seconds > 0.0 && self.seconds <= 3600.0,
             "--seconds: at most an hour"

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use wire::{Layout, LogId};
 
 use crate::cluster::{free_tcp_port, free_udp_port};
-use crate::net::bed::{End, Place, SERVER_IP};
+use crate::net::bed::{End, Place, SERVER_DEVICE, SERVER_IP};
 use crate::net::metrics::Metrics;
 use crate::process::binary;
 
@@ -31,7 +31,7 @@ const STEP: Duration = Duration::from_millis(20);
 pub(crate) struct Spec {
     /// The echo, not the sequencer.
     pub(crate) echo: bool,
-    /// How datagrams are received and sent: auto, `io_uring` or poll.
+    /// How datagrams are received and sent: auto, `io_uring`, poll or xdp.
     pub(crate) backend: String,
     /// How it waits: block, `busy_poll` or sqpoll.
     pub(crate) wait: String,
@@ -222,6 +222,9 @@ async fn sequencer(
     }
     if !spec.merge {
         settings.push("sequencer.merge=off".to_owned());
+    }
+    if spec.backend == "xdp" {
+        settings.push(format!("sequencer.interface={SERVER_DEVICE}"));
     }
     settings.extend(spec.settings.iter().cloned());
     command.args(["--store", &url]).current_dir(directory);

@@ -19,7 +19,7 @@ main() {
     if [[ ${1:-all} == all ]]; then
         export STRIPELOG_TEST_SUITE_URL=$STRIPELOG_TEST_STORE/suite
         tests --workspace "${FEATURES[@]}" --test append --test follow --test redirect --test verify || status=$?
-        tests -p stripe-writer "${FEATURES[@]}" --tests || status=$?
+        tests -p stripe-writer "${ETCD[@]}" --tests || status=$?
     fi
     read -r passed failed < <(awk '/^test result:/ { p += $4; f += $6 } END { print p + 0, f + 0 }' "$log")
     if ((status != 0 || passed == 0)); then

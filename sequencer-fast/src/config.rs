@@ -1,5 +1,6 @@
 //! What a sequencer is told at its start.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,13 +11,45 @@ use crate::logic::Rate;
 /// How datagrams are received and sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Backend {
-    /// io_uring where the system allows it, or else [`Backend::Poll`].
+    /// io_uring where the system allows it, or else [`Backend::Poll`]; before it the program of [`Backend::Xdp`] where
+    /// there is a hook for it and the system allows it.
     #[default]
     Auto,
     /// io_uring, or an error.
     IoUring,
     /// poll, recvmmsg and sendmmsg.
     Poll,
+    /// A program in the driver hook of an interface ([`Config::hook`]) that grants by itself, before what
+    /// [`Backend::Auto`] would take; or an error. Needs the feature `xdp`.
+    Xdp,
+}
+
+/// Where a program that grants is attached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hook {
+    /// Name of the network interface that has the address of the sequencer.
+    pub interface: String,
+    /// By whom the program is run.
+    pub mode: HookMode,
+}
+
+/// By whom a program in the hook of an interface is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HookMode {
+    /// By its driver, before anything else is done with a packet.
+    #[default]
+    Native,
+    /// By the kernel, for drivers that cannot; the kernel has made a packet of its own then.
+    Generic,
+}
+
+impl fmt::Display for HookMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        })
+    }
 }
 
 /// How a shard waits for datagrams.
@@ -57,6 +90,8 @@ pub struct Config {
     pub cores: Vec<usize>,
     /// How datagrams are received and sent.
     pub backend: Backend,
+    /// Where the program of [`Backend::Xdp`] is attached.
+    pub hook: Option<Hook>,
     /// How shards wait for datagrams.
     pub wait: Wait,
     /// Whether the kernel merges what it receives (UDP_GRO).
@@ -88,6 +123,7 @@ impl Config {
             shards: 1,
             cores: Vec::new(),
             backend: Backend::Auto,
+            hook: None,
             wait: Wait::Block,
             merge: true,
             rate: None,

@@ -35,6 +35,12 @@ pub enum SequencerError {
         /// What the system said.
         source: io::Error,
     },
+    /// The program in the driver hook cannot be used.
+    #[error("cannot use xdp: {reason}")]
+    Xdp {
+        /// What is missing, and what to do about it.
+        reason: String,
+    },
     /// A shard cannot receive any more.
     #[error("shard failed: {source} shard={shard}")]
     Shard {
@@ -64,7 +70,9 @@ impl SequencerError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Bind { .. } | Self::Core { .. } | Self::Setup { .. } => ErrorKind::Invalid,
+            Self::Bind { .. } | Self::Core { .. } | Self::Setup { .. } | Self::Xdp { .. } => {
+                ErrorKind::Invalid
+            }
             Self::Control { kind, .. } => *kind,
             Self::Entry(_) => ErrorKind::Corrupt,
             Self::Shard { .. } | Self::Panicked => ErrorKind::Internal,

@@ -23,7 +23,7 @@ mod store;
 #[allow(unsafe_code, reason = "system calls that no safe crate offers")]
 mod sys;
 
-pub use config::{Backend, Config, Standby, Wait};
+pub use config::{Backend, Config, Hook, HookMode, Standby, Wait};
 pub use error::SequencerError;
 pub use metrics::Status;
 pub use net::echo::{Echo, Io};
@@ -36,4 +36,11 @@ pub mod udp {
     pub use crate::sys::offload::merge_received;
     pub use crate::sys::receive::{Received, Receiver};
     pub use crate::sys::send::{Outgoing, Sender};
+}
+
+/// Programs in the driver hook of an interface, for tests and load generators on the same machine.
+#[cfg(feature = "xdp")]
+pub mod hook {
+    pub use crate::net::xdp::tools::{Job, Tool, ToolCounts};
+    pub use crate::sys::frames::Frames;
 }

@@ -59,3 +59,9 @@ pub(crate) const ENTRIES: u32 = 1024;
 const _: () = assert!(MAX_BUFFERS as u32 + 2 < ENTRIES);
 
 const _: () = assert!(SINGLE_BYTES > wire::datagram::MAX_DATAGRAM_BYTES);
+
+/// Bounds of the table in which a program in the kernel remembers requests, in blocks of 832 bytes.
+#[cfg(feature = "xdp")]
+pub(crate) const MIN_TABLE_BLOCKS: usize = 64;
+#[cfg(feature = "xdp")]
+pub(crate) const MAX_TABLE_BLOCKS: usize = 1 << 20;

@@ -13,7 +13,7 @@ use runtime::settings::{
 };
 use runtime::{admin, exit, logging, stop};
 use sequencer_fast::logic::Rate;
-use sequencer_fast::{Backend, Config, Ended, Opened, Sequencer, Standby, Wait};
+use sequencer_fast::{Backend, Config, Ended, Hook, HookMode, Opened, Sequencer, Standby, Wait};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use wire::LogId;
@@ -28,7 +28,7 @@ const FENCED: u8 = 3;
 /// Exit codes: 0 stopped by SIGTERM or SIGINT, 1 an error (one line on standard error), 2 bad usage or settings,
 /// 3 another sequencer has taken over.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version = VERSION)]
 struct Args {
     #[command(flatten)]
     common: CommonArgs,
@@ -44,9 +44,15 @@ struct Args {
     /// Cores to pin the shards to, in order, and then the checkpoint thread, with commas between [default: not pinned]
     #[arg(long, value_name = "CORES")]
     cores: Option<String>,
-    /// How datagrams are received and sent: auto, io_uring or poll [default: auto]
+    /// How datagrams are received and sent: auto, io_uring, poll or xdp [default: auto]
     #[arg(long, value_name = "BACKEND")]
     backend: Option<String>,
+    /// Network interface for the program of the backend xdp [default: none]
+    #[arg(long, value_name = "NAME")]
+    interface: Option<String>,
+    /// By whom that program is run: native (the driver) or generic (the kernel) [default: native]
+    #[arg(long, value_name = "MODE")]
+    xdp_mode: Option<String>,
     /// How shards wait: block, busy_poll or sqpoll [default: block]
     #[arg(long, value_name = "HOW")]
     wait: Option<String>,
@@ -87,6 +93,14 @@ struct Args {
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<String>,
 }
+
+/// The version, and what it was built with.
+const VERSION: &str = match (cfg!(feature = "etcd"), cfg!(feature = "xdp")) {
+    (false, false) => env!("CARGO_PKG_VERSION"),
+    (true, false) => concat!(env!("CARGO_PKG_VERSION"), " (etcd)"),
+    (false, true) => concat!(env!("CARGO_PKG_VERSION"), " (xdp)"),
+    (true, true) => concat!(env!("CARGO_PKG_VERSION"), " (etcd, xdp)"),
+};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -245,7 +259,15 @@ fn config(settings: &Settings, key: Option<Key>) -> Config {
             settings::Backend::Auto => Backend::Auto,
             settings::Backend::IoUring => Backend::IoUring,
             settings::Backend::Poll => Backend::Poll,
+            settings::Backend::Xdp => Backend::Xdp,
         },
+        hook: settings.interface.clone().map(|interface| Hook {
+            interface,
+            mode: match settings.xdp_mode {
+                settings::XdpMode::Native => HookMode::Native,
+                settings::XdpMode::Generic => HookMode::Generic,
+            },
+        }),
         wait: match settings.wait {
             settings::Wait::Block => Wait::Block,
             settings::Wait::BusyPoll => Wait::BusyPoll,
@@ -290,6 +312,8 @@ impl Args {
             ("shards", &self.shards),
             ("cores", &self.cores),
             ("backend", &self.backend),
+            ("interface", &self.interface),
+            ("xdp_mode", &self.xdp_mode),
             ("wait", &self.wait),
             ("sqpoll_core", &self.sqpoll_core),
             ("merge", &self.merge),

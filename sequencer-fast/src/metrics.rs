@@ -12,13 +12,15 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::clock;
-use crate::logic::{Counter, Reign, ShardCounters, Tally};
+use crate::logic::{Counter, ProgramCounts, Reign, ShardCounters, Tally};
+use crate::net::xdp::Attached;
 
 /// Counters, tails and health of a sequencer.
 #[derive(Debug)]
 pub struct Status {
     reign: RwLock<Option<Arc<Reign>>>,
     shards: Vec<Arc<ShardCounters>>,
+    program: Option<Arc<Attached>>,
     standby: AtomicBool,
     takeovers: AtomicU64,
 }
@@ -28,9 +30,21 @@ impl Status {
         Self {
             reign: RwLock::default(),
             shards: (0..shards).map(|_| Arc::default()).collect(),
+            program: None,
             standby: AtomicBool::new(false),
             takeovers: AtomicU64::new(0),
         }
+    }
+
+    pub(crate) fn with_program(mut self, program: Option<Arc<Attached>>) -> Self {
+        self.program = program;
+        self
+    }
+
+    /// What a program in the driver hook has counted, if there is or was one.
+    #[must_use]
+    pub fn program(&self) -> Option<ProgramCounts> {
+        self.program.as_ref().map(|program| program.counts())
     }
 
     /// It stands by, or not any more.
@@ -98,7 +112,7 @@ struct Shown(Arc<Status>);
 
 type Count = (&'static str, &'static str, fn(&ShardCounters) -> &Tally);
 
-const COUNTS: [Count; 12] = [
+const COUNTS: [Count; 13] = [
     ("received", "Datagrams received, good or bad", |shard| {
         &shard.received
     }),
@@ -131,6 +145,11 @@ const COUNTS: [Count; 12] = [
         &shard.fetch_adds
     }),
     (
+        "stuck",
+        "Blocks of lanes that the program in the driver hook did not leave in time",
+        |shard| &shard.stuck,
+    ),
+    (
         "idle_polls",
         "Turns of a shard that polls and found nothing",
         |shard| &shard.idle_polls,
@@ -157,6 +176,13 @@ impl Shown {
                 u64::from(self.0.is_standby()),
             ),
         ];
+        gauges.extend(self.0.program.as_ref().map(|program| {
+            (
+                "program_attached",
+                "1 while a program is in the driver hook, as far as this process knows",
+                u64::from(program.is_attached()),
+            )
+        }));
         if let Some(reign) = self.0.reign() {
             let tails = reign.tails();
             let issued = tails.map_or(0, |tails| tails.issued.0);
@@ -218,6 +244,9 @@ impl Collector for Shown {
                 ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
             }
         }
+        if let Some(program) = self.0.program() {
+            show_program(&program, &mut encoder)?;
+        }
         let takeovers = self.0.takeovers.load(Ordering::Relaxed);
         let help = "Reigns begun as a standby";
         let metric =
@@ -230,4 +259,42 @@ impl Collector for Shown {
         }
         Ok(())
     }
+}
+
+fn show_program(
+    program: &ProgramCounts,
+    encoder: &mut DescriptorEncoder<'_>,
+) -> Result<(), fmt::Error> {
+    for (name, help, count) in [
+        (
+            "answered",
+            "Datagrams that the program in the driver hook answered",
+            program.answered,
+        ),
+        (
+            "granted",
+            "Requests given a token by the program, each once",
+            program.granted,
+        ),
+        ("tokens", "Positions granted by the program", program.tokens),
+        (
+            "retries",
+            "Requests given the token they had before by the program",
+            program.retries,
+        ),
+    ] {
+        let name = format!("sequencer_program_{name}");
+        let metric = encoder.encode_descriptor(&name, help, None, MetricType::Counter)?;
+        ConstCounter::new(count).encode(metric)?;
+    }
+    let (name, help) = (
+        "sequencer_program_passed_up",
+        "Datagrams to the sequencer that the program left to the sockets",
+    );
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (reason, count) in program.passed_up() {
+        let label = [("reason", reason)];
+        ConstCounter::new(count).encode(metric.encode_family(&label)?)?;
+    }
+    Ok(())
 }

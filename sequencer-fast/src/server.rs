@@ -10,11 +10,12 @@ use catalog::{CatalogError, ErrorKind};
 use tokio::runtime::Builder;
 use ulid::Ulid;
 use wire::WriterId;
+use wire::control::ControlEntry;
 
-use crate::config::{Config, Standby};
+use crate::config::{Backend, Config, Standby};
 use crate::demand::Demand;
 use crate::error::SequencerError;
-use crate::logic::{Limits, Reign, Shard, Window};
+use crate::logic::{Limits, Reign, Shard, Table, Window};
 use crate::metrics::Status;
 use crate::net::mechanism::{self, Mechanism};
 use crate::net::others::Others;
@@ -22,6 +23,7 @@ use crate::net::sleeper::Sleeper;
 use crate::net::socket;
 use crate::net::standing::Standing;
 use crate::net::worker::{Granter, Worker};
+use crate::net::xdp::{Attached, Beside};
 use crate::shards::Shards;
 use crate::stop::Stop;
 use crate::store::begin::{Begun, begin, retried};
@@ -66,8 +68,8 @@ impl Sequencer {
     /// runtime of the checkpoint thread, which the store has to itself.
     ///
     /// # Errors
-    /// [`SequencerError::Core`], [`SequencerError::Bind`] and [`SequencerError::Setup`]. Whatever fails later is told by
-    /// [`Self::wait`].
+    /// [`SequencerError::Core`], [`SequencerError::Bind`], [`SequencerError::Setup`] and [`SequencerError::Xdp`].
+    /// Whatever fails later is told by [`Self::wait`].
     pub fn start<C, F>(
         config: Config,
         open: impl FnOnce() -> F + Send + 'static,
@@ -85,14 +87,17 @@ impl Sequencer {
         let sockets = socket::open(config.listen, shards, config.merge).map_err(bind)?;
         let address = sockets.first().map(UdpSocket::local_addr);
         let address = address.transpose().map_err(bind)?.unwrap_or(config.listen);
+        // Before the rings: one that is wound up signals this thread, and the kernel verifies no program meanwhile.
+        let program = attach(&config, address)?.map(Arc::new);
         let mechanism =
             mechanism::choose(config.backend, config.wait).map_err(setup("io_uring"))?;
         let stop = Arc::new(Stop::default());
-        let status = Arc::new(Status::new(shards));
+        let status = Arc::new(Status::new(shards).with_program(program.clone()));
         let threads = Threads {
             config,
             sockets,
             mechanism,
+            program,
             demand: Arc::new(Demand::new()),
             stop: Arc::clone(&stop),
             status: Arc::clone(&status),
@@ -142,6 +147,8 @@ struct Threads {
     config: Config,
     sockets: Vec<UdpSocket>,
     mechanism: Mechanism,
+    /// The program in the driver hook, if there is one.
+    program: Option<Arc<Attached>>,
     demand: Arc<Demand>,
     stop: Arc<Stop>,
     status: Arc<Status>,
@@ -162,7 +169,11 @@ impl Threads {
             .enable_all()
             .build()
             .map_err(setup("runtime"))?;
+        let program = self.program.clone();
         let ended = runtime.block_on(self.reign(open));
+        if let Some(program) = program {
+            program.detach();
+        }
         // A call of the store that hangs must not hold up the end.
         runtime.shutdown_background();
         ended
@@ -185,10 +196,10 @@ impl Threads {
         };
         let mut control = opened.control;
         loop {
-            let reign = Reign::new(&begun.entry)?.with_stripes(&begun.entry, opened.stripes);
-            let reign = Arc::new(reign);
+            let (reign, table) = self.new_reign(&begun.entry)?;
+            let reign = Arc::new(reign.with_stripes(&begun.entry, opened.stripes));
             self.status.begun(Arc::clone(&reign));
-            let shards = self.spawn_shards(&reign)?;
+            let shards = self.spawn_shards(&reign, table.as_ref())?;
             let checkpoint = Checkpoint::new(
                 control,
                 begun,
@@ -285,14 +296,46 @@ impl Threads {
         }
     }
 
+    /// The reign of this entry, and what a program in the driver hook remembers of it.
+    fn new_reign(
+        &self,
+        entry: &ControlEntry,
+    ) -> Result<(Reign, Option<Arc<Table>>), SequencerError> {
+        let Some(program) = &self.program else {
+            return Ok((Reign::new(entry)?, None));
+        };
+        // The program knows neither keys nor rates: everything is passed up.
+        if self.config.key.is_some() || self.config.rate.is_some() {
+            tracing::warn!(
+                "the program grants nothing while datagrams are signed or rates are limited"
+            );
+            return Ok((Reign::new(entry)?, None));
+        }
+        let blocks = self.config.retry_memory.saturating_mul(self.sockets.len());
+        match program.begin(entry, blocks, seed()) {
+            Ok(Beside { tail, table }) => Ok((Reign::with_counter(entry, tail)?, Some(table))),
+            // The reign stands in the chain: it has to be served.
+            Err(error) => {
+                tracing::warn!(%error, "sockets serve this reign without a program");
+                program.detach();
+                Ok((Reign::new(entry)?, None))
+            }
+        }
+    }
+
     /// A thread for each socket, over a copy of it: the sockets outlive a reign.
-    fn spawn_shards(&self, reign: &Arc<Reign>) -> Result<Shards, SequencerError> {
+    fn spawn_shards(
+        &self,
+        reign: &Arc<Reign>,
+        table: Option<&Arc<Table>>,
+    ) -> Result<Shards, SequencerError> {
         let mut shards = Shards::default();
         let parts = self.sockets.iter().zip(self.status.shards()).enumerate();
         for (number, (socket, counters)) in parts {
             let sleeper = Arc::new(Sleeper::new().map_err(setup("eventfd"))?);
             let handler = Granter {
-                shard: Shard::new(Arc::clone(reign), Arc::clone(counters), self.limits()),
+                shard: Shard::new(Arc::clone(reign), Arc::clone(counters), self.limits())
+                    .with_table(table.cloned()),
                 sleeper: Arc::clone(&sleeper),
                 demand: Arc::clone(&self.demand),
             };
@@ -374,6 +417,25 @@ fn ended(error: CatalogError) -> Result<Ended, SequencerError> {
     match kind {
         ErrorKind::Fenced => Ok(Ended::Fenced { reason }),
         kind => Err(SequencerError::Control { kind, reason }),
+    }
+}
+
+/// Attaches the program to the hook, where there is one and a program is wanted.
+fn attach(config: &Config, address: SocketAddr) -> Result<Option<Attached>, SequencerError> {
+    match (config.backend, &config.hook) {
+        (Backend::Xdp, Some(hook)) => Attached::new(hook, address).map(Some),
+        (Backend::Xdp, None) => {
+            let reason = "no network interface is named: --interface NAME".to_owned();
+            Err(SequencerError::Xdp { reason })
+        }
+        (Backend::Auto, Some(hook)) => Ok(Attached::new(hook, address).map_or_else(
+            |error| {
+                tracing::warn!(%error, "sockets serve without a program");
+                None
+            },
+            Some,
+        )),
+        (Backend::Auto | Backend::IoUring | Backend::Poll, _) => Ok(None),
     }
 }
 

@@ -3,6 +3,9 @@
 mod common;
 
 use common::{Chain, Client, LOG, STRIPES, config, encode, eventually, grant, start, stop};
+#[cfg(feature = "xdp")]
+use sequencer_fast::HookMode;
+use sequencer_fast::logic::{ProgramCounts, ShardCounters, Tally};
 use sequencer_fast::{Backend, Ended, Sequencer};
 use wire::datagram::{Grant, Header, Kind, Report, Status};
 use wire::{ClientId, Lane, LogId, Position, RequestId, SegmentId, StripeId};
@@ -14,6 +17,18 @@ macro_rules! suite {
         }
         mod io_uring {
             $(#[test] fn $test() { super::$test(super::Backend::IoUring); })*
+        }
+        #[cfg(feature = "xdp")]
+        mod xdp {
+            $(#[test] fn $test() { super::on_a_bed(super::HookMode::Native, false, super::$test); })*
+        }
+        #[cfg(feature = "xdp")]
+        mod xdp_ipv6 {
+            $(#[test] fn $test() { super::on_a_bed(super::HookMode::Native, true, super::$test); })*
+        }
+        #[cfg(feature = "xdp")]
+        mod xdp_generic {
+            $(#[test] fn $test() { super::on_a_bed(super::HookMode::Generic, false, super::$test); })*
         }
     };
 }
@@ -29,6 +44,31 @@ suite![
     stops_at_the_exact_tail,
     every_size_of_datagram,
 ];
+
+/// Runs a test with a program in the driver hook of an interface that the test has to itself.
+#[cfg(feature = "xdp")]
+fn on_a_bed(mode: HookMode, ipv6: bool, test: fn(Backend)) {
+    let shape = common::bed::Shape { mode, ipv6 };
+    common::bed::Bed::run(shape, |_| test(Backend::Xdp));
+}
+
+/// What all of a sequencer has counted: its shards, and its program if it has one.
+fn counted(
+    sequencer: &Sequencer,
+    shard: fn(&ShardCounters) -> &Tally,
+    program: fn(&ProgramCounts) -> u64,
+) -> u64 {
+    let status = sequencer.status();
+    let shards = status.shards().iter().map(|counters| shard(counters).get());
+    shards.sum::<u64>() + status.program().as_ref().map_or(0, program)
+}
+
+/// Where there is a program, it has answered this test's plain requests.
+fn program_answered(sequencer: &Sequencer, backend: Backend, least: u64) {
+    let answered = sequencer.status().program().map(|counts| counts.answered);
+    assert_eq!(answered.is_some(), backend == Backend::Xdp);
+    assert!(answered.is_none_or(|count| count >= least), "{answered:?}");
+}
 
 fn dropped(sequencer: &Sequencer, reason: &str) -> u64 {
     let shards = sequencer.status().shards().iter();
@@ -47,8 +87,9 @@ fn grants_one_after_another(backend: Backend) {
         assert_eq!(reply.request, RequestId(request));
         next += u64::from(count);
     }
-    let shard = &sequencer.status().shards()[0];
-    assert_eq!(shard.tokens.get(), next);
+    let tokens = counted(&sequencer, |shard| &shard.tokens, |program| program.tokens);
+    assert_eq!(tokens, next);
+    program_answered(&sequencer, backend, 198);
     stop(sequencer);
 }
 
@@ -60,6 +101,13 @@ fn s6_duplicates_get_the_same_token(backend: Backend) {
         assert_eq!(client.grant(1, 10), first);
     }
     assert_eq!(client.grant(2, 1).first, Position(10));
+    let retries = counted(
+        &sequencer,
+        |shard| &shard.retries,
+        |program| program.retries,
+    );
+    assert_eq!(retries, 3);
+    program_answered(&sequencer, backend, 4);
     stop(sequencer);
 }
 
@@ -104,12 +152,15 @@ fn s2_replies_are_held_until_the_reservation_covers_them(backend: Backend) {
     let client = Client::new(sequencer.address(), 1);
     chain.hold_appends(0);
     assert_eq!(client.grant(1, 60).first, Position(0));
-    client.send(Kind::Grant, &[grant(0, 2, 60)]);
-    assert!(client.is_silent(), "position 100 is not reserved");
+    let shard = &sequencer.status().shards()[0];
     // A repeated request is held as well, and answered once.
-    client.send(Kind::Grant, &[grant(0, 2, 60)]);
-    assert!(client.is_silent(), "position 100 is not reserved");
-    assert_eq!(sequencer.status().shards()[0].held.get(), 1);
+    for _ in 0..2 {
+        let before = shard.received.get();
+        client.send(Kind::Grant, &[grant(0, 2, 60)]);
+        eventually("received", || shard.received.get() == before + 1);
+        assert!(client.is_silent(), "position 100 is not reserved");
+    }
+    assert_eq!(shard.held.get(), 1);
     chain.release();
     let (_, replies) = client.receive();
     assert_eq!((replies[0].first, replies[0].count), (Position(60), 60));
@@ -174,7 +225,9 @@ fn several_shards_share_the_positions(backend: Backend) {
     let expected: Vec<_> = (0..16 * 19).map(|token| token * 3).collect();
     assert_eq!(tokens, expected);
     let used = sequencer.status().shards().iter();
-    assert!(used.filter(|shard| shard.granted.get() > 0).count() > 1);
+    let used = used.filter(|shard| shard.granted.get() > 0).count();
+    assert!(used > 1 || backend == Backend::Xdp, "used={used}");
+    program_answered(&sequencer, backend, 16 * 19 - 3);
     stop(sequencer);
 }
 
@@ -213,5 +266,6 @@ fn every_size_of_datagram(backend: Backend) {
                 .all(|(request, reply)| request.lane == reply.lane)
         );
     }
+    program_answered(&sequencer, backend, 28);
     stop(sequencer);
 }

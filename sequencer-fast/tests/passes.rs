@@ -2,12 +2,13 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use common::desk::{Desk, Inbox, limits, request, status};
 use common::{Chain, grant};
-use sequencer_fast::logic::{Counter, Limits, Rate, Reign, Shard};
+use sequencer_fast::logic::{BLOCK_WORDS, Counter, Limits, Rate, Reign, Shard, Table};
 use wire::datagram::{Grant, Kind, MAX_ENTRIES, Status};
 use wire::mac::Key;
 use wire::{Lane, Position, RequestId};
@@ -92,6 +93,50 @@ fn s1_what_a_closed_counter_did_not_give_is_not_remembered() {
     assert_eq!(desk.counters().tokens.get(), 7);
     let again = desk.ask(Kind::Grant, grant(1, 1, 1)).expect("answered");
     assert_eq!(status(&again), Status::NotReigning);
+}
+
+/// A desk beside a program, and the memory that the program has of lanes, which is one block.
+fn beside_program() -> (Desk, Arc<Vec<AtomicU64>>) {
+    let mut desk = Desk::simple(1000);
+    let memory: Arc<Vec<_>> = Arc::new((0..BLOCK_WORDS).map(|_| AtomicU64::new(0)).collect());
+    let table = Table::new(Arc::<Vec<AtomicU64>>::clone(&memory), 7, 1);
+    let shard = desk.shards.remove(0).with_table(Some(Arc::new(table)));
+    desk.shards.push(shard);
+    (desk, memory)
+}
+
+/// Whether a program finds anything in there.
+fn is_known(memory: &[AtomicU64]) -> bool {
+    memory.iter().any(|word| word.load(Ordering::Relaxed) != 0)
+}
+
+/// It may have looked at the counter before that was closed, and answers what it finds with no further look.
+#[test]
+fn s1_a_program_learns_nothing_of_what_a_closed_counter_did_not_give() {
+    let (mut desk, memory) = beside_program();
+    desk.reign.counter().let_others_take(1 << 63);
+    let reply = desk.ask(Kind::Grant, grant(1, 1, 1)).expect("answered");
+    assert_eq!(status(&reply), Status::NotReigning);
+    assert!(!is_known(&memory), "the block is as it was, and not locked");
+    let (mut desk, memory) = beside_program();
+    let reply = desk.ask(Kind::Grant, grant(1, 1, 1)).expect("answered");
+    assert_eq!(status(&reply), Status::Ok);
+    assert!(is_known(&memory), "what was given is told");
+}
+
+/// A batch may have waited for a program whose core stood still.
+#[test]
+fn s5_the_clock_is_read_when_the_program_is_kept_out() {
+    let (mut desk, memory) = beside_program();
+    desk.put(1, 0, Kind::Grant, &[grant(1, 1, 1)]);
+    let locks = Cell::new(0);
+    let clock = || {
+        locks.set(memory[0].load(Ordering::Relaxed));
+        0
+    };
+    let sent = desk.inboxes[0].serve_with(&mut desk.shards[0], clock);
+    assert_eq!(status(&sent[0].replies[0]), Status::Ok);
+    assert_eq!((locks.get(), memory[0].load(Ordering::Relaxed)), (1, 0));
 }
 
 fn key() -> Key {

@@ -4,7 +4,6 @@ mod common;
 
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use catalog::{ErrorKind, Membership};
@@ -24,8 +23,8 @@ use wire::{Epoch, Layout, Position, WriterId};
 /// A sequencer without threads: its last entry and its shard, over a chain that is shared.
 struct Life {
     entry: ControlEntry,
-    reign: Arc<Reign<AtomicU64>>,
-    shard: Shard<Peer, AtomicU64>,
+    reign: Arc<Reign>,
+    shard: Shard<Peer>,
     inbox: Inbox,
 }
 

@@ -44,6 +44,12 @@ impl Shape {
         HEADER_BYTES + self.packed * ENTRY_BYTES
     }
 
+    /// Lanes between the first ones of two datagrams: a power of two, so that the lanes of a datagram are in one of the
+    /// blocks in which the sequencer remembers them.
+    fn stride(&self) -> usize {
+        self.packed.next_power_of_two()
+    }
+
     /// Checks the numbers against what a datagram can carry.
     ///
     /// # Errors
@@ -112,7 +118,8 @@ impl Batch {
         first: u64,
     ) -> Result<Self> {
         shape.check()?;
-        let lanes = u32::try_from(run * shape.packed)?;
+        let stride = u32::try_from(shape.stride())?;
+        let lanes = u32::try_from(run * shape.stride())?;
         let base = number.checked_mul(lanes).context("too many lanes")?;
         let mut bytes = Vec::with_capacity(run * shape.datagram_bytes());
         let mut datagram = vec![0; shape.datagram_bytes()];
@@ -121,7 +128,7 @@ impl Batch {
             let entries: Vec<_> = (0..u32::try_from(shape.packed)?)
                 .map(|entry| Grant::new(Lane(lane + entry), RequestId(first), shape.tokens))
                 .collect();
-            lane += u32::try_from(shape.packed)?;
+            lane += stride;
             let mut header = Header::request(Kind::Grant, shape.log, client, shape.packed);
             header.tag = u64::from(number) << 32 | u64::from(slot);
             datagram::write(header, &entries, &mut datagram)?;
@@ -171,6 +178,13 @@ impl Batch {
         }
         self.open = self.used;
         self.sent_ns = now_ns;
+    }
+
+    /// All datagrams, whether they are sent in this round or not.
+    #[must_use]
+    #[cfg(feature = "xdp")]
+    pub(crate) fn whole(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// What is sent in this round.

@@ -61,7 +61,7 @@ fn replies_are_taken_once() {
 }
 
 #[test]
-fn lanes_are_dense_and_requests_rise() {
+fn lanes_are_those_of_the_batch_and_requests_rise() {
     let mut batch = batch();
     for round in 1..3 {
         batch.begin([0; 4].into_iter(), 0);
@@ -70,7 +70,9 @@ fn lanes_are_dense_and_requests_rise() {
             let datagram = Datagram::parse(bytes, LogId([7; 16])).expect("valid");
             datagram.entries::<Grant>().flatten().collect::<Vec<_>>()
         });
-        for (lane, grant) in (24..).zip(grants) {
+        // Three of each four lanes.
+        let lanes = (32..).filter(|lane| lane % 4 != 3);
+        for (lane, grant) in lanes.zip(grants) {
             assert_eq!(grant, Grant::new(Lane(lane), RequestId(100 + round), 5));
         }
         batch.abandon();
@@ -125,4 +127,25 @@ fn an_echo_is_an_answer_where_it_is_wanted() {
             tokens: 15
         }
     );
+}
+
+/// The sequencer remembers 32 neighbouring lanes together (decision 0013).
+#[test]
+fn no_datagram_crosses_a_block_of_lanes() {
+    for packed in 1..=MAX_ENTRIES {
+        let shape = Shape { packed, ..shape() };
+        let mut seen = std::collections::HashSet::new();
+        for number in 0..3 {
+            let batch = Batch::new(shape, ClientId(9), number, 5, 0).expect("valid");
+            for bytes in batch.bytes.chunks_exact(shape.datagram_bytes()) {
+                let datagram = Datagram::parse(bytes, LogId([7; 16])).expect("valid");
+                let lanes: Vec<_> = datagram
+                    .entries::<Grant>()
+                    .map(|grant| grant.expect("valid").lane.0)
+                    .collect();
+                assert!(lanes.iter().all(|lane| lane / 32 == lanes[0] / 32));
+                assert!(lanes.iter().all(|lane| seen.insert(*lane)), "{packed}");
+            }
+        }
+    }
 }

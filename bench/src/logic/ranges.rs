@@ -92,6 +92,14 @@ impl Ranges {
     }
 }
 
+/// First positions and ends.
+impl FromIterator<(u64, u64)> for Ranges {
+    fn from_iter<T: IntoIterator<Item = (u64, u64)>>(ranges: T) -> Self {
+        let ranges = ranges.into_iter().collect();
+        Self { ranges }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,6 +20,9 @@ pub(crate) const CLIENT_IPS: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(10, 99, 0, 3)),
 ];
 
+/// The device at the server's end.
+pub(crate) const SERVER_DEVICE: &str = "srv0";
+
 /// Where namespaces that have a name are.
 pub(crate) const NAMESPACES: &str = "/run/netns";
 
@@ -58,9 +61,17 @@ impl Bed {
     /// # Errors
     /// What `scripts/bed.sh` says: it needs root.
     pub(crate) fn up() -> Result<Self> {
+        Self::with_queues(1)
+    }
+
+    /// The same with at least so many queues at each end.
+    ///
+    /// # Errors
+    /// What `scripts/bed.sh` says: it needs root, and does not change a bed that is up.
+    pub(crate) fn with_queues(queues: usize) -> Result<Self> {
         let before =
             [End::Server, End::Client].map(|end| namespace(end).is_some_and(|p| p.exists()));
-        script("up")?;
+        script("up", queues)?;
         Ok(Self {
             ours: before == [false, false],
         })
@@ -70,7 +81,7 @@ impl Bed {
 impl Drop for Bed {
     fn drop(&mut self) {
         if self.ours
-            && let Err(error) = script("down")
+            && let Err(error) = script("down", 1)
         {
             eprintln!("bench: {error:#}");
         }
@@ -169,9 +180,12 @@ pub(crate) fn prefix() -> String {
     std::env::var("STRIPELOG_BED").unwrap_or_else(|_| "slg".to_owned())
 }
 
-fn script(command: &str) -> Result<()> {
+fn script(command: &str, queues: usize) -> Result<()> {
     let script = repository()?.join("scripts/bed.sh");
-    let output = Command::new(&script).arg(command).output();
+    let mut run = Command::new(&script);
+    run.arg(command)
+        .env("STRIPELOG_BED_QUEUES", queues.to_string());
+    let output = run.output();
     let output = output.with_context(|| format!("cannot run {}", script.display()))?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{}", said.trim());

@@ -6,13 +6,16 @@ use std::net::SocketAddr;
 use anyhow::Result;
 use sequencer_fast::{Backend, Echo, Io, Wait};
 
+use super::bed::SERVER_DEVICE;
+use super::hook::{Job, Program};
+
 /// How the echo is served.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
     /// UDP address to bind
     #[arg(long, value_name = "ADDRESS")]
     listen: SocketAddr,
-    /// How datagrams are received and sent: io_uring or poll
+    /// How datagrams are received and sent: io_uring, poll, or xdp, which turns them round in the driver hook
     #[arg(long, default_value = "io_uring")]
     backend: String,
     /// How it waits: block, busy_poll or sqpoll
@@ -31,6 +34,14 @@ pub(crate) struct Args {
 /// # Errors
 /// What the system says.
 pub(crate) fn serve(args: &Args) -> Result<()> {
+    if args.backend == "xdp" {
+        let port = args.listen.port();
+        let _attached = Program::attach_here(Job::Reflect, port, SERVER_DEVICE)?;
+        println_ready();
+        loop {
+            std::thread::park();
+        }
+    }
     let echo = Echo::start(Io {
         listen: args.listen,
         backend: match args.backend.as_str() {

@@ -1,6 +1,6 @@
 //! What a sequencer shows of itself, read from its admin endpoint.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -45,6 +45,20 @@ impl Metrics {
         let all = self.0.get(name).into_iter().flatten();
         let labelled = all.filter(|(labels, _)| labels.contains(label));
         labelled.map(|(_, value)| value).sum()
+    }
+
+    /// The values of a name by what one label says, such as `reason`.
+    #[must_use]
+    pub(crate) fn by(&self, name: &str, label: &str) -> BTreeMap<String, f64> {
+        let mut found = BTreeMap::new();
+        for (labels, value) in self.0.get(name).into_iter().flatten() {
+            let start = format!("{label}=\"");
+            let text = labels.split_once(&start).map(|(_, text)| text);
+            if let Some((text, _)) = text.and_then(|text| text.split_once('"')) {
+                *found.entry(text.to_owned()).or_default() += value;
+            }
+        }
+        found
     }
 
     /// The largest value of a name.
@@ -98,5 +112,12 @@ mod tests {
         );
         assert_eq!((metrics.largest("a_total"), metrics.get("b")), (4.0, 0.0));
         assert_eq!(metrics.labelled("a_total", "shard=\"1\""), 4.0);
+        let shards = metrics.by("a_total", "shard");
+        assert_eq!(
+            shards,
+            [("0", 3.0), ("1", 4.0)]
+                .map(|(name, value)| (name.to_owned(), value))
+                .into()
+        );
     }
 }

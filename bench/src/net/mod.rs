@@ -6,7 +6,15 @@ pub(crate) mod cut;
 pub(crate) mod echo;
 pub(crate) mod emulator;
 pub(crate) mod flow;
+#[cfg(feature = "xdp")]
+mod frame;
 pub(crate) mod generator;
+#[cfg(feature = "xdp")]
+pub(crate) mod hook;
+#[cfg(not(feature = "xdp"))]
+#[path = "no_hook.rs"]
+pub(crate) mod hook;
+mod job;
 pub(crate) mod lan;
 mod left;
 mod listen;

@@ -32,3 +32,4 @@ pub(crate) mod shards;
 pub(crate) mod slow_stripe;
 pub(crate) mod tokens;
 pub(crate) mod wire;
+pub(crate) mod xdp;

@@ -87,6 +87,7 @@ struct Cell {
 /// # Errors
 /// If the bed cannot be made, or a server does not run.
 pub(crate) async fn run(args: Args) -> Result<Report> {
+    refuse_xdp(&args)?;
     let host = Host::look();
     let _bed = Bed::up()?;
     let directory = tempfile::tempdir()?;
@@ -166,6 +167,12 @@ fn key(directory: &Path) -> Result<PathBuf> {
         .status()?;
     ensure!(status.success(), "no key was made");
     Ok(file)
+}
+
+fn refuse_xdp(args: &Args) -> Result<()> {
+    let reason = "the program in the driver hook is held against its floor by 'bench xdp'";
+    ensure!(args.backend != Some(Backend::Xdp), reason);
+    Ok(())
 }
 
 fn backends(args: &Args) -> Vec<Backend> {

@@ -144,9 +144,21 @@ pub static KEYS: &[Key] = &[
     ),
     other(
         "sequencer.backend",
-        Kind::Word(&["auto", "io_uring", "poll"]),
+        Kind::Word(&["auto", "io_uring", "poll", "xdp"]),
         "auto",
-        "how datagrams are received and sent; auto takes io_uring where the system allows it",
+        "how datagrams are received and sent; xdp: a program in the driver hook of sequencer.interface grants by itself what it can, needs a build with the feature xdp; auto takes xdp where sequencer.interface is given, and io_uring, each where the system allows it",
+    ),
+    other(
+        "sequencer.interface",
+        Kind::OptionalInterface,
+        "",
+        "network interface that has the address of sequencer.listen, for the program of sequencer.backend=xdp; empty: no program",
+    ),
+    other(
+        "sequencer.xdp_mode",
+        Kind::Word(&["native", "generic"]),
+        "native",
+        "by whom the program is run: native, by the driver of the interface; generic, by the kernel, for drivers that cannot",
     ),
     other(
         "sequencer.wait",

@@ -32,6 +32,8 @@ pub enum Kind {
     Writers,
     /// Name of a file, or nothing.
     OptionalFile,
+    /// Name of a network interface, or nothing.
+    OptionalInterface,
 }
 
 impl Kind {
@@ -61,6 +63,9 @@ impl Kind {
                               FIRST-LAST may be left out for a single writer"
                 .to_owned(),
             Self::OptionalFile => "the name of a file, or an empty text".to_owned(),
+            Self::OptionalInterface => {
+                "the name of a network interface, or an empty text".to_owned()
+            }
         }
     }
 
@@ -135,6 +140,17 @@ pub(super) fn cores(text: &str) -> Option<Vec<usize>> {
     let twice = |(at, core)| cores.iter().take(at).any(|other| other == core);
     (!cores.iter().enumerate().any(twice)).then_some(cores)
 }
+
+/// A name as Linux takes it for an interface; nothing for an empty text.
+pub(super) fn interface(text: &str) -> Option<Option<String>> {
+    let sound = text.len() <= MAX_INTERFACE
+        && !matches!(text, "." | "..")
+        && !text.contains(|c: char| c.is_whitespace() || c.is_control() || "/:".contains(c));
+    sound.then(|| Some(text.to_owned()).filter(|name| !name.is_empty()))
+}
+
+/// Longest name of a network interface, in bytes.
+const MAX_INTERFACE: usize = 15;
 
 /// Most etcd nodes of one list: clusters have five, or seven.
 const MAX_ENDPOINTS: usize = 16;

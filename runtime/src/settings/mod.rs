@@ -24,7 +24,7 @@ pub use keys::{KEYS, Key};
 pub use kind::Kind;
 #[cfg(feature = "etcd")]
 pub(crate) use membership::stripes;
-pub use sequencer::{Backend, SequencerSettings, Wait};
+pub use sequencer::{Backend, SequencerSettings, Wait, XdpMode};
 pub use types::{ClientSettings, EtcdSettings, LogSettings, Settings, WriterSettings};
 
 #[cfg(test)]

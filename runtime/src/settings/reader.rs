@@ -68,6 +68,13 @@ impl Reader {
         })
     }
 
+    pub(super) fn optional_interface(
+        &self,
+        name: &'static str,
+    ) -> Result<Option<String>, SettingsError> {
+        self.read(name, |_, text| kind::interface(text.trim()))
+    }
+
     pub(super) fn optional_file(
         &self,
         name: &'static str,

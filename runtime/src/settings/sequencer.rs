@@ -15,6 +15,17 @@ pub enum Backend {
     IoUring,
     /// `recvmmsg` and `sendmmsg`.
     Poll,
+    /// A program in the driver hook of an interface, before what `Auto` takes.
+    Xdp,
+}
+
+/// By whom the program of [`Backend::Xdp`] is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum XdpMode {
+    /// By the driver.
+    Native,
+    /// By the kernel.
+    Generic,
 }
 
 /// How shards wait for datagrams.
@@ -41,6 +52,10 @@ pub struct SequencerSettings {
     pub cores: Vec<usize>,
     /// How the sockets are driven.
     pub backend: Backend,
+    /// Interface of the program of [`Backend::Xdp`].
+    pub interface: Option<String>,
+    /// By whom that program is run.
+    pub xdp_mode: XdpMode,
     /// How shards wait for datagrams.
     pub wait: Wait,
     /// Core of the kernel's submitting thread, with [`Wait::SqPoll`].
@@ -74,6 +89,7 @@ impl SequencerSettings {
         let backend = match reader.word("sequencer.backend")? {
             "io_uring" => Backend::IoUring,
             "poll" => Backend::Poll,
+            "xdp" => Backend::Xdp,
             _ => Backend::Auto,
         };
         let wait = match reader.word("sequencer.wait")? {
@@ -88,6 +104,11 @@ impl SequencerSettings {
             shards: reader.size("sequencer.shards")?,
             cores: reader.cores("sequencer.cores")?,
             backend,
+            interface: reader.optional_interface("sequencer.interface")?,
+            xdp_mode: match reader.word("sequencer.xdp_mode")? {
+                "generic" => XdpMode::Generic,
+                _ => XdpMode::Native,
+            },
             wait,
             sqpoll_core: sqpoll.first().copied(),
             merge: reader.word("sequencer.merge")? == "on",
@@ -120,6 +141,32 @@ impl SequencerSettings {
             let allowed = "block or busy_poll with sequencer.backend=poll".to_owned();
             return Err(reader.refuse("sequencer.wait", allowed));
         }
+        settings.check_interface(reader)?;
         Ok(settings)
+    }
+
+    /// A program and its interface go together; with `Auto` there may be both or neither.
+    fn check_interface(&self, reader: &Reader) -> Result<(), SettingsError> {
+        let named = self.interface.is_some();
+        let allowed = match (self.backend, named) {
+            (Backend::Xdp, false) => {
+                "a network interface with sequencer.backend=xdp (--interface NAME)"
+            }
+            (Backend::IoUring, true) => "nothing with sequencer.backend=io_uring",
+            (Backend::Poll, true) => "nothing with sequencer.backend=poll",
+            _ => return self.check_listen(reader),
+        };
+        Err(reader.refuse("sequencer.interface", allowed.to_owned()))
+    }
+
+    /// A program answers to one address, and nobody comes to the loopback's by another interface.
+    fn check_listen(&self, reader: &Reader) -> Result<(), SettingsError> {
+        let ip = self.listen.ip().to_canonical();
+        let elsewhere = ip.is_loopback() && self.interface.as_deref() != Some("lo");
+        if self.backend == Backend::Xdp && (ip.is_unspecified() || elsewhere) {
+            let allowed = "one address of the interface with sequencer.backend=xdp".to_owned();
+            return Err(reader.refuse("sequencer.listen", allowed));
+        }
+        Ok(())
     }
 }

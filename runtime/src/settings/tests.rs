@@ -225,6 +225,9 @@ fn bad_values_are_errors_with_key_value_and_what_is_allowed() {
         ("sequencer.shards", "two"),
         ("sequencer.shards", "18446744073709551616"),
         ("sequencer.backend", "epoll"),
+        ("sequencer.interface", "eth0/1"),
+        ("sequencer.interface", "longer-than-it-may-be"),
+        ("sequencer.xdp_mode", "offload"),
         ("sequencer.cores", "1,1"),
         ("sequencer.cores", "0,1,2"),
         ("sequencer.cores", "8192"),
@@ -249,6 +252,31 @@ fn bad_values_are_errors_with_key_value_and_what_is_allowed() {
     );
     let text = error(&[("store", "a\nb")]);
     assert!(text.contains("store=a\\nb ("), "{text}");
+}
+
+#[test]
+fn a_program_in_the_driver_hook_has_an_interface_and_one_address_of_it() {
+    let xdp = ("sequencer.backend", "xdp");
+    let interface = ("sequencer.interface", "eth0");
+    let listen = |address| ("sequencer.listen", address);
+    let text = error(&[xdp]);
+    assert!(text.ends_with("(--interface NAME)"), "{text}");
+    for address in [
+        "0.0.0.0:1",
+        "[::]:1",
+        "[::ffff:0.0.0.0]:1",
+        "127.0.0.1:1",
+        "[::1]:1",
+    ] {
+        let text = error(&[xdp, interface, listen(address)]);
+        assert!(text.contains("sequencer.listen="), "{text}");
+        assert!(text.ends_with("one address of the interface with sequencer.backend=xdp"));
+        let auto = ("sequencer.backend", "auto");
+        Settings::from_pairs(&[auto, interface, listen(address)]).expect("sockets may serve it");
+    }
+    let other = ("sequencer.interface", "lo");
+    Settings::from_pairs(&[xdp, other, listen("127.0.0.1:1")]).expect("valid");
+    Settings::from_pairs(&[xdp, interface, listen("10.0.0.1:1")]).expect("valid");
 }
 
 #[test]

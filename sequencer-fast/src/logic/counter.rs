@@ -27,6 +27,12 @@ pub trait Counter {
 
     /// Ends all taking and returns the exact tail, or nothing if it was closed before.
     fn close(&self) -> Option<u64>;
+
+    /// Tells whoever else takes from the counter how far and until when that may be. Both only grow.
+    fn allow(&self, _limit: u64, _deadline_ns: u64) {}
+
+    /// Tells whoever else takes from the counter at which tail to hand the next request over, once.
+    fn hand_over_at(&self, _tail: u64) {}
 }
 
 // Sequentially consistent for the low-water mark alone: a shard takes and then looks at the mark, the

@@ -1,5 +1,6 @@
 //! What a shard counts. Written by the shard alone, read by whoever shows metrics.
 
+use std::ops::Add;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A number with one writing thread: a plain addition, no atomic read-modify-write.
@@ -48,6 +49,8 @@ pub struct ShardCounters {
     pub batches: Tally,
     /// Additions to the shared counter, at most one a batch.
     pub fetch_adds: Tally,
+    /// Blocks of lanes that a program in the kernel stayed in for longer than a batch waits (S-6).
+    pub stuck: Tally,
     /// Reply datagrams that the socket did not take; their clients ask again.
     pub send_errors: Tally,
     /// Times that the shard went to sleep and woke.
@@ -116,5 +119,65 @@ impl Dropped {
     pub fn get(&self, reason: &str) -> u64 {
         let counted = self.iter().find(|(known, _)| *known == reason);
         counted.map_or(0, |(_, count)| count)
+    }
+}
+
+/// Why a program in the kernel passes up what is for the sequencer, in the order of `enum up` of `bpf/grant.h`.
+const UPS: [&str; 6] = ["odd", "stopped", "limit", "stale", "busy", "checksum"];
+
+/// What a program in the kernel counts: `struct counts` of `bpf/grant.h`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ProgramCounts {
+    /// Datagrams that it has answered.
+    pub answered: u64,
+    /// Requests that were given a token, each request once.
+    pub granted: u64,
+    /// Positions granted.
+    pub tokens: u64,
+    /// Requests that were given the token that they had been given before (S-6).
+    pub retries: u64,
+    up: [u64; UPS.len()],
+}
+
+impl ProgramCounts {
+    /// Numbers that a core has.
+    pub const WORDS: usize = 14;
+
+    /// Datagrams for the sequencer that were passed up, by reason.
+    pub fn passed_up(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        UPS.into_iter().zip(self.up)
+    }
+}
+
+impl From<[u64; Self::WORDS]> for ProgramCounts {
+    fn from(words: [u64; Self::WORDS]) -> Self {
+        let [answered, more, tokens, retries, a, b, c, d, e, f, ..] = words;
+        let up = [a, b, c, d, e, f];
+        Self {
+            answered,
+            // The cores count while this reads.
+            granted: (answered + more).saturating_sub(retries),
+            tokens,
+            retries,
+            up,
+        }
+    }
+}
+
+impl Add for ProgramCounts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        let mut up = self.up;
+        for (count, more) in up.iter_mut().zip(other.up) {
+            *count += more;
+        }
+        Self {
+            answered: self.answered + other.answered,
+            granted: self.granted + other.granted,
+            tokens: self.tokens + other.tokens,
+            retries: self.retries + other.retries,
+            up,
+        }
     }
 }

@@ -6,6 +6,7 @@
 
 mod answer;
 mod batch;
+mod beside;
 mod chain;
 mod counter;
 mod counters;
@@ -19,13 +20,15 @@ mod reign;
 mod reservation;
 mod sealed;
 mod shard;
+mod table;
+mod tail;
 mod take;
 mod watch;
 mod wish;
 
 pub use chain::{begin, clean, extend, nothing_to_seal, restripe};
 pub use counter::{CLOSED, Counter};
-pub use counters::{Dropped, ShardCounters, TRUNCATED, Tally, UNANSWERABLE};
+pub use counters::{Dropped, ProgramCounts, ShardCounters, TRUNCATED, Tally, UNANSWERABLE};
 pub use frontiers::Frontiers;
 pub use limit::Rate;
 pub use packets::{Outbox, Packet, Packets, Peer};
@@ -33,5 +36,7 @@ pub use reign::{Reign, Tails};
 pub use reservation::Window;
 pub use sealed::Sealing;
 pub use shard::{Limits, Shard};
+pub use table::{BLOCK_WORDS, Table};
+pub use tail::{STATE_WORDS, Shared, Tail, Words};
 pub use watch::Watch;
 pub use wish::Wish;

@@ -8,13 +8,14 @@ use wire::{Epoch, LogId, Position, SegmentId, WireError};
 
 use super::counter::{CLOSED, Counter};
 use super::frontiers::Frontiers;
+use super::tail::Tail;
 use super::wish::Wish;
 
 /// One reign of one sequencer, from its first control entry on.
 ///
 /// Shards read it and take from the counter; only the checkpoint thread moves the reservation, the
 /// deadline and the phase. Every field only grows.
-pub struct Reign<C = AtomicU64> {
+pub struct Reign<C = Tail> {
     log: LogId,
     epoch: Epoch,
     segment: SegmentId,
@@ -44,13 +45,13 @@ const WAITING: u8 = 0;
 const GRANTING: u8 = 1;
 const ENDED: u8 = 2;
 
-impl Reign<AtomicU64> {
+impl Reign<Tail> {
     /// The reign that `entry` begins. It grants nothing before [`Self::grant`].
     ///
     /// # Errors
     /// [`WireError::Malformed`] if the entry has no segment.
     pub fn new(entry: &ControlEntry) -> Result<Self, WireError> {
-        Self::with_counter(entry, AtomicU64::new(entry.epoch_start.0))
+        Self::with_counter(entry, Tail::own(entry.epoch_start.0))
     }
 }
 
@@ -123,6 +124,15 @@ impl<C: Counter> Reign<C> {
         let _ = self
             .phase
             .compare_exchange(WAITING, GRANTING, Ordering::AcqRel, Ordering::Acquire);
+        self.allow();
+    }
+
+    /// Lets whoever else takes from the counter go as far as this reign does.
+    fn allow(&self) {
+        if self.phase.load(Ordering::Acquire) == GRANTING {
+            let (limit, deadline_ns) = (self.reservation().0, self.deadline_ns());
+            self.counter.0.allow(limit, deadline_ns);
+        }
     }
 
     /// Ends the reign for ever and returns the exact issued tail, unless it had ended before.
@@ -143,6 +153,7 @@ impl<C: Counter> Reign<C> {
     /// Moves the deadline of the reign; an earlier one than before changes nothing.
     pub fn renew(&self, deadline_ns: u64) {
         self.deadline_ns.fetch_max(deadline_ns, Ordering::AcqRel);
+        self.allow();
     }
 
     /// When the reign runs out if it is not renewed.
@@ -168,6 +179,7 @@ impl<C: Counter> Reign<C> {
     pub fn reserve(&self, reservation: Position) {
         // Together with the flag of `Sleeper` this is a store and a load that must not pass each other.
         self.reservation.fetch_max(reservation.0, Ordering::SeqCst);
+        self.allow();
     }
 
     /// Position below which replies may leave (S-2).
@@ -179,6 +191,7 @@ impl<C: Counter> Reign<C> {
     /// Sets the issued tail at which the next extension is due.
     pub fn set_low_water(&self, tail: Position) {
         self.low_water.store(tail.0, Ordering::SeqCst);
+        self.counter.0.hand_over_at(tail.0);
     }
 
     /// Whether an extension is due; true only once for each [`Self::set_low_water`].

@@ -7,13 +7,13 @@
 //! need the tails as they are after the step, a second pass sees to that. Mostly there is none.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use wire::datagram::MAX_ENTRIES;
 use wire::mac::{Key, Signer};
 use wire::{ClientId, Lane};
 
 use super::batch::Batch;
+use super::beside::Beside;
 use super::counter::Counter;
 use super::counters::ShardCounters;
 use super::held::Held;
@@ -21,6 +21,8 @@ use super::limit::{Limiter, Rate};
 use super::memory::Memory;
 use super::packets::{Outbox, Packets, Peer, retain};
 use super::reign::Reign;
+use super::table::Table;
+use super::tail::Tail;
 
 /// Bounds of a shard.
 #[derive(Debug, Clone)]
@@ -39,7 +41,7 @@ pub struct Limits {
 
 /// State machine of a shard. `P` tells where a reply goes.
 #[derive(Debug)]
-pub struct Shard<P, C: Counter = AtomicU64> {
+pub struct Shard<P, C: Counter = Tail> {
     pub(super) reign: Arc<Reign<C>>,
     pub(super) counters: Arc<ShardCounters>,
     pub(super) memory: Memory,
@@ -50,6 +52,8 @@ pub struct Shard<P, C: Counter = AtomicU64> {
     pub(super) number: u32,
     /// Lanes that the batch may have given tokens whose datagrams are dropped.
     pub(super) orphans: Vec<(ClientId, Lane)>,
+    /// Only where a program grants as well.
+    pub(super) beside: Option<Beside>,
 }
 
 impl<P: Peer, C: Counter> Shard<P, C> {
@@ -67,7 +71,15 @@ impl<P: Peer, C: Counter> Shard<P, C> {
             signer: limits.key.as_ref().map(Key::signer),
             number: SETTLED,
             orphans: Vec::new(),
+            beside: None,
         }
+    }
+
+    /// The same beside a program that grants from the same counter, and remembers in `table`.
+    #[must_use]
+    pub fn with_table(mut self, table: Option<Arc<Table>>) -> Self {
+        self.beside = table.map(Beside::new);
+        self
     }
 
     /// The counters of this shard.
@@ -90,19 +102,31 @@ impl<P: Peer, C: Counter> Shard<P, C> {
 
     /// Decides a batch and answers it in place; what was held before and is covered by now is sent first.
     pub fn serve(&mut self, packets: &mut impl Packets<P>, now_ns: u64, out: &mut impl Outbox<P>) {
+        self.serve_with(packets, || now_ns, out);
+    }
+
+    /// The same, and asks for the time when it has waited for all that there may be to wait for (S-5).
+    pub fn serve_with(
+        &mut self,
+        packets: &mut impl Packets<P>,
+        now_ns: impl FnOnce() -> u64,
+        out: &mut impl Outbox<P>,
+    ) {
         self.release(out);
         if packets.count() == 0 {
             return;
         }
         self.counters.batches.add(1);
         self.orphans.clear();
-        let mut batch = Batch::begin(self, now_ns);
+        self.enter(packets);
+        let mut batch = Batch::begin(self, now_ns());
         self.decide(&mut batch, packets);
         self.take(&mut batch, packets);
         if batch.needs_second_pass(self.reign.reservation()) {
             self.finish(&mut batch, packets);
             self.counters.held.set(self.held.len() as u64);
         }
+        self.leave();
         if self.signer.is_some() {
             self.sign(packets);
         }

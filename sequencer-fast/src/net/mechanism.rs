@@ -51,8 +51,8 @@ pub(crate) fn choose(backend: Backend, wait: Wait) -> io::Result<Mechanism> {
             "wait = sqpoll needs the io_uring backend",
         )),
         (Backend::Poll, _) => Ok(Mechanism::Poll),
-        (Backend::IoUring, _) | (Backend::Auto, Wait::SqPoll { .. }) => probed(),
-        (Backend::Auto, _) => Ok(probed().unwrap_or_else(fall_back)),
+        (Backend::IoUring, _) | (Backend::Auto | Backend::Xdp, Wait::SqPoll { .. }) => probed(),
+        (Backend::Auto | Backend::Xdp, _) => Ok(probed().unwrap_or_else(fall_back)),
     }
 }
 

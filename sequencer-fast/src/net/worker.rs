@@ -43,10 +43,9 @@ pub(crate) struct Granter {
 
 impl Handler for Granter {
     fn serve(&mut self, packets: &mut impl Packets<SocketAddr>, out: &mut impl Outbox<SocketAddr>) {
-        let now_ns = clock::now_ns();
-        self.shard.serve(packets, now_ns, out);
+        self.shard.serve_with(packets, clock::now_ns, out);
         if self.shard.reign().claim_low_water() {
-            self.demand.raise(now_ns);
+            self.demand.raise(clock::now_ns());
         }
     }
 

@@ -134,8 +134,17 @@ impl Inbox {
         shard: &mut Shard<Peer, C>,
         now_ns: u64,
     ) -> Vec<Sent> {
+        self.serve_with(shard, || now_ns)
+    }
+
+    /// The same with a clock.
+    pub(crate) fn serve_with<C: Counter>(
+        &mut self,
+        shard: &mut Shard<Peer, C>,
+        now_ns: impl FnOnce() -> u64,
+    ) -> Vec<Sent> {
         let mut out = Out::default();
-        shard.serve(self, now_ns, &mut out);
+        shard.serve_with(self, now_ns, &mut out);
         for (peer, bytes, segment) in self.0.drain(..) {
             for datagram in bytes.chunks(segment.max(1)) {
                 out.send(Peer(peer), datagram);

@@ -2,7 +2,10 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod bed;
 pub(crate) mod desk;
+pub(crate) mod frame;
+pub(crate) mod random;
 pub(crate) mod writer;
 
 use std::io::ErrorKind;
@@ -12,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use catalog::{CatalogError, Membership};
-use sequencer_fast::{Backend, Config, Control, Ended, Opened, Sequencer};
+use sequencer_fast::{Backend, Config, Control, Ended, Opened, Sequencer, SequencerError};
 use tokio::sync::{Semaphore, watch};
 use wire::control::ControlEntry;
 use wire::datagram::{self, Datagram, Grant, Header, Kind, Reply};
@@ -167,6 +170,10 @@ fn doubt() -> CatalogError {
 pub(crate) fn config(backend: Backend) -> Config {
     let mut config = Config::new(SocketAddr::from(([127, 0, 0, 1], 0)));
     config.backend = backend;
+    if let Some(bed) = bed::current() {
+        config.listen = bed.address();
+        config.hook = Some(bed.hook()).filter(|_| backend == Backend::Xdp);
+    }
     config
 }
 
@@ -196,6 +203,16 @@ pub(crate) fn begin_told(
     writers: Vec<SocketAddr>,
     changes: Option<watch::Receiver<Membership>>,
 ) -> Sequencer {
+    try_begin(chain, config, writers, changes).expect("starts")
+}
+
+/// The same, if it starts.
+pub(crate) fn try_begin(
+    chain: &Chain,
+    config: Config,
+    writers: Vec<SocketAddr>,
+    changes: Option<watch::Receiver<Membership>>,
+) -> Result<Sequencer, SequencerError> {
     let control = chain.clone();
     let open = move || async move {
         Ok(Opened {
@@ -205,7 +222,7 @@ pub(crate) fn begin_told(
             changes,
         })
     };
-    Sequencer::start(config, open).expect("starts")
+    Sequencer::start(config, open)
 }
 
 pub(crate) fn stop(sequencer: Sequencer) -> Ended {
@@ -230,8 +247,7 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(sequencer: SocketAddr, id: u64) -> Self {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let socket = UdpSocket::bind(any).expect("free port");
+        let socket = bed::client_socket();
         socket.connect(sequencer).expect("connected");
         let timeout = Some(Duration::from_secs(20));
         socket.set_read_timeout(timeout).expect("valid");

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::thread;
 
 use wire::frame::{Frame, PREFIX_BYTES, Prefix, Seal, SealedStripe, Welcome};
-use wire::{Epoch, Fixed, SegmentId, StripeId, WriterId};
+use wire::{Epoch, Fixed, LogId, SegmentId, StripeId, WriterId};
 
 use super::LOG;
 
@@ -30,6 +30,10 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn start(seals: Seals, stripes: Vec<SealedStripe>) -> Self {
+        Self::start_for(LOG, seals, stripes)
+    }
+
+    pub(crate) fn start_for(log: LogId, seals: Seals, stripes: Vec<SealedStripe>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("free port");
         let address = listener.local_addr().expect("bound");
         let asked = Arc::new(AtomicU64::new(0));
@@ -43,7 +47,7 @@ impl Writer {
                     Some(_) => panic!("no hello"),
                     None => continue,
                 };
-                assert_eq!(hello.log, LOG);
+                assert_eq!(hello.log, log);
                 let (writer, epoch) = (WriterId::default(), Epoch(0));
                 send(&mut stream, Frame::Welcome(Welcome { writer, epoch }));
                 let seal = match receive(&mut stream) {
