@@ -26,7 +26,8 @@ fn compile(source: &Path, object: &Path) -> Result<(), Box<dyn Error>> {
     let machine = env::var("CARGO_CFG_TARGET_ARCH")?;
     let mut command = Command::new(&clang);
     command.args(["-O2", "-g", "-target", "bpf", "-mcpu=v3"]);
-    command.args(["-Wall", "-Wextra", "-Werror"]);
+    // Headers are read as words of several sizes.
+    command.args(["-fno-strict-aliasing", "-Wall", "-Wextra", "-Werror"]);
     // Where Debian keeps <asm/types.h>.
     command.arg(format!("-I/usr/include/{machine}-linux-gnu"));
     if machine == "x86_64" {

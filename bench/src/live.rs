@@ -17,7 +17,7 @@ use crate::server::Server;
 use crate::stop;
 
 /// Frames of the first call of the kernel and of the longest one. Each call waits twice until no core runs the program of
-/// the one before, some hundredths of a second: as few as possible are made.
+/// the one before, some 7 ms each time: as few as possible are made.
 const FIRST_FRAMES: u32 = 50_000;
 const MOST_FRAMES: u32 = 20_000_000;
 

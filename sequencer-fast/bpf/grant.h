@@ -43,7 +43,7 @@ struct block {
 /* What the program counts, each core for itself. */
 struct counts {
     __u64 answered;   /* datagrams */
-    __u64 more;       /* requests in them but for the first */
+    __u64 granted;    /* requests given a token, each once */
     __u64 tokens;     /* positions */
     __u64 retries;    /* requests given the token that they had before */
     __u64 up[8];      /* datagrams to the sequencer that were passed up, by reason */

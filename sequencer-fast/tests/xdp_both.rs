@@ -26,7 +26,7 @@ use sequencer_fast::{Backend, Config, Ended, HookMode, Sequencer};
 use told::{Decided, Told};
 use twins::{Twin, Twins};
 use ulid::Ulid;
-use wire::datagram::{Kind, Restripe};
+use wire::datagram::{Kind, MAX_ENTRIES, Restripe};
 use wire::{Lane, Layout, RequestId, SegmentId};
 use world::World;
 
@@ -81,9 +81,16 @@ fn seed() -> u64 {
 /// same moment have each a memory of their own: then there are two, and one of them is a hole.
 #[test]
 fn s6_both_sides_remember_together() {
-    let told = both(PLENTY, vec![vec![1], vec![2]]);
+    let (told, decided) = both(PLENTY, vec![vec![1], vec![2]]);
     let (second, most) = told.second_tokens(|client| client == 1);
-    assert_eq!((second, most), (0, 1), "copies that come to one shard");
+    match decided.stuck {
+        0 => assert_eq!((second, most), (0, 1), "copies that come to one shard"),
+        // The program's core has stood still in a block, as virtual ones do.
+        stuck => assert!(
+            second as u64 <= MAX_ENTRIES as u64 * stuck,
+            "{second} {decided:?}"
+        ),
+    }
     let (second, most) = told.second_tokens(|client| client == 2);
     assert!(most <= 2, "one for each shard: second={second} most={most}");
 }
@@ -92,14 +99,14 @@ fn s6_both_sides_remember_together() {
 #[test]
 fn s1_both_sides_forget() {
     let names = |pair: u64| (pair * NAMES..(pair + 1) * NAMES).collect();
-    let told = both(FEW, vec![names(1), names(2)]);
+    let (told, _) = both(FEW, vec![names(1), names(2)]);
     let (second, _) = told.second_tokens(|_| true);
     assert!(second > 100, "places are taken over: second={second}");
 }
 
 /// Runs two sequencers, one after the other, for clients of these names. The copies of the first one's requests all come
 /// to one shard, those of the second one's to both.
-fn both(retry_memory: usize, names: Vec<Vec<u64>>) -> Told {
+fn both(retry_memory: usize, names: Vec<Vec<u64>>) -> (Told, Decided) {
     let mut done = None;
     let seed = seed();
     Bed::run(NATIVE, |_| done = Some(run(seed, retry_memory, names)));
@@ -133,7 +140,7 @@ fn both(retry_memory: usize, names: Vec<Vec<u64>>) -> Told {
     for reason in ["odd", "stopped", "limit", "stale"] {
         assert!(decided.passed_up[reason] > 10, "{reason} {decided:?}");
     }
-    told
+    (told, decided)
 }
 
 fn run(seed: u64, retry_memory: usize, names: Vec<Vec<u64>>) -> (Told, Decided, u64) {

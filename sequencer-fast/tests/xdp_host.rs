@@ -103,6 +103,25 @@ fn errors_name_what_is_missing() {
     });
 }
 
+/// Headers as routers leave them: the reply has some of its own, and a checksum that is right.
+#[test]
+fn headers_that_a_reply_does_not_keep_are_made_anew() {
+    Bed::run(NATIVE, |_| {
+        let sequencer = start(&Chain::new(), config(Backend::Xdp));
+        let client = Client::new(sequencer.address(), 1);
+        client.socket.set_ttl(63).expect("valid");
+        client.grant(1, 1);
+        socket2::SockRef::from(&client.socket)
+            .set_tos_v4(0x10)
+            .expect("valid");
+        client.grant(2, 1);
+        client.socket.set_ttl(64).expect("valid");
+        client.grant(3, 1);
+        assert_eq!(counts(&sequencer).granted, 3);
+        stop(sequencer);
+    });
+}
+
 /// As where a VLAN on the interface has the address.
 #[test]
 fn an_address_of_another_interface_is_refused() {

@@ -67,6 +67,7 @@ impl Daemon {
             told.push_str(&line);
             assert_ne!(read, 0, "it ended: {told}");
         }
+        assert!(told.contains("a veth"), "it warns: {told}");
         // Read on, so that the daemon is never held up by a full pipe.
         thread::spawn(move || stderr.read_to_end(&mut Vec::new()));
         Self(child)

@@ -62,17 +62,20 @@ impl<P: Peer, C: Counter> Shard<P, C> {
         if facts.reply || !matches!(facts.kind, Kind::Grant | Kind::GrantAt) {
             return;
         }
-        let mut last = None;
+        let (mut last, mut inside) = (None, false);
         for entry in place::entries(datagram) {
             let lane = Ask::read(entry).lane;
             let place = beside.table.place(facts.client, lane);
             if last != Some(place) {
-                if !beside.table.enter(place, &mut beside.tries) {
-                    self.counters.stuck.add(1);
-                    continue;
-                }
-                beside.places.push(place);
                 last = Some(place);
+                inside = beside.table.enter(place, &mut beside.tries);
+                match inside {
+                    true => beside.places.push(place),
+                    false => self.counters.stuck.add(1),
+                }
+            }
+            if !inside {
+                continue;
             }
             beside.lanes.push((facts.client, lane));
             let Some(granted) = beside.table.get(facts.client, lane) else {

@@ -151,12 +151,11 @@ impl ProgramCounts {
 
 impl From<[u64; Self::WORDS]> for ProgramCounts {
     fn from(words: [u64; Self::WORDS]) -> Self {
-        let [answered, more, tokens, retries, a, b, c, d, e, f, ..] = words;
+        let [answered, granted, tokens, retries, a, b, c, d, e, f, ..] = words;
         let up = [a, b, c, d, e, f];
         Self {
             answered,
-            // The cores count while this reads.
-            granted: (answered + more).saturating_sub(retries),
+            granted,
             tokens,
             retries,
             up,

@@ -102,7 +102,7 @@ pub(crate) fn driver(interface: &str) -> io::Result<String> {
         .zip(interface.bytes())
         .take(room)
     {
-        *to = from.cast_signed();
+        *to = libc::c_char::from_ne_bytes([from]);
     }
     request.ifr_ifru.ifru_data = (&raw mut driver).cast();
     // SAFETY: the request names an interface and a structure of the size that its command is for; both outlive the call.

@@ -112,6 +112,8 @@ impl Told {
 pub(crate) struct Decided {
     pub(crate) by_program: u64,
     pub(crate) by_shards: u64,
+    /// Blocks that the program did not leave in time.
+    pub(crate) stuck: u64,
     pub(crate) tokens: u64,
     /// Datagrams that the program has passed up, by reason.
     pub(crate) passed_up: BTreeMap<&'static str, u64>,
@@ -127,6 +129,7 @@ impl Decided {
         self.tokens += program.tokens;
         for shard in status.shards() {
             self.by_shards += shard.granted.get() + shard.retries.get();
+            self.stuck += shard.stuck.get();
             self.tokens += shard.tokens.get();
         }
     }

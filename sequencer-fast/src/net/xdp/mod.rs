@@ -186,17 +186,21 @@ impl Place {
             let reason = "the sequencer has to listen on one address, that of the interface";
             return Err(need::refused(format!("{reason} listen={ip}")));
         }
-        let owner = device::owner(ip).map_err(|error| need::interface(interface, &error))?;
-        match owner {
-            Some(owner) if owner == *interface => {}
-            // As where a VLAN has it: its frames pass up untouched, or have lost the tag that their replies need.
-            Some(owner) => {
-                return Err(need::refused(format!(
-                    "the address is one of another interface address={ip} of={owner} interface={interface}"
-                )));
-            }
-            None => tracing::warn!(%ip, interface, "the address is not one of the interface"),
+        let lookup = |error| need::interface(interface, &error);
+        if device::find(interface)
+            .map_err(lookup)?
+            .addresses
+            .contains(&ip)
+        {
+            return Ok(());
         }
+        // As where a VLAN has it: its frames pass up untouched, or have lost the tag that their replies need.
+        if let Some(owner) = device::owner(ip).map_err(lookup)? {
+            return Err(need::refused(format!(
+                "the address is one of another interface address={ip} of={owner} interface={interface}"
+            )));
+        }
+        tracing::warn!(%ip, interface, "the address is not one of the interface");
         Ok(())
     }
 
