@@ -98,24 +98,28 @@ impl Log {
     /// [`Error::Unavailable`](crate::Error::Unavailable) if the sequencer does not answer, or does not know, within the time of an
     /// append.
     pub async fn tail(&self, tail: Tail) -> Result<Position> {
-        let limit = self.shared.options.append_timeout;
-        let asking = async {
-            match tail {
-                Tail::Issued => Ok(self.tails().await?.issued),
-                Tail::Durable => self.durable_above(Position(0)).await,
-                Tail::Linearizable => {
+        match tail {
+            // The question has this time limit itself, and says why there is no answer.
+            Tail::Issued => Ok(self.tails().await?.issued),
+            Tail::Durable => self.in_time(self.durable_above(Position(0))).await,
+            Tail::Linearizable => {
+                let both = async {
                     let issued = self.reigning_tail().await?;
                     self.durable_above(issued).await?;
                     Ok(issued)
-                }
+                };
+                self.in_time(both).await
             }
-        };
+        }
+    }
+
+    async fn in_time(&self, asking: impl Future<Output = Result<Position>>) -> Result<Position> {
         let late = |_| {
             self.shared
                 .sequencer
                 .unavailable("the durable tail does not come: is a stripe-writer away?")
         };
-        timeout(limit, asking)
+        timeout(self.shared.options.append_timeout, asking)
             .await
             .unwrap_or_else(|e| Err(late(e)))
     }
