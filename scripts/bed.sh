@@ -15,7 +15,8 @@ Usage: scripts/bed.sh up
   cli  the namespace of the load, 10.99.0.2 and 10.99.0.3 on the device cli0
 
 The two devices are the ends of a veth pair with one queue each (or as many as STRIPELOG_BED_QUEUES says) and fixed
-neighbours, so that no packet but those that are measured crosses it. `up` does nothing where the bed is there, and `down` nothing where it is not.
+neighbours, so that no packet but those that are measured crosses it. `up` does nothing where the bed is there, and
+`down` nothing where it is not.
 The namespaces are called slg-srv and slg-cli, or NAME-srv and NAME-cli with STRIPELOG_BED=NAME. Nothing
 outside of them is changed. Needs root, and ip (Debian: iproute2).
 END

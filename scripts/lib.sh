@@ -7,8 +7,8 @@ ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 # Settings of the one who calls would be stronger than those that scripts write.
 unset "${!STRIPELOG__@}" 2>/dev/null || true
 
-# What cargo builds everywhere: with etcd and the program in the driver hook where each can be built, so that no script builds a second time what another
-# has built. STRIPELOG_FEATURES says something else; empty: nothing of it.
+# What cargo builds everywhere: with etcd and the program in the driver hook where each can be built, so that no script
+# builds a second time what another has built. STRIPELOG_FEATURES says something else; empty: nothing of it.
 FEATURES=() ETCD=()
 if [[ -v STRIPELOG_FEATURES ]]; then
     if [[ -n $STRIPELOG_FEATURES ]]; then FEATURES=(--features "$STRIPELOG_FEATURES"); fi

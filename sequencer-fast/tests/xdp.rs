@@ -6,39 +6,23 @@ use std::net::UdpSocket;
 use std::thread;
 use std::time::Duration;
 
-use common::bed::{Bed, CLIENT, Shape, current, ip};
+use common::bed::{Bed, CLIENT, NATIVE, attached, counts};
 use common::frame::{Way, frame};
 use common::writer::{Seals, Writer, stripes};
 use common::{Chain, Client, LOG, config, encode, eventually, grant, start, start_with, stop};
 use rustix::net::netdevice::name_to_index;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use sequencer_fast::hook::{Frames, Job, Tool};
-use sequencer_fast::logic::{Counter, ProgramCounts};
+use sequencer_fast::logic::Counter;
 use sequencer_fast::{Backend, HookMode, Sequencer};
 use wire::datagram::{Grant, Header, Kind, Restripe, Status};
 use wire::mac::Key;
 use wire::{ClientId, Lane, Layout, Position, RequestId, SegmentId};
 
-const NATIVE: Shape = Shape {
-    mode: HookMode::Native,
-    ipv6: false,
-};
-
-fn counts(sequencer: &Sequencer) -> ProgramCounts {
-    sequencer.status().program().expect("there is one")
-}
-
 fn passed_up(sequencer: &Sequencer, reason: &str) -> u64 {
     let counts = counts(sequencer);
     let found = counts.passed_up().find(|(known, _)| *known == reason);
     found.expect("a reason").1
-}
-
-/// What `ip` tells of programs at the server's interface.
-fn attached() -> bool {
-    let bed = current().expect("on a bed");
-    let shown = ip(&format!("-n {} link show dev srv0", bed.namespace("srv")));
-    String::from_utf8_lossy(&shown.stdout).contains("xdp")
 }
 
 /// Cores that frames come from, each by a queue of its own, and how many each sends.

@@ -18,22 +18,16 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use common::bed::{Bed, Shape};
-use common::random::Random;
+use common::bed::{Bed, NATIVE};
+use common::random::{Random, seed};
 use common::writer::{Seals, Writer, stripes};
 use common::{Chain, Client, begin, config, eventually, grant, start_with, stop};
-use sequencer_fast::{Backend, Config, Ended, HookMode, Sequencer};
+use sequencer_fast::{Backend, Config, Ended, Sequencer};
 use told::{Decided, Told};
 use twins::{Twin, Twins};
-use ulid::Ulid;
 use wire::datagram::{Kind, MAX_ENTRIES, Restripe};
 use wire::{Lane, Layout, RequestId, SegmentId};
 use world::World;
-
-const NATIVE: Shape = Shape {
-    mode: HookMode::Native,
-    ipv6: false,
-};
 
 /// Positions that are reserved at once: few, so that the mark and the limit are reached all the time.
 const RESERVED: u64 = 4000;
@@ -67,15 +61,6 @@ const NAMES: u64 = 200;
 
 /// The second sequencer begins where the first one has stopped.
 const SEQUENCERS: u64 = 2;
-
-fn seed() -> u64 {
-    let given = std::env::var("STRIPELOG_XDP_SEED").ok();
-    let given = given.and_then(|seed| seed.parse().ok());
-    let random = u64::try_from(Ulid::generate().random() & u128::from(u64::MAX));
-    let seed = given.unwrap_or(random.expect("masked"));
-    eprintln!("STRIPELOG_XDP_SEED={seed}");
-    seed
-}
 
 /// Each request gets one token in a reign, whoever is asked, and whenever. Two shards that decide about copies at the
 /// same moment have each a memory of their own: then there are two, and one of them is a hole.

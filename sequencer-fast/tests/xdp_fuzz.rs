@@ -11,12 +11,11 @@ use std::time::Duration;
 
 use common::bed::{Bed, CLIENT, Shape, current};
 use common::frame::{self, ETHERNET_BYTES, UDP_BYTES, Way, delivered, frame, set_sums};
-use common::random::Random;
+use common::random::{Random, seed};
 use common::{Chain, LOG, config, encode, eventually, stop};
 use rustix::net::netdevice::name_to_index;
 use sequencer_fast::hook::Frames;
 use sequencer_fast::{Backend, HookMode, Opened, Sequencer};
-use ulid::Ulid;
 use wire::ClientId;
 use wire::datagram::{Datagram, Grant, Header, Kind, Reply, Status};
 
@@ -52,11 +51,8 @@ fn s9_frames_in_generic_mode() {
 }
 
 fn fuzz(mode: HookMode, ipv6: bool, frames: u64) {
-    let given = std::env::var("STRIPELOG_XDP_SEED").ok();
-    let given = given.and_then(|seed| seed.parse().ok());
-    let random = u64::try_from(Ulid::generate().random() & u128::from(u64::MAX));
-    let seed = given.unwrap_or(random.expect("masked"));
-    eprintln!("STRIPELOG_XDP_SEED={seed} mode={mode} ipv6={ipv6}");
+    let seed = seed();
+    eprintln!("mode={mode} ipv6={ipv6}");
     Bed::run(Shape { mode, ipv6 }, |_| throw(Random(seed), frames));
 }
 

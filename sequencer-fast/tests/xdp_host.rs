@@ -2,32 +2,13 @@
 
 mod common;
 
-use common::bed::{Bed, CLIENT, SERVER, Shape, current, ip, pass};
+use common::bed::{Bed, CLIENT, NATIVE, SERVER, attached, counts, ip, pass};
 use common::writer::{Seals, Writer, stripes};
 use common::{Chain, Client, begin, config, eventually, grant, start, start_with, stop, try_begin};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
-use sequencer_fast::logic::ProgramCounts;
-use sequencer_fast::{Backend, Config, HookMode, Sequencer};
+use sequencer_fast::{Backend, Config};
 use wire::datagram::{Kind, Restripe, Status};
 use wire::{Lane, Layout, RequestId, SegmentId};
-
-const NATIVE: Shape = Shape {
-    mode: HookMode::Native,
-    ipv6: false,
-};
-
-fn counts(sequencer: &Sequencer) -> ProgramCounts {
-    sequencer.status().program().expect("there is one")
-}
-
-fn attached() -> bool {
-    let bed = current().expect("on a bed");
-    let shown = ip(&format!(
-        "-n {} link show dev {SERVER}",
-        bed.namespace("srv")
-    ));
-    String::from_utf8_lossy(&shown.stdout).contains("xdp")
-}
 
 /// Those that docs/operating/xdp.md names, and no other.
 #[test]

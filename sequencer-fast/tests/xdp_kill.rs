@@ -13,10 +13,9 @@ use std::thread;
 use std::time::Duration;
 
 use catalog::{Log, Store};
-use common::bed::{Bed, SERVER, Shape, client_socket, current, ip};
+use common::bed::{Bed, NATIVE, SERVER, attached, client_socket};
 use common::writer::{Seals, Writer, stripes};
 use common::{encode, eventually, grant};
-use sequencer_fast::HookMode;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use wire::datagram::{Datagram, Header, Kind, Reply, Status};
@@ -172,15 +171,6 @@ fn left_behind() -> BTreeSet<(&'static str, u32)> {
     found
 }
 
-fn attached() -> bool {
-    let bed = current().expect("on a bed");
-    let shown = ip(&format!(
-        "-n {} link show dev {SERVER}",
-        bed.namespace("srv")
-    ));
-    String::from_utf8_lossy(&shown.stdout).contains("xdp")
-}
-
 fn pinned() -> bool {
     let found = Path::new("/sys/fs/bpf").read_dir();
     found.is_ok_and(|mut entries| entries.next().is_some())
@@ -201,11 +191,7 @@ fn s1_twenty_rounds_of_kills() {
     let log = runtime
         .block_on(Log::create(store, layout))
         .expect("created");
-    let shape = Shape {
-        mode: HookMode::Native,
-        ipv6: false,
-    };
-    Bed::run(shape, |bed| {
+    Bed::run(NATIVE, |bed| {
         let writer = Writer::start_for(log.id(), Seals::Well, stripes(0, 0..2));
         let listen = SocketAddr::new(bed.ip(1), 7400);
         let (before, pins) = (left_behind(), pinned());

@@ -10,7 +10,8 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use sequencer_fast::{Hook, HookMode};
+use sequencer_fast::logic::ProgramCounts;
+use sequencer_fast::{Hook, HookMode, Sequencer};
 
 thread_local! {
     /// The bed of the test that this thread runs, in whose namespace of the server it is.
@@ -29,6 +30,12 @@ pub(crate) struct Shape {
     pub(crate) mode: HookMode,
     pub(crate) ipv6: bool,
 }
+
+/// Run by the driver, over IPv4.
+pub(crate) const NATIVE: Shape = Shape {
+    mode: HookMode::Native,
+    ipv6: false,
+};
 
 pub(crate) struct Bed {
     name: String,
@@ -171,6 +178,19 @@ pub(crate) fn pass(interface: &str) -> sequencer_fast::hook::Tool {
 /// The bed of this test, if it has one.
 pub(crate) fn current() -> Option<Rc<Bed>> {
     CURRENT.with_borrow(Option::clone)
+}
+
+/// Whether `ip` tells of a program at the server's interface.
+pub(crate) fn attached() -> bool {
+    let bed = current().expect("on a bed");
+    let namespace = bed.namespace("srv");
+    let shown = ip(&format!("-n {namespace} link show dev {SERVER}"));
+    String::from_utf8_lossy(&shown.stdout).contains("xdp")
+}
+
+/// What the program of a sequencer has counted.
+pub(crate) fn counts(sequencer: &Sequencer) -> ProgramCounts {
+    sequencer.status().program().expect("there is one")
 }
 
 /// A socket of a client of this test, at any port.

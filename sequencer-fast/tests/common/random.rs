@@ -1,5 +1,17 @@
 //! Chance from a seed, so that a run can be repeated.
 
+use ulid::Ulid;
+
+/// The seed of a run, from the environment or by chance; it is printed.
+pub(crate) fn seed() -> u64 {
+    let given = std::env::var("STRIPELOG_XDP_SEED").ok();
+    let given = given.and_then(|seed| seed.parse().ok());
+    let random = u64::try_from(Ulid::generate().random() & u128::from(u64::MAX));
+    let seed = given.unwrap_or(random.expect("masked"));
+    eprintln!("STRIPELOG_XDP_SEED={seed}");
+    seed
+}
+
 /// SplitMix64 (Steele, Lea, Flood 2014).
 #[derive(Debug, Clone)]
 pub(crate) struct Random(pub(crate) u64);
