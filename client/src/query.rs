@@ -101,27 +101,27 @@ impl Log {
         match tail {
             // The question has this time limit itself, and says why there is no answer.
             Tail::Issued => Ok(self.tails().await?.issued),
-            Tail::Durable => self.in_time(self.durable_above(Position(0))).await,
-            Tail::Linearizable => {
-                let both = async {
-                    let issued = self.reigning_tail().await?;
-                    self.durable_above(issued).await?;
-                    Ok(issued)
-                };
-                self.in_time(both).await
-            }
+            Tail::Durable | Tail::Linearizable => self.durable_tail(tail).await,
         }
     }
 
-    async fn in_time(&self, asking: impl Future<Output = Result<Position>>) -> Result<Position> {
-        let late = |_| {
-            self.shared
-                .sequencer
-                .unavailable("the durable tail does not come: is a stripe-writer away?")
+    async fn durable_tail(&self, tail: Tail) -> Result<Position> {
+        let mut heard = false;
+        let asking = async {
+            let issued = match tail {
+                Tail::Linearizable => self.reigning_tail().await?,
+                Tail::Issued | Tail::Durable => Position(0),
+            };
+            let durable = self.durable_above(issued, &mut heard).await?;
+            Ok(if tail == Tail::Durable {
+                durable
+            } else {
+                issued
+            })
         };
-        timeout(self.shared.options.append_timeout, asking)
-            .await
-            .unwrap_or_else(|e| Err(late(e)))
+        let asked = timeout(self.shared.options.append_timeout, asking).await;
+        let text = "the durable tail does not come: is a stripe-writer away?";
+        asked.unwrap_or_else(|_| Err(self.shared.sequencer.late(heard, text)))
     }
 
     /// Both tails, by one question to the sequencer.
@@ -148,6 +148,7 @@ impl Log {
     }
 
     pub(crate) async fn tails_within(&self, limit: Duration) -> Result<Tails> {
+        let mut heard = false;
         let asking = async {
             let mut pauses = Backoff::new(TAIL_POLL);
             loop {
@@ -159,19 +160,20 @@ impl Log {
                         durable: told.durable,
                     });
                 }
+                heard = true;
                 sleep(pauses.pause(jitter())).await;
             }
         };
-        let late = |_| self.shared.sequencer.unavailable("it does not reign");
-        timeout(limit, asking)
-            .await
-            .unwrap_or_else(|e| Err(late(e)))
+        let asked = timeout(limit, asking).await;
+        asked.unwrap_or_else(|_| Err(self.shared.sequencer.late(heard, "it does not reign")))
     }
 
-    async fn durable_above(&self, least: Position) -> Result<Position> {
+    /// The durable tail once it is not below `least`. Sets `heard` when the sequencer has told one.
+    async fn durable_above(&self, least: Position, heard: &mut bool) -> Result<Position> {
         let mut pauses = Backoff::new(TAIL_POLL);
         loop {
             let durable = self.tails().await?.durable;
+            *heard = true;
             if let Some(durable) = durable.filter(|durable| *durable >= least) {
                 return Ok(durable);
             }

@@ -232,6 +232,15 @@ impl Sequencer {
         })
     }
 
+    /// The error of an answer that did not come in time: `why`, if the sequencer was heard meanwhile.
+    pub(crate) fn late(&self, heard: bool, why: &str) -> Error {
+        if heard {
+            self.unavailable(why)
+        } else {
+            self.silent()
+        }
+    }
+
     async fn ask(&self, kind: Kind, grant: Grant) -> Result<Told> {
         let _slot = self.slots.acquire().await.map_err(|_| Error::Closed)?;
         let (answer, told) = oneshot::channel();
