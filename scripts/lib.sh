@@ -116,3 +116,25 @@ stop_pid() {
 figure() {
     sed -n 's/.* '"$1"'=\([0-9]*\).*/\1/p' <<<" $2"
 }
+
+# Prints what the tests of these binaries print, with all that they say of themselves; fails if one of them fails.
+# scripts/test.sh has just run all of them, and gives what they printed in STRIPELOG_TEST_LOG: nothing runs twice there.
+test_output() {
+    local name binaries=()
+    if [[ -z ${STRIPELOG_TEST_LOG:-} ]]; then
+        for name; do binaries+=(--test "$name"); done
+        # Of the whole workspace, whose parts are built with the same features then as everywhere.
+        (cd -- "$ROOT" && cargo test --release --workspace --locked "${FEATURES[@]}" --no-fail-fast "${binaries[@]}" -- --show-output 2>&1)
+        return
+    fi
+    awk -v wanted=" $* " '
+        /^ +(Running|Doc-tests) / {
+            binary = $0
+            sub(/.*\//, "", binary)
+            sub(/-[0-9a-f]+\)$/, "", binary)
+            shown = index(wanted, " " binary " ")
+        }
+        shown
+        shown && /^test result: / { results++; failed += !/^test result: ok/ }
+        END { exit failed || !results }' "$STRIPELOG_TEST_LOG"
+}

@@ -54,7 +54,7 @@ cargo_tests() {
     # shellcheck disable=SC2016
     (cd -- "$ROOT" && scripts/services.sh run ministack -- bash -c '
         STRIPELOG_TEST_S3_URL=$STRIPELOG_TEST_STORE/suite STRIPELOG_REQUIRE_S3=1 STRIPELOG_REQUIRE_STRACE=1 \
-            cargo test --release --workspace --locked --no-fail-fast "${@:2}" &&
+            cargo test --release --workspace --locked --no-fail-fast "${@:2}" -- --show-output &&
         STRIPELOG_TEST_SUITE_URL=$STRIPELOG_TEST_STORE/suite cargo test --release --locked --no-fail-fast "${@:2}" $1' \
         suites "$ON_S3" --features etcd,xdp 2>&1) | tee -- "$log"
 }
@@ -78,7 +78,8 @@ main() {
     log=${CARGO_TARGET_DIR:-$ROOT/target}/test.log
     mkdir -p -- "$(dirname -- "$log")"
     cargo_tests "$log" || status=1
-    "$ROOT/scripts/verify.sh" all --short || status=1
+    say "== built and tested: $SECONDS s"
+    STRIPELOG_TEST_LOG=$log "$ROOT/scripts/verify.sh" all --short || status=1
     summary "$log"
     return "$status"
 }

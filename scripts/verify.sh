@@ -146,7 +146,7 @@ END
 short=no wanted=() ran=0 failed=()
 
 point() {
-    local name=$1 what=$2 brief=$3 full=${4:-$3} command output status=0
+    local name=$1 what=$2 brief=$3 full=${4:-$3} command output status=0 start=$SECONDS
     if [[ ${wanted[0]} == list ]]; then
         printf '%-12s %s\n' "$name" "$what"
         return
@@ -159,6 +159,7 @@ point() {
     say "   $command"
     output=$(cd -- "$ROOT" && bash -c "$command") || status=$?
     tail -n 1 <<<"$output"
+    say "   $((SECONDS - start)) s"
     if ((status != 0)); then
         failed+=("$name")
         say "   failed with code $status"

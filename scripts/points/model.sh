@@ -6,8 +6,7 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/../lib.sh"
 
 main() {
     local output status=0
-    # Of the whole workspace, whose parts are built with the same features then as everywhere.
-    output=$(cd -- "$ROOT" && cargo test --release --workspace --locked "${FEATURES[@]}" --test model -- --nocapture 2>&1) || status=$?
+    output=$(test_output model) || status=$?
     STATUS=$status python3 -c '
 import json, os, re, sys
 output = sys.stdin.read()

@@ -19,15 +19,14 @@ need_parts() {
 main() {
     local which=${1:-} tests output status=0
     case $which in
-    suite) tests=(--test backends --test xdp --test xdp_host --test xdp_both) ;;
-    kill) tests=(--test xdp_kill) ;;
-    fuzz) tests=(--test xdp_fuzz) ;;
+    suite) tests=(backends xdp xdp_host xdp_both) ;;
+    kill) tests=(xdp_kill) ;;
+    fuzz) tests=(xdp_fuzz) ;;
     *) misuse "suite, kill or fuzz, not '$which'" ;;
     esac
     need_parts
     [[ ${FEATURES[*]} == *xdp* ]] || die "STRIPELOG_FEATURES leaves the program out: it is to be shown"
-    # Of the whole workspace, whose parts are built with the same features then as everywhere.
-    output=$(cd -- "$ROOT" && cargo test --release --workspace --locked "${FEATURES[@]}" --no-fail-fast "${tests[@]}" -- --nocapture 2>&1) || status=$?
+    output=$(test_output "${tests[@]}") || status=$?
     WHICH=$which STATUS=$status python3 -c "$REPORT" <<<"$output"
 }
 
