@@ -47,6 +47,14 @@ impl Status {
         self.program.as_ref().map(|program| program.counts())
     }
 
+    /// Whether a program is in the driver hook, as far as this process knows.
+    #[must_use]
+    pub fn has_program(&self) -> bool {
+        self.program
+            .as_ref()
+            .is_some_and(|program| program.is_attached())
+    }
+
     /// It stands by, or not any more.
     pub(crate) fn stands_by(&self, standby: bool) {
         self.standby.store(standby, Ordering::Relaxed);
@@ -176,11 +184,11 @@ impl Shown {
                 u64::from(self.0.is_standby()),
             ),
         ];
-        gauges.extend(self.0.program.as_ref().map(|program| {
+        gauges.extend(self.0.program.as_ref().map(|_| {
             (
                 "program_attached",
                 "1 while a program is in the driver hook, as far as this process knows",
-                u64::from(program.is_attached()),
+                u64::from(self.0.has_program()),
             )
         }));
         if let Some(reign) = self.0.reign() {

@@ -143,17 +143,19 @@ fn a_reign_does_without_a_program_where_it_has_to() {
         let client = Client::new(sequencer.address(), 1);
         client.grant(1, 1);
         assert_eq!(counts(&sequencer).granted, 1);
+        assert!(sequencer.status().has_program());
 
         bed.rewire();
         let peer = bed.in_client(|| pass(CLIENT));
         assert!(!attached());
+        assert!(!sequencer.status().has_program());
         client.grant(2, 1);
         assert_eq!(counts(&sequencer).granted, 1, "sockets serve");
         another_layout(&client, 0, 2);
         let before = counts(&sequencer).granted;
         client.grant(25, 1);
         assert_eq!(counts(&sequencer).granted, before + 1);
-        assert!(attached());
+        assert!(attached() && sequencer.status().has_program());
 
         drop(peer);
         bed.rewire();

@@ -12,6 +12,8 @@ use std::{mem, ptr};
 pub(crate) struct Device {
     /// Its hardware address, if it has one of 6 bytes.
     pub(crate) mac: Option<[u8; 6]>,
+    /// Its number, which no interface has again that is made anew, if it has a link layer.
+    pub(crate) index: Option<i32>,
     /// Its IP addresses.
     pub(crate) addresses: Vec<IpAddr>,
 }
@@ -137,6 +139,7 @@ impl Device {
                 // SAFETY: an address of this family has this type.
                 let address = unsafe { address.cast::<libc::sockaddr_ll>().read_unaligned() };
                 let [a, b, c, d, e, f, ..] = address.sll_addr;
+                self.index = Some(address.sll_ifindex);
                 self.mac = (address.sll_halen == 6).then_some([a, b, c, d, e, f]);
             }
             _ => {}
@@ -160,6 +163,7 @@ mod tests {
     fn the_loopback_is_found_and_nothing_else_is() {
         let device = find("lo").expect("there");
         assert_eq!(device.mac, Some([0; 6]));
+        assert_eq!(device.index, Some(1));
         assert!(device.addresses.contains(&Ipv4Addr::LOCALHOST.into()));
         let error = find("nothing0").expect_err("not there");
         assert_eq!(error.kind(), io::ErrorKind::NotFound);

@@ -50,6 +50,8 @@ struct Program {
     loaded: Option<Ebpf>,
     /// Its way into the driver.
     link: Option<FdLink>,
+    /// The number of the interface that it was attached to.
+    index: Option<i32>,
     /// What the programs before it have counted.
     before: ProgramCounts,
 }
@@ -82,6 +84,7 @@ impl Attached {
         place.mac()?;
         place.check()?;
         let mut ebpf = place.load(None, 0, 1)?;
+        let index = place.index();
         let link = link::attach_patiently(xdp(&mut ebpf, &place)?, &place.hook)?;
         let (interface, mode) = (&place.hook.interface, place.hook.mode);
         tracing::info!(interface, %mode, "the program is attached");
@@ -96,6 +99,7 @@ impl Attached {
             program: Mutex::new(Program {
                 loaded: Some(ebpf),
                 link: Some(link),
+                index,
                 before: ProgramCounts::default(),
             }),
         })
@@ -131,6 +135,7 @@ impl Attached {
 
     fn replace(&self, mut ebpf: Ebpf) -> Result<(), SequencerError> {
         let mut program = self.lock();
+        let index = self.place.index();
         let next = xdp(&mut ebpf, &self.place)?;
         // The link is lost where somebody has detached the program, or the interface was made anew.
         let replaced = program.link.take().map(|link| link::replace(next, link));
@@ -140,7 +145,7 @@ impl Attached {
         };
         program.retire();
         program.loaded = Some(ebpf);
-        program.link = Some(link);
+        (program.link, program.index) = (Some(link), index);
         Ok(())
     }
 
@@ -151,9 +156,14 @@ impl Attached {
         program.retire();
     }
 
-    /// Whether a program was attached and not detached by this process.
+    /// Whether a program was attached and not detached by this process, to an interface that is still there.
     pub(crate) fn is_attached(&self) -> bool {
-        self.lock().link.is_some()
+        let to = {
+            let program = self.lock();
+            program.link.as_ref().and(program.index)
+        };
+        // One that was made anew has another number.
+        to.is_some() && to == self.place.index()
     }
 
     /// What the programs of all reigns have counted.
@@ -202,6 +212,11 @@ impl Place {
         }
         tracing::warn!(%ip, interface, "the address is not one of the interface");
         Ok(())
+    }
+
+    /// The number of the interface, if it is there.
+    fn index(&self) -> Option<i32> {
+        device::find(&self.hook.interface).ok()?.index
     }
 
     /// The hardware address of the interface, which can change.
