@@ -85,9 +85,11 @@ impl<const LONG: u32, const SHORT: u32> Stops<LONG, SHORT> {
             answer: Duration::from_millis(self.answer_ms),
             ..Pace::default()
         });
+        let mut settings = vec![format!("writer.linger_ms={}", self.linger_ms)];
+        settings.extend(spec.settings);
         let spec = Spec {
             store: Some(bucket.url()),
-            settings: vec![format!("writer.linger_ms={}", self.linger_ms)],
+            settings,
             environment: bucket.environment(),
             opened: Some(bucket.store()?),
             ..spec

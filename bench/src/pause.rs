@@ -59,16 +59,36 @@ impl Drop for Pauses {
 
 #[allow(clippy::disallowed_methods, reason = "measures real time")]
 fn look(shared: &Shared, counter: impl Fn() -> u64) {
-    let (mut known, mut since) = (counter(), Instant::now());
+    let start = Instant::now();
+    let mut seen = Seen::new(counter());
     while !shared.stop.load(Ordering::Acquire) {
         std::thread::sleep(LOOK_EVERY);
-        let (count, now) = (counter(), Instant::now());
-        let pause = now.duration_since(since).as_micros();
+        let pause = seen.look(counter(), start.elapsed()).as_micros();
         let pause = u64::try_from(pause).unwrap_or(u64::MAX);
         shared.longest.fetch_max(pause, Ordering::AcqRel);
-        if count != known {
-            (known, since) = (count, now);
+    }
+}
+
+/// The count at the last look that found it grown, and when that was.
+#[derive(Debug)]
+struct Seen {
+    count: u64,
+    since: Duration,
+}
+
+impl Seen {
+    fn new(count: u64) -> Self {
+        let since = Duration::ZERO;
+        Self { count, since }
+    }
+
+    /// Looks at the count. Returns for how long it had not grown until now.
+    fn look(&mut self, count: u64, now: Duration) -> Duration {
+        let pause = now.saturating_sub(self.since);
+        if count != self.count {
+            *self = Self { count, since: now };
         }
+        pause
     }
 }
 
@@ -77,21 +97,37 @@ mod tests {
     use super::*;
 
     #[test]
-    #[allow(clippy::disallowed_methods, reason = "measures real time")]
-    fn the_longest_pause_is_told_once() {
-        let count = Arc::new(AtomicU64::new(0));
-        let of = Arc::clone(&count);
-        let pauses = Pauses::watch(move || of.load(Ordering::Acquire)).expect("a thread");
-        let grow = |times: u64, pause_ms| {
-            for _ in 0..times {
-                count.fetch_add(1, Ordering::AcqRel);
-                std::thread::sleep(Duration::from_millis(pause_ms));
-            }
+    fn a_pause_lasts_from_the_look_that_saw_the_count_grow_to_the_next_one_that_does() {
+        let mut seen = Seen::new(7);
+        let mut pause_ms = |count, now_ms| {
+            let pause = seen.look(count, Duration::from_millis(now_ms));
+            pause.as_millis()
         };
-        grow(2, 300);
-        grow(20, 1);
-        assert!(pauses.take() >= 300.0);
-        grow(20, 1);
-        assert!(pauses.take() < 300.0);
+        assert_eq!(pause_ms(7, 3), 3);
+        assert_eq!(pause_ms(8, 5), 5);
+        assert_eq!(pause_ms(8, 6), 1);
+        assert_eq!(pause_ms(9, 305), 300);
+        assert_eq!(pause_ms(10, 306), 1);
+        assert_eq!(pause_ms(12, 308), 2);
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "measures real time")]
+    fn a_pause_is_told_while_it_lasts_and_not_again_once_it_is_over() {
+        let held = Arc::new(AtomicBool::new(true));
+        let (of, count) = (Arc::clone(&held), AtomicU64::new(0));
+        let grows =
+            move || count.fetch_add(u64::from(!of.load(Ordering::Acquire)), Ordering::AcqRel);
+        let pauses = Pauses::watch(grows).expect("a thread");
+        let until = |told: fn(f64) -> bool| {
+            let tries = (0..1000).find(|_| {
+                std::thread::sleep(Duration::from_millis(10));
+                told(pauses.take())
+            });
+            tries.expect("told in time");
+        };
+        until(|pause_ms| pause_ms >= 100.0);
+        held.store(false, Ordering::Release);
+        until(|pause_ms| pause_ms < 100.0);
     }
 }

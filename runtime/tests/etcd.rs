@@ -22,6 +22,11 @@ const LOG: LogId = LogId([5; 16]);
 /// Far longer than anything here takes, leases and elections and all.
 const SOON: Duration = Duration::from_secs(30);
 
+const LEASE: Duration = Duration::from_secs(1);
+
+/// Far longer than a host stands still.
+const LONG_LEASE: Duration = Duration::from_secs(15);
+
 /// Bytes that a node takes: one that has more in it takes no writes.
 const ROOM: usize = 1 << 20;
 
@@ -75,6 +80,7 @@ impl Etcd {
         timeout(SOON, asking).await.expect("etcd answers");
     }
 
+    /// Blocks its thread: others keep leases alive meanwhile.
     fn control(&self, args: &[&str]) -> Option<String> {
         let output = Command::new("etcdctl")
             .env("ETCDCTL_API", "3")
@@ -132,23 +138,28 @@ impl Etcd {
     }
 
     /// As programs have them, with a node before this one at which nobody is.
-    fn settings(&self) -> EtcdSettings {
-        settings(&format!("{},{}", free_port(), self.client))
+    fn settings(&self, lease: Duration) -> EtcdSettings {
+        settings(&format!("{},{}", free_port(), self.client), lease)
     }
 
     async fn follow(&self) -> Following {
-        let following = timeout(SOON, members::follow(&self.settings(), LOG, None)).await;
+        let following = timeout(SOON, members::follow(&self.settings(LEASE), LOG, None)).await;
         following.expect("in time").expect("followed")
     }
 
     fn register(&self, port: u16, role: &Role) -> Registered {
-        let registered = members::register(&self.settings(), LOG, address(port), role);
+        self.register_for(port, role, LEASE)
+    }
+
+    fn register_for(&self, port: u16, role: &Role, lease: Duration) -> Registered {
+        let registered = members::register(&self.settings(lease), LOG, address(port), role);
         registered.expect("an address that others reach")
     }
 }
 
-fn settings(nodes: &str) -> EtcdSettings {
-    let pairs = [("membership.etcd", nodes), ("membership.lease_ms", "1000")];
+fn settings(nodes: &str, lease: Duration) -> EtcdSettings {
+    let lease = lease.as_millis().to_string();
+    let pairs = [("membership.etcd", nodes), ("membership.lease_ms", &lease)];
     let settings = Settings::from_pairs(&pairs).expect("valid");
     settings.etcd.expect("given")
 }
@@ -205,20 +216,19 @@ async fn is(following: &Following, sequencers: &[u16], writers: &[u16]) {
     assert!(waited, "{:?}", following.now());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_registers_is_found_and_who_leaves_or_dies_is_not() {
     let etcd = Etcd::start().await;
     let following = etcd.follow().await;
     assert_eq!(following.now(), Membership::default());
-    let first = etcd.register(1, &Role::Sequencer);
-    let _second = etcd.register(2, &Role::Sequencer);
+    let first = etcd.register_for(1, &Role::Sequencer, LONG_LEASE);
+    let _second = etcd.register_for(2, &Role::Sequencer, LONG_LEASE);
     let writer = etcd.register(5, &Role::Writer(0..=7));
-    let _other = etcd.register(6, &Role::Writer(8..=15));
+    let _other = etcd.register_for(6, &Role::Writer(8..=15), LONG_LEASE);
     is(&following, &[1, 2], &[5, 6]).await;
     let stripes = following.now().writers.first().map(|w| w.stripes.clone());
     assert_eq!(stripes, Some(0..=7));
-    // A lease lasts a second, or two if etcd says so; this is far below them.
-    let quick = timeout(Duration::from_millis(900), async {
+    let quick = timeout(LONG_LEASE / 3, async {
         first.leave().await;
         is(&following, &[2], &[5, 6]).await;
     });
@@ -229,7 +239,7 @@ async fn who_registers_is_found_and_who_leaves_or_dies_is_not() {
     is(&late, &[2], &[6]).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_known_last_stays_while_etcd_is_away_and_everybody_comes_back() {
     let mut etcd = Etcd::start().await;
     let following = etcd.follow().await;
@@ -245,7 +255,7 @@ async fn what_was_known_last_stays_while_etcd_is_away_and_everybody_comes_back()
     is(&following, &[1], &[6]).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_registration_that_somebody_deletes_is_made_again() {
     let etcd = Etcd::start().await;
     let following = etcd.follow().await;
@@ -262,7 +272,7 @@ async fn a_registration_that_somebody_deletes_is_made_again() {
 }
 
 /// What was written between two connections is compacted before the second: it is listed.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_history_that_was_compacted_is_listed_anew() {
     let mut etcd = Etcd::start().await;
     let following = etcd.follow().await;
@@ -279,7 +289,7 @@ async fn a_history_that_was_compacted_is_listed_anew() {
 }
 
 /// Its revisions go back, keys of the dead are there again, and those of the living are not.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_that_is_restored_is_listed_and_the_living_register_again() {
     let mut etcd = Etcd::start().await;
     let ghost = format!("/stripelog/{LOG}/writers/{}", address(4));
@@ -303,19 +313,19 @@ async fn a_backup_that_is_restored_is_listed_and_the_living_register_again() {
 
 /// Etcd that is full answers, and takes no writes: who is registered stays, who comes follows the others, and is found
 /// when there is room again.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn etcd_that_is_full_forgets_nobody_and_takes_who_comes_later() {
     let etcd = Etcd::start().await;
     let following = etcd.follow().await;
-    let _there = etcd.register(5, &Role::Writer(0..=7));
+    let lease = 3 * LEASE;
+    let _there = etcd.register_for(5, &Role::Writer(0..=7), lease);
     is(&following, &[], &[5]).await;
     let large = "x".repeat(ROOM / 10);
     let is_full = (0..20).any(|_| etcd.control(&["put", "large", &large]).is_none());
     assert!(is_full, "it takes whatever it gets");
     let _comes = etcd.register(6, &Role::Writer(0..=7));
     let late = etcd.follow().await;
-    // Three leases.
-    sleep(Duration::from_secs(3)).await;
+    sleep(3 * lease).await;
     is(&following, &[], &[5]).await;
     is(&late, &[], &[5]).await;
     etcd.must(&["compaction", &etcd.revision()]);
@@ -325,12 +335,12 @@ async fn etcd_that_is_full_forgets_nobody_and_takes_who_comes_later() {
 }
 
 /// A node that lists, and ends each watch, is not asked as often as it can answer, and nobody is forgotten for it.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_answers_and_breaks_off_is_left_alone_for_longer_each_time() {
     let etcd = Etcd::start().await;
     let _writer = etcd.register(5, &Role::Writer(0..=7));
     let (relay, connections) = relay(etcd.client, Duration::from_millis(100)).await;
-    let through = settings(&relay.to_string());
+    let through = settings(&relay.to_string(), LEASE);
     let following = members::follow(&through, LOG, Some(SOON)).await;
     let following = following.expect("the first list comes in time");
     is(&following, &[], &[5]).await;
@@ -342,17 +352,17 @@ async fn a_node_that_answers_and_breaks_off_is_left_alone_for_longer_each_time()
     is(&following, &[], &[5]).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn logs_do_not_see_each_other() {
     let etcd = Etcd::start().await;
     let _writer = etcd.register(5, &Role::Writer(0..=7));
     let following = etcd.follow().await;
     is(&following, &[], &[5]).await;
-    let other = members::follow(&etcd.settings(), LogId([6; 16]), None).await;
+    let other = members::follow(&etcd.settings(LEASE), LogId([6; 16]), None).await;
     assert_eq!(other.expect("followed").now(), Membership::default());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn etcd_that_does_not_answer_is_one_clear_error() {
     let list = free_port().to_string();
     let settings = Settings::from_pairs(&[("membership.etcd", &list)]).expect("valid");

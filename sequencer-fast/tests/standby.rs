@@ -18,7 +18,8 @@ use tokio::sync::watch;
 use wire::datagram::{Kind, Status};
 use wire::{Epoch, Position, WriterId};
 
-const DETECT: Duration = Duration::from_millis(300);
+/// Longer than a busy host stands still.
+const DETECT: Duration = Duration::from_secs(1);
 
 fn as_standby(others: &[SocketAddr]) -> Config {
     let mut config = config(Backend::Poll);
@@ -84,7 +85,7 @@ fn s4_a_standby_begins_at_the_old_reservation_when_there_is_no_sign() {
 /// Lets pass in what a standby that was wrong would have taken over.
 #[allow(clippy::disallowed_methods, reason = "real time is what is tested")]
 fn stand() {
-    thread::sleep(4 * DETECT);
+    thread::sleep(2 * DETECT);
 }
 
 #[test]
@@ -231,7 +232,7 @@ fn s4_a_standby_that_cannot_read_the_chain_does_not_begin() {
 #[allow(clippy::disallowed_methods, reason = "real time is what is tested")]
 fn a_reign_that_a_list_lacks_has_time_to_come_into_it_and_stays_when_it_answers() {
     let chain = Chain::new();
-    let ttl = Duration::from_millis(1500);
+    let ttl = 3 * DETECT;
     let (mut own, mut first) = (as_standby(&[]), config(Backend::Poll));
     (own.reign_ttl, first.reign_ttl) = (ttl, ttl);
     let first = start(&chain, first);

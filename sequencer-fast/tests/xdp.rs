@@ -137,7 +137,7 @@ fn s5_the_program_stops_when_the_reign_runs_out() {
     Bed::run(NATIVE, |_| {
         let chain = Chain::new();
         let mut config = config(Backend::Xdp);
-        config.reign_ttl = Duration::from_millis(400);
+        config.reign_ttl = Duration::from_secs(2);
         let sequencer = start(&chain, config);
         let client = Client::new(sequencer.address(), 1);
         assert_eq!(client.grant(1, 1).status(), Ok(Status::Ok));

@@ -77,7 +77,9 @@ fn s6_both_sides_remember_together() {
         ),
     }
     let (second, most) = told.second_tokens(|client| client == 2);
-    assert!(most <= 2, "one for each shard: second={second} most={most}");
+    // One for each shard, and one of a program that has stood still.
+    let bound = if decided.stuck > 0 { 3 } else { 2 };
+    assert!(most <= bound, "second={second} most={most} {decided:?}");
 }
 
 /// Where places are taken over all the time requests get more than one token, and no token belongs to two.

@@ -8,7 +8,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ const CLIENTS: u64 = 3;
 /// Positions that are reserved at once: few, so that a sequencer that stands still comes to their end.
 const RESERVED: u64 = 20_000;
 
-const REIGN_TTL: Duration = Duration::from_millis(1500);
+const REIGN_TTL: Duration = Duration::from_secs(3);
 
 /// First position and end of a token.
 type Token = (u64, u64);
@@ -82,6 +82,8 @@ impl Daemon {
 /// A client that asks until it is told to end, or for a while without an answer.
 struct Asking {
     ends: Arc<AtomicBool>,
+    /// Datagrams that were answered with tokens.
+    granted: Arc<AtomicU64>,
     thread: thread::JoinHandle<Vec<Token>>,
 }
 
@@ -92,9 +94,14 @@ impl Asking {
         let timeout = Some(Duration::from_millis(20));
         socket.set_read_timeout(timeout).expect("valid");
         let ends = Arc::<AtomicBool>::default();
-        let over = Arc::clone(&ends);
-        let thread = thread::spawn(move || ask(log, client, &socket, &over));
-        Self { ends, thread }
+        let granted = Arc::<AtomicU64>::default();
+        let (over, count) = (Arc::clone(&ends), Arc::clone(&granted));
+        let thread = thread::spawn(move || ask(log, client, &socket, &over, &count));
+        Self {
+            ends,
+            granted,
+            thread,
+        }
     }
 
     fn end(self) -> Vec<Token> {
@@ -103,7 +110,13 @@ impl Asking {
     }
 }
 
-fn ask(log: LogId, client: u64, socket: &UdpSocket, over: &AtomicBool) -> Vec<Token> {
+fn ask(
+    log: LogId,
+    client: u64,
+    socket: &UdpSocket,
+    over: &AtomicBool,
+    answered: &AtomicU64,
+) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut request = 0;
     while !over.load(Ordering::Relaxed) {
@@ -120,6 +133,7 @@ fn ask(log: LogId, client: u64, socket: &UdpSocket, over: &AtomicBool) -> Vec<To
             let _ = socket.send(&bytes);
             if let Some(granted) = receive(log, socket, request) {
                 tokens.extend(granted);
+                answered.fetch_add(1, Ordering::Relaxed);
                 break;
             }
         }
@@ -194,6 +208,7 @@ fn s1_twenty_rounds_of_kills() {
     Bed::run(NATIVE, |bed| {
         let writer = Writer::start_for(log.id(), Seals::Well, stripes(0, 0..2));
         let listen = SocketAddr::new(bed.ip(1), 7400);
+        // What others leave to the kernel may be among it, and go meanwhile.
         let (before, pins) = (left_behind(), pinned());
         let (mut tokens, mut stopped, mut above) = (Vec::new(), 0, 0);
         for round in 0..ROUNDS {
@@ -202,7 +217,13 @@ fn s1_twenty_rounds_of_kills() {
             let mut clients: Vec<_> = (0..CLIENTS)
                 .map(|client| Asking::start(log.id(), round * CLIENTS + client, listen))
                 .collect();
-            pause(20 + round * 13 % 100);
+            let all_are_served = || {
+                clients
+                    .iter()
+                    .all(|client| client.granted.load(Ordering::Relaxed) > 20)
+            };
+            eventually("grants", all_are_served);
+            pause(round * 13 % 100);
             let mut granted = Vec::new();
             if round % 4 == 3 {
                 granted.extend(clients.drain(..).flat_map(Asking::end));
@@ -218,20 +239,19 @@ fn s1_twenty_rounds_of_kills() {
             }
             daemon.signal("-KILL");
             granted.extend(clients.into_iter().flat_map(Asking::end));
-            assert!(
-                granted.len() > 20,
-                "round={round} granted={}",
-                granted.len()
-            );
             tokens.extend(granted);
             drop(daemon);
             // In every other round the next one may come before the kernel has taken the program off.
             if round % 2 == 0 {
                 eventually("the program goes with its process", || !attached());
-                eventually("nothing is left behind", || left_behind() == before);
+                eventually("nothing is left behind", || {
+                    left_behind().is_subset(&before)
+                });
             }
         }
-        eventually("nothing is left behind", || left_behind() == before);
+        eventually("nothing is left behind", || {
+            left_behind().is_subset(&before)
+        });
         assert_eq!(pinned(), pins);
         let (count, twice) = (tokens.len(), twice(tokens));
         let left = left_behind().difference(&before).count();

@@ -95,10 +95,21 @@ impl Appender {
         let head = Frame::Append(append).encode(body.len()).expect("valid");
         let frame: Bytes = [head, body.bytes().clone()].concat().into();
         self.send(&frame).await;
-        let Frame::Ack(ack) = self.read().await else {
-            panic!("no answer for slot {slot}");
-        };
-        ack.status().expect("known")
+        self.answer().await
+    }
+
+    /// The next answer, behind those that say that it is still to come.
+    async fn answer(&mut self) -> AckStatus {
+        loop {
+            let frame = self.read().await;
+            let Frame::Ack(ack) = frame else {
+                panic!("not an answer: {frame:?}");
+            };
+            match ack.status().expect("known") {
+                AckStatus::Waiting | AckStatus::Unheard => {}
+                status => return status,
+            }
+        }
     }
 
     async fn append_all(&mut self, slots: std::ops::Range<u64>) {

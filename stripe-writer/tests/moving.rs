@@ -8,7 +8,7 @@ use std::time::Duration;
 use catalog::faults::Operation;
 use group::{Connection, Group, SOON};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use wire::OwnerNumber;
 use wire::frame::AckStatus;
 
@@ -20,6 +20,9 @@ const PART: Duration = Duration::from_millis(60);
 
 /// Nearly all of it.
 const NEARLY: Duration = Duration::from_millis(200);
+
+/// How often a host may stand still for longer than an append waits.
+const TRIES: usize = 5;
 
 /// Long enough that a busy host is not taken for a dead one.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -83,8 +86,9 @@ async fn leaving(group: &mut Group, connection: &mut Connection) -> (Connection,
     (watching, ended)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn c6_an_append_waits_for_a_stripe_that_comes_and_what_was_sent_behind_it_waits_too() {
+/// Appends to a stripe that is on its way and comes, and to another behind. Gives the answers, in the order of their
+/// requests, and whether there was none before it came.
+async fn appended_while_it_comes() -> (bool, Vec<(u64, AckStatus)>) {
     let (mut group, mut connection) = started().await;
     let stripe = taking(&mut group).await;
     connection.append(stripe, 0, 1, "first").await;
@@ -92,24 +96,40 @@ async fn c6_an_append_waits_for_a_stripe_that_comes_and_what_was_sent_behind_it_
     connection
         .append(0, 0, 3, "of a stripe that is there")
         .await;
-    assert!(connection.is_silent(PART).await);
+    let silent = connection.is_silent(PART).await;
     group.faults(0).release();
-    let answers = answers(&mut connection, 3).await;
-    let [committed, conflict] = [AckStatus::Committed, AckStatus::Conflict];
-    assert_eq!(answers, [(1, committed), (2, conflict), (3, committed)]);
+    (silent, answers(&mut connection, 3).await)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn c6_an_append_waits_for_a_stripe_that_comes_and_what_was_sent_behind_it_waits_too() {
+    let mut tries = Vec::new();
+    for _ in 0..TRIES {
+        let (silent, answers) = appended_while_it_comes().await;
+        let statuses: Vec<_> = answers.iter().map(|(_, status)| *status).collect();
+        let [committed, conflict] = [AckStatus::Committed, AckStatus::Conflict];
+        if silent && statuses == [committed, conflict, committed] {
+            return;
+        }
+        // On a host that stood still the wait was over before the stripe came.
+        assert_eq!((answers[0].1, answers[2].1), (AckStatus::Busy, committed));
+        tries.push((silent, statuses));
+    }
+    panic!("does not wait: {tries:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn c6_an_append_waits_no_longer_for_a_stripe_than_its_bound() {
     let (mut group, mut connection) = started().await;
     let stripe = taking(&mut group).await;
+    let sent = Instant::now();
     connection.append(stripe, 0, 1, "early").await;
     connection
         .append(0, 0, 2, "of a stripe that is there")
         .await;
-    assert!(connection.is_silent(NEARLY).await);
     // Still on its way: to look for it elsewhere would take longer.
     assert_eq!(connection.answer().await, (1, AckStatus::Busy));
+    assert!(sent.elapsed() >= NEARLY, "{:?}", sent.elapsed());
     assert_eq!(connection.answer().await, (2, AckStatus::Committed));
     group.faults(0).release();
     let owners = group.become_owned(|_, owner| owner != 1).await;
@@ -121,10 +141,11 @@ async fn c6_an_append_waits_no_longer_for_a_stripe_than_its_bound() {
 async fn c6_an_append_to_a_stripe_that_goes_is_sent_elsewhere_at_the_bound() {
     let (mut group, mut connection) = started().await;
     let (_watching, ended) = leaving(&mut group, &mut connection).await;
+    let sent = Instant::now();
     connection.append(0, 1, 2, "late").await;
     connection.append(0, 1, 3, "behind it").await;
-    assert!(connection.is_silent(NEARLY).await);
     assert_eq!(connection.answer().await, (2, AckStatus::NotOwner));
+    assert!(sent.elapsed() >= NEARLY, "{:?}", sent.elapsed());
     group.faults(0).release();
     // What it held before it went is durable.
     let [committed, elsewhere] = [AckStatus::Committed, AckStatus::NotOwner];

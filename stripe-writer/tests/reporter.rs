@@ -15,7 +15,7 @@ use wire::datagram::{Datagram, MAX_DATAGRAM_BYTES, Reply, Report, Status, write}
 use wire::{Epoch, Lane, Layout, LogId, Position};
 
 /// Far more than a reporter needs to find out who reigns.
-const SOON: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_secs(20);
 
 struct Sequencer {
     socket: UdpSocket,

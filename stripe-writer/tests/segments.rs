@@ -154,10 +154,21 @@ impl Peer {
         };
         let head = Frame::Append(append).encode(body.len()).expect("valid");
         self.send(&[head, body.bytes().clone()].concat()).await;
-        let Frame::Ack(ack) = self.read().await else {
-            panic!("no answer for {position}");
-        };
-        ack.status().expect("known")
+        self.answer().await
+    }
+
+    /// The next answer, behind those that say that it is still to come.
+    async fn answer(&mut self) -> AckStatus {
+        loop {
+            let frame = self.read().await;
+            let Frame::Ack(ack) = frame else {
+                panic!("not an answer: {frame:?}");
+            };
+            match ack.status().expect("known") {
+                AckStatus::Waiting | AckStatus::Unheard => {}
+                status => return status,
+            }
+        }
     }
 }
 

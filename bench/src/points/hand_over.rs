@@ -26,6 +26,9 @@ const BAR_MS: f64 = 200.0;
 /// the bar above.
 const SHORT_BAR_MS: f64 = 500.0;
 
+/// Nothing is filled that a client is late with: a client that stands still leaves no waste either.
+const HOLE_TIMEOUT: &str = "writer.hole_timeout_ms=60000";
+
 /// Longest time from the start of a round to the stop, and what a round without one is measured for.
 const CALM: Duration = Duration::from_millis(500);
 
@@ -40,6 +43,7 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
     let seed = args.seed.draw();
     let (_bucket, mut cluster) = args
         .cluster(Spec {
+            settings: vec![HOLE_TIMEOUT.to_owned()],
             pair: true,
             ..Spec::default()
         })

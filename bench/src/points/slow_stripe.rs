@@ -15,7 +15,7 @@ use crate::host::Host;
 use crate::logic::tally::{Latency, histogram};
 use crate::measure::{median, more, round};
 use crate::net::bucket::{Bucket, Pace};
-use crate::report::Report;
+use crate::report::{Report, slack};
 use crate::volume::appends::{self, Shape};
 use crate::volume::raw::ns;
 
@@ -95,12 +95,8 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
     appends::closed(std::slice::from_ref(&log), warm, Duration::from_millis(500)).await?;
     let (least, mut rounds) = (if args.short { 3 } else { 5 }, Vec::<Round>::new());
     let change = |rounds: &[Round]| median(rounds.iter().map(|round| round.change).collect());
-    while more(
-        rounds.len(),
-        least,
-        MOST_ROUNDS,
-        change(&rounds) > CHANGE_BAR,
-    ) {
+    let bar = CHANGE_BAR / slack(args.short);
+    while more(rounds.len(), least, MOST_ROUNDS, change(&rounds) > bar) {
         let put = Duration::from_millis(args.put_ms);
         let named = format!("/{SLOW:04x}/");
         let mut both = Vec::new();
@@ -138,7 +134,7 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
         middle(|r| r.slow.p50_us),
         ns(Duration::from_millis(args.put_ms) * args.times) as f64 / 1000.0,
     );
-    report.at_most("change_of_p99", change(&rounds), CHANGE_BAR);
+    report.at_most("change_of_p99", change(&rounds), bar);
     report.figure("each", rounds);
     Ok(report)
 }
