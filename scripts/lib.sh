@@ -8,19 +8,34 @@ ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 unset "${!STRIPELOG__@}" 2>/dev/null || true
 
 # What cargo builds everywhere: with etcd and the program in the driver hook where each can be built, so that no script
-# builds a second time what another has built. STRIPELOG_FEATURES says something else; empty: nothing of it.
-FEATURES=() ETCD=()
-if [[ -v STRIPELOG_FEATURES ]]; then
-    if [[ -n $STRIPELOG_FEATURES ]]; then FEATURES=(--features "$STRIPELOG_FEATURES"); fi
-else
-    built=()
-    if command -v protoc >/dev/null && [[ -r /usr/include/google/protobuf/descriptor.proto ]]; then built+=(etcd); fi
-    if command -v clang >/dev/null && [[ -r /usr/include/bpf/bpf_helpers.h ]]; then built+=(xdp); fi
-    if ((${#built[@]})); then FEATURES=(--features "$(IFS=, && printf %s "${built[*]}")"); fi
-    unset built
-fi
-# The same for one crate that has only this feature.
-if [[ ${FEATURES[*]} == *etcd* ]]; then ETCD=(--features etcd); fi
+# builds a second time what another has built. STRIPELOG_FEATURES says something else; empty: nothing of it. ETCD is the
+# same for one crate that has only this feature. To be called again when something was installed.
+find_features() {
+    local built=()
+    FEATURES=() ETCD=()
+    if [[ -v STRIPELOG_FEATURES ]]; then
+        if [[ -n $STRIPELOG_FEATURES ]]; then FEATURES=(--features "$STRIPELOG_FEATURES"); fi
+    else
+        if command -v protoc >/dev/null && [[ -r /usr/include/google/protobuf/descriptor.proto ]]; then built+=(etcd); fi
+        if command -v clang >/dev/null && [[ -r /usr/include/bpf/bpf_helpers.h ]]; then built+=(xdp); fi
+        if ((${#built[@]})); then FEATURES=(--features "$(IFS=, && printf %s "${built[*]}")"); fi
+    fi
+    if [[ ${FEATURES[*]} == *etcd* ]]; then ETCD=(--features etcd); fi
+}
+find_features
+
+# Builds all programs.
+build_programs() {
+    (cd -- "$ROOT" && cargo build --quiet --release --locked --workspace "${FEATURES[@]}" >&2)
+}
+
+# Installs etcd, and builds all programs with what goes by it.
+build_with_etcd() {
+    "$ROOT/scripts/services.sh" install etcd
+    find_features
+    ((${#ETCD[@]})) || die "STRIPELOG_FEATURES leaves etcd out: it is to be shown"
+    build_programs
+}
 
 say() { printf '%s\n' "$*" >&2; }
 

@@ -85,7 +85,7 @@ build() {
         say "building (the first time takes a few minutes)"
         # The whole workspace: a choice of packages would choose other features of what they share, and build
         # all of that a second time.
-        (cd -- "$ROOT" && cargo build --quiet --release --locked --workspace "${FEATURES[@]}" >&2)
+        build_programs
         bin=${CARGO_TARGET_DIR:-$ROOT/target}/release
     fi
     bin=$(readlink -f -- "$bin")

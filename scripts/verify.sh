@@ -178,7 +178,7 @@ main() {
     done
     ((${#wanted[@]})) || misuse "which point? see --help"
     if [[ ${wanted[0]} != list ]]; then
-        (cd -- "$ROOT" && cargo build --quiet --release --workspace --locked "${FEATURES[@]}" >&2)
+        build_programs
     fi
     points
     if [[ ${wanted[0]} == list ]]; then return; fi

@@ -4,6 +4,5 @@ set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/../lib.sh"
 
-"$ROOT/scripts/services.sh" install etcd
-(cd -- "$ROOT" && cargo build --quiet --release --locked --workspace --features etcd >&2)
+build_with_etcd
 exec "${CARGO_TARGET_DIR:-$ROOT/target}/release/bench" etcd "$@"

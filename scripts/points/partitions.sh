@@ -5,6 +5,5 @@ set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/../lib.sh"
 
 command -v nft >/dev/null || die "nft is needed (Debian: nftables)"
-"$ROOT/scripts/services.sh" install etcd
-(cd -- "$ROOT" && cargo build --quiet --release --locked --workspace --features etcd >&2)
+build_with_etcd
 exec "${CARGO_TARGET_DIR:-$ROOT/target}/release/bench" partitions "$@"

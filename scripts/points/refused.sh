@@ -8,7 +8,7 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/../lib.sh"
 store=$STRIPELOG_TEST_STORE/refused
 program=${CARGO_TARGET_DIR:-$ROOT/target}/release/stripelog
 if [[ ! -x $program ]]; then
-    (cd -- "$ROOT" && cargo build --quiet --release --locked --workspace "${FEATURES[@]}" >&2)
+    build_programs
 fi
 
 # Prints what the command says on standard error, not on output; the settings of this directory do not count.
