@@ -134,7 +134,7 @@ figure() {
 
 # Prints what the tests of these binaries print, with all that they say of themselves; fails if one of them fails.
 # scripts/test.sh has just run all of them, and gives what they printed in STRIPELOG_TEST_LOG: nothing runs twice there.
-test_output() {
+output_of_tests() {
     local name binaries=()
     if [[ -z ${STRIPELOG_TEST_LOG:-} ]]; then
         for name; do binaries+=(--test "$name"); done

@@ -6,7 +6,7 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/../lib.sh"
 
 main() {
     local output status=0
-    output=$(test_output model) || status=$?
+    output=$(output_of_tests model) || status=$?
     STATUS=$status python3 -c '
 import json, os, re, sys
 output = sys.stdin.read()

@@ -26,7 +26,7 @@ main() {
     esac
     need_parts
     [[ ${FEATURES[*]} == *xdp* ]] || die "STRIPELOG_FEATURES leaves the program out: it is to be shown"
-    output=$(test_output "${tests[@]}") || status=$?
+    output=$(output_of_tests "${tests[@]}") || status=$?
     WHICH=$which STATUS=$status python3 -c "$REPORT" <<<"$output"
 }
 
