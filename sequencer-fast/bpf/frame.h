@@ -9,6 +9,7 @@
 /* Set before the program is loaded. */
 const volatile __u32 ADDRESS[4] = {}; /* in the order of the network; IPv4 has the first word */
 const volatile __u64 MAC = 0;         /* of the interface, its first byte in the lowest; the two highest are 0 */
+const volatile __u32 GENERIC = 0;     /* whether the kernel runs the program, and not the driver */
 
 /* Whether the frame is for this host alone, and from another. */
 inline_always int addressed_ethernet(const struct ethernet *frame)
@@ -53,22 +54,35 @@ inline_always int addressed_ipv6(const struct ipv6 *ip, const struct udp *udp, _
     return 1;
 }
 
+/* What a checksum says. */
+enum check {
+    BROKEN,
+    WHOLE,
+    UNFINISHED, /* whoever sends the reply on may complete it */
+};
+
 /* Whether the datagram is what its sender sent. Between devices of one host the checksum is still to be completed, which
- * shows as the sum of the pseudo-header alone. */
-inline_always int intact(const struct udp *udp, const void *end, __u64 pseudo, int ipv6)
+ * shows as the sum of the pseudo-header alone. A driver makes something new of the reply. The kernel sends on what has come,
+ * and a device behind it may still complete the checksum: the reply needs the sum that it begins with. */
+inline_always enum check intact(const struct udp *udp, const void *end, __u64 pseudo, int ipv6)
 {
     const __u32 *words = (const void *)udp;
     __u64 sum = pseudo;
     if (udp->check == 0)
-        return !ipv6;
-    if (udp->check == fold(pseudo))
-        return 1;
+        return ipv6 ? BROKEN : WHOLE;
+    int begun = udp->check == fold(pseudo);
+    if (begun && !GENERIC)
+        return WHOLE;
     for (int i = 0; i < (int)(MAX_DATAGRAM) / 4; i++) {
         if ((const void *)(words + 1) > end)
             break;
         sum += *words++;
     }
-    return fold(sum) == 0xffff;
+    int whole = fold(sum) == 0xffff;
+    /* Where it could be either, nobody but the kernel knows. */
+    if (begun)
+        return whole ? BROKEN : UNFINISHED;
+    return whole ? WHOLE : BROKEN;
 }
 
 inline_always void turn_ethernet(struct ethernet *frame)
@@ -112,5 +126,4 @@ inline_always void turn_udp(struct udp *udp)
     __u16 other = udp->from;
     udp->from = udp->to;
     udp->to = other;
-    udp->check = 0;
 }

@@ -251,7 +251,8 @@ inline_always int serve(struct xdp_md *context, int ipv6)
     __u32 payload = (__u32)(end - (void *)header);
     if (!addressed_ethernet(frame) || udp->length != net16((__u16)(payload + sizeof(*udp))) || !udp->from || !is_grant(header, payload))
         return pass_up(counts, UP_ODD);
-    if (!intact(udp, end, pseudo, ipv6))
+    enum check check = intact(udp, end, pseudo, ipv6);
+    if (check == BROKEN)
         return pass_up(counts, UP_CHECKSUM);
     __u64 sum = pseudo;
     int up = grant(counts, block, header, end, &sum);
@@ -259,12 +260,17 @@ inline_always int serve(struct xdp_md *context, int ipv6)
         return pass_up(counts, up);
     turn_ethernet(frame);
     turn_udp(udp);
-    if (ipv6) {
+    if (ipv6)
         turn_ipv6(ip);
-        __u16 check = (__u16)~fold(sum + udp->from + udp->to + udp->length + sum_header(header));
-        udp->check = check ? check : 0xffff;
-    } else {
+    else
         turn_ipv4(ip);
+    /* Both ways the pseudo-header has the same sum. */
+    if (check == UNFINISHED)
+        return XDP_TX;
+    udp->check = 0;
+    if (ipv6) {
+        __u16 inverse = (__u16)~fold(sum + udp->from + udp->to + udp->length + sum_header(header));
+        udp->check = inverse ? inverse : 0xffff;
     }
     return XDP_TX;
 }

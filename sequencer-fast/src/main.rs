@@ -125,10 +125,25 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<Ended, Failure> {
     logging::init(&args.common.log_level)?;
     let settings = Settings::load(&args.common, args.overrides())?;
+    is_built_in(settings.sequencer.backend)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(serve(settings))
+}
+
+/// Other programs may be told of a backend that this one was built without.
+fn is_built_in(backend: settings::Backend) -> Result<(), SettingsError> {
+    if backend != settings::Backend::Xdp || cfg!(feature = "xdp") {
+        return Ok(());
+    }
+    Err(SettingsError::Value {
+        key: "sequencer.backend".to_owned(),
+        value: "xdp".to_owned(),
+        from: "not in this build".to_owned(),
+        allowed: "auto, io_uring, poll; cargo build --release --features xdp makes one that has it"
+            .to_owned(),
+    })
 }
 
 /// Serves until a signal comes or the sequencer ends by itself.

@@ -2,13 +2,19 @@
 
 mod common;
 
-use common::bed::{Bed, CLIENT, NATIVE, SERVER, attached, counts, ip, pass};
+use std::time::Duration;
+
+use common::bed::{Bed, CLIENT, NATIVE, SERVER, Shape, attached, counts, ip, pass, pass_in};
 use common::writer::{Seals, Writer, stripes};
 use common::{Chain, Client, begin, config, eventually, grant, start, start_with, stop, try_begin};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
-use sequencer_fast::{Backend, Config};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
+use sequencer_fast::{Backend, Config, HookMode};
 use wire::datagram::{Kind, Restripe, Status};
-use wire::{Lane, Layout, RequestId, SegmentId};
+use wire::{Lane, Layout, Position, RequestId, SegmentId};
 
 /// Those that docs/operating/xdp.md names, and no other.
 #[test]
@@ -117,6 +123,73 @@ fn an_address_of_another_interface_is_refused() {
         let text = refused(|config| config.listen = (address, 0).into());
         assert!(text.contains("of=other0 interface=srv0"), "{text}");
     });
+}
+
+/// The kernel sends on what has come: whether its checksum is to be completed is not the program's to say.
+#[test]
+fn replies_in_generic_mode_find_their_way_where_a_device_completes_checksums() {
+    for ipv6 in [false, true] {
+        let mode = HookMode::Generic;
+        Bed::run_bare(Shape { mode, ipv6 }, |bed| {
+            bed.bridge();
+            let sequencer = start(&Chain::new(), config(Backend::Xdp));
+            let client = Client::new(sequencer.address(), 1);
+            // A bridge that was just made does not pass everything on.
+            eventually("the first answer", || {
+                client.send(Kind::Grant, &[grant(0, 1, 1)]);
+                !client.is_silent()
+            });
+            let other = Client::new(sequencer.address(), 2);
+            for request in 1..=100 {
+                let reply = other.grant(request, 1);
+                assert_eq!(reply.first, Position(request), "ipv6={ipv6}");
+            }
+            stop(sequencer);
+        });
+    }
+}
+
+/// As where a driver lets a program be set only in the old way: it would stay behind when its process is killed.
+#[test]
+fn where_the_kernel_gives_no_link_nothing_stays_attached() {
+    Bed::run(NATIVE, |_| {
+        forbid_links();
+        let text = refused(|_| {});
+        assert!(text.contains("the kernel gives no link"), "{text}");
+        assert!(!attached());
+    });
+}
+
+/// Has the kernel refuse to make links of programs for this thread, and those that it starts.
+fn forbid_links() {
+    const LINK_CREATE: u64 = 28;
+    const INVALID: u32 = 22;
+    let (dword, equal) = (SeccompCmpArgLen::Dword, SeccompCmpOp::Eq);
+    let condition = SeccompCondition::new(0, dword, equal, LINK_CREATE).expect("valid");
+    let rule = SeccompRule::new(vec![condition]).expect("valid");
+    let (allow, refuse) = (SeccompAction::Allow, SeccompAction::Errno(INVALID));
+    let processor = std::env::consts::ARCH.try_into().expect("known");
+    let rules = [(libc::SYS_bpf, vec![rule])].into();
+    let filter = SeccompFilter::new(rules, allow, refuse, processor).expect("valid");
+    let filter: BpfProgram = filter.try_into().expect("valid");
+    seccompiler::apply_filter(&filter).expect("may be forbidden something");
+}
+
+/// A program of the other mode is about to go, as that of a process that was killed.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "waits for the real kernel")]
+fn a_program_that_is_about_to_go_is_waited_for_in_either_mode() {
+    for mode in [HookMode::Native, HookMode::Generic] {
+        Bed::run(NATIVE, |_| {
+            let leaving = pass_in(SERVER, mode);
+            let leaves = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(300));
+                drop(leaving);
+            });
+            stop(start(&Chain::new(), config(Backend::Xdp)));
+            leaves.join().expect("goes");
+        });
+    }
 }
 
 #[test]

@@ -102,7 +102,7 @@ impl Counter for Tail {
 
     fn allow(&self, limit: u64, deadline_ns: u64) {
         if let Self::Shared(shared) = self {
-            // The deadline first: with a limit of 0 the program does not look at it.
+            // The deadline first: whoever sees this limit sees a deadline that is as new.
             let deadline = shared.word(DEADLINE);
             deadline.fetch_max(deadline_ns, Ordering::SeqCst);
             shared.word(LIMIT).fetch_max(limit, Ordering::SeqCst);

@@ -7,13 +7,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::{mem, ptr};
 
+use rustix::io::Errno;
+use rustix::net::netdevice::{index_to_name, name_to_index};
+
 /// Addresses of an interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Device {
     /// Its hardware address, if it has one of 6 bytes.
     pub(crate) mac: Option<[u8; 6]>,
-    /// Its number, which no interface has again that is made anew, if it has a link layer.
-    pub(crate) index: Option<i32>,
     /// Its IP addresses.
     pub(crate) addresses: Vec<IpAddr>,
 }
@@ -42,6 +43,21 @@ pub(crate) fn owner(ip: IpAddr) -> io::Result<Option<String>> {
 }
 
 const LOOPBACK: &str = "lo";
+
+/// The number of an interface, which no other one has after it.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn index(name: &str) -> io::Result<u32> {
+    let any = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    Ok(name_to_index(&any, name)?)
+}
+
+/// Whether there is an interface with this number, whatever its name.
+pub(crate) fn exists(index: u32) -> bool {
+    let any = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
+    any.is_ok_and(|any| index_to_name(&any, index) != Err(Errno::NODEV))
+}
 
 /// All interfaces, by name.
 fn all() -> io::Result<BTreeMap<String, Device>> {
@@ -139,7 +155,6 @@ impl Device {
                 // SAFETY: an address of this family has this type.
                 let address = unsafe { address.cast::<libc::sockaddr_ll>().read_unaligned() };
                 let [a, b, c, d, e, f, ..] = address.sll_addr;
-                self.index = Some(address.sll_ifindex);
                 self.mac = (address.sll_halen == 6).then_some([a, b, c, d, e, f]);
             }
             _ => {}
@@ -154,6 +169,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_interface_is_there_by_its_number() {
+        let index = index("lo").expect("there");
+        assert!(exists(index) && !exists(u32::MAX >> 1));
+        assert!(super::index("nothing0").is_err());
+    }
+
+    #[test]
     fn the_loopback_has_no_driver() {
         assert!(driver("lo").is_err());
         assert!(driver("nothing0").is_err());
@@ -163,7 +185,6 @@ mod tests {
     fn the_loopback_is_found_and_nothing_else_is() {
         let device = find("lo").expect("there");
         assert_eq!(device.mac, Some([0; 6]));
-        assert_eq!(device.index, Some(1));
         assert!(device.addresses.contains(&Ipv4Addr::LOCALHOST.into()));
         let error = find("nothing0").expect_err("not there");
         assert_eq!(error.kind(), io::ErrorKind::NotFound);

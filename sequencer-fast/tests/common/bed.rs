@@ -24,6 +24,14 @@ static BEDS: AtomicU32 = AtomicU32::new(0);
 pub(crate) const SERVER: &str = "srv0";
 pub(crate) const CLIENT: &str = "cli0";
 
+/// What `ethtool -K port0 tx off` does: ETHTOOL_STXCSUM of <linux/ethtool.h>.
+const NO_OFFLOAD: &str = "
+import array, fcntl, socket, struct
+value = array.array('B', struct.pack('II', 0x17, 0))
+any = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+fcntl.ioctl(any, 0x8946, struct.pack('16sP', b'port0', value.buffer_info()[0]))
+";
+
 /// What a bed is like.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
@@ -125,6 +133,34 @@ impl Bed {
         }
     }
 
+    /// Puts a bridge between the two ends, whose way to the client completes checksums by itself.
+    pub(crate) fn bridge(&self) {
+        let cli = self.namespace("cli");
+        let commands = format!(
+            "-n {cli} link set {CLIENT} down\n\
+             -n {cli} addr flush dev {CLIENT}\n\
+             -n {cli} link set {CLIENT} name uplink0 address 02:99:00:00:00:03\n\
+             -n {cli} link add bridge0 type bridge\n\
+             -n {cli} link add {CLIENT} address 02:99:00:00:00:02 type veth peer name port0\n\
+             -n {cli} link set uplink0 master bridge0\n\
+             -n {cli} link set port0 master bridge0\n\
+             -n {cli} addr add 10.99.0.2/24 dev {CLIENT}\n\
+             -n {cli} addr add fd99::2/64 dev {CLIENT} nodad\n\
+             -n {cli} link set bridge0 up\n\
+             -n {cli} link set uplink0 up\n\
+             -n {cli} link set port0 up\n\
+             -n {cli} link set {CLIENT} up\n\
+             -n {cli} neigh replace 10.99.0.1 lladdr 02:99:00:00:00:01 dev {CLIENT} nud permanent\n\
+             -n {cli} neigh replace fd99::1 lladdr 02:99:00:00:00:01 dev {CLIENT} nud permanent"
+        );
+        for command in commands.lines() {
+            ip(command);
+        }
+        let mut turn_off = Command::new("ip");
+        turn_off.args(["netns", "exec", &cli, "python3", "-c", NO_OFFLOAD]);
+        assert!(turn_off.status().expect("ip is there").success());
+    }
+
     pub(crate) fn in_client<T>(&self, act: impl FnOnce() -> T) -> T {
         enter(&self.client);
         let done = act();
@@ -166,10 +202,16 @@ impl Drop for Bed {
 /// A program that lets everything through, in the hook of an interface of this namespace.
 #[cfg(feature = "xdp")]
 pub(crate) fn pass(interface: &str) -> sequencer_fast::hook::Tool {
+    pass_in(interface, HookMode::Native)
+}
+
+/// The same in a mode.
+#[cfg(feature = "xdp")]
+pub(crate) fn pass_in(interface: &str, mode: HookMode) -> sequencer_fast::hook::Tool {
     use sequencer_fast::hook::{Job, Tool};
     let hook = Hook {
         interface: interface.to_owned(),
-        mode: HookMode::Native,
+        mode,
     };
     let tool = Tool::load(Job::Pass, 1, 1, 1).expect("loads");
     tool.attach(&hook).expect("attaches")

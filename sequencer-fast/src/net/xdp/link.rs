@@ -70,10 +70,17 @@ fn kept(
 ) -> Result<FdLink, SequencerError> {
     let link = attached.and_then(|link| program.take_link(link));
     let link = link.map_err(|error| need::attach(&hook.interface, hook.mode, &error))?;
-    FdLink::try_from(link).map_err(|_| {
-        let interface = &hook.interface;
-        need::refused(format!(
-            "the driver takes no program by a link interface={interface}"
-        ))
-    })
+    // Nothing else tells which kind it is: one without a link of the kernel is detached when it is dropped here, and not
+    // once it was taken apart.
+    if format!("{link:?}").contains("NlLink") {
+        return Err(no_link(hook));
+    }
+    FdLink::try_from(link).map_err(|_| no_link(hook))
+}
+
+fn no_link(hook: &Hook) -> SequencerError {
+    let interface = &hook.interface;
+    need::refused(format!(
+        "the kernel gives no link for a program at this interface interface={interface}"
+    ))
 }

@@ -51,7 +51,7 @@ struct Program {
     /// Its way into the driver.
     link: Option<FdLink>,
     /// The number of the interface that it was attached to.
-    index: Option<i32>,
+    index: Option<u32>,
     /// What the programs before it have counted.
     before: ProgramCounts,
 }
@@ -162,8 +162,7 @@ impl Attached {
             let program = self.lock();
             program.link.as_ref().and(program.index)
         };
-        // One that was made anew has another number.
-        to.is_some() && to == self.place.index()
+        to.is_some_and(device::exists)
     }
 
     /// What the programs of all reigns have counted.
@@ -215,8 +214,8 @@ impl Place {
     }
 
     /// The number of the interface, if it is there.
-    fn index(&self) -> Option<i32> {
-        device::find(&self.hook.interface).ok()?.index
+    fn index(&self) -> Option<u32> {
+        device::index(&self.hook.interface).ok()
     }
 
     /// The hardware address of the interface, which can change.
@@ -268,6 +267,7 @@ impl Place {
             IpAddr::V6(ip) => ip.octets(),
         };
         let port = self.port.to_be_bytes();
+        let generic = u32::from(self.hook.mode == HookMode::Generic);
         let mut loader = EbpfLoader::new();
         loader
             .override_global("LOG", &log[..], true)
@@ -275,6 +275,7 @@ impl Place {
             .override_global("ADDRESS", &address[..], true)
             .override_global("PORT", &port[..], true)
             .override_global("MAC", &mac[..], true)
+            .override_global("GENERIC", &generic, true)
             .override_global("SEED", &seed, true)
             .override_global("BLOCKS", &blocks, true)
             .map_max_entries("TABLE", blocks);

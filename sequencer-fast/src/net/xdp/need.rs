@@ -11,8 +11,15 @@ use rustix::thread::{CapabilitySet, capabilities as held};
 use crate::config::HookMode;
 use crate::error::SequencerError;
 
-/// The first kernel whose programs have a compare-and-exchange.
-const LEAST_KERNEL: (u32, u32) = (5, 12);
+/// The first kernel whose programs have a compare-and-exchange, as this processor's translator knows it.
+const LEAST_KERNEL: (u32, u32) = if cfg!(target_arch = "aarch64") {
+    (5, 18)
+} else {
+    (5, 12)
+};
+
+/// ENOTSUPP, which is the kernel's own: there is no translator for what a program does.
+const NOT_TRANSLATED: i32 = 524;
 
 pub(super) fn refused(reason: String) -> SequencerError {
     SequencerError::Xdp { reason }
@@ -134,6 +141,10 @@ pub(super) fn load(error: &EbpfError) -> SequencerError {
 pub(super) fn verified(error: &ProgramError) -> SequencerError {
     match errno(error) {
         Some(Errno::PERM) => refused("the system lets this process load no programs".to_owned()),
+        Some(errno) if errno.raw_os_error() == NOT_TRANSLATED => refused(
+            "the kernel cannot translate the program for this processor: a later one can"
+                .to_owned(),
+        ),
         _ => refused(format!(
             "the kernel refuses the program: {}",
             last_line(error)
@@ -171,7 +182,10 @@ pub(super) fn attach(interface: &str, mode: HookMode, error: &ProgramError) -> S
             "another program is attached to the interface: ip link show tells which".to_owned()
         }
         Some(Errno::OPNOTSUPP) => {
-            format!("the driver of the interface cannot run programs: update it{generic}")
+            format!(
+                "the driver of the interface cannot run programs, or not as it is set up (MTU, LRO, GRO, queues): change \
+                 that, or update it{generic}"
+            )
         }
         Some(Errno::RANGE) => format!("the MTU is too large for the driver: lower it{generic}"),
         Some(Errno::PERM) => "the system lets this process attach no programs".to_owned(),
@@ -190,9 +204,9 @@ pub(super) fn is_interrupted(error: &ProgramError) -> bool {
     errno == Some(Errno::AGAIN)
 }
 
-/// Whether another program is attached to the interface.
+/// Whether another program is attached to the interface, of this mode or the other.
 pub(super) fn is_busy(error: &ProgramError) -> bool {
-    errno(error) == Some(Errno::BUSY)
+    matches!(errno(error), Some(Errno::BUSY | Errno::EXIST))
 }
 
 /// The number that the system gave, if it was the system.
