@@ -93,6 +93,11 @@ impl Call {
         state.displaced = state.displaced.saturating_add(count as usize);
     }
 
+    /// Whether all of its records have tokens.
+    pub(crate) fn is_placed(&self) -> bool {
+        self.lock().unplaced == 0
+    }
+
     /// When the caller has waited long enough, as things stand; `general` is the sign of whatever gets on.
     pub(crate) fn patience(&self, general: &Sign, timeout: Duration) -> Duration {
         let state = self.lock();

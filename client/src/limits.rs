@@ -25,6 +25,13 @@ pub const APPEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// and nothing becomes of its own records.
 pub const PATIENCE: u32 = 10;
 
+/// Least and longest turn that an append which has waited long enough leaves to everything else of its process, before
+/// it calls that silence: as long as it woke late.
+pub const TURN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// Such turns at most, one after the other, if it wakes late of each.
+pub const TURNS: u32 = 5;
+
 /// First and longest pause of a stripe whose owner puts frames off. The longest is shorter than it takes a hole
 /// to become junk.
 pub const PUT_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));

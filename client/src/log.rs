@@ -17,7 +17,7 @@ use crate::logic::routes::Routes;
 use crate::net::sequencer::Sequencer;
 use crate::net::writers::{self, Writers};
 use crate::net::{draw_client, granter};
-use crate::patience::{self, Sign};
+use crate::patience::{self, Sign, Waiter};
 use crate::shared::Shared;
 use crate::stats::{Counters, Stats};
 use crate::store::cache::Cache;
@@ -155,7 +155,8 @@ impl Log {
         let end = || patience::end(began, general.last(), timeout);
         let memory = match self.wait(memory, end).await {
             Some(memory) => memory.map_err(|_| Error::Closed)?,
-            None => return Err(self.timed_out(true)),
+            // It waits for others to be done, who have tokens.
+            None => return Err(self.timed_out(true, true)),
         };
         let (call, mut answer) = Call::new(records.len(), memory, self.shared.elapsed());
         let open = Open(call.clone());
@@ -172,7 +173,7 @@ impl Log {
         // An answer that came before the call was closed stands.
         match answer.try_recv() {
             Ok(answer) => answer,
-            Err(_) => Err(self.timed_out(definite)),
+            Err(_) => Err(self.timed_out(definite, open.0.is_placed())),
         }
     }
 
@@ -192,22 +193,22 @@ impl Log {
         end: impl Fn() -> Duration,
     ) -> Option<T> {
         let mut what = std::pin::pin!(what);
-        let mut until = end();
+        let mut waiter = Waiter::new(end());
         loop {
-            if let Ok(done) = timeout_at(self.shared.opened + until, &mut what).await {
+            let until = self.shared.opened + waiter.until();
+            if let Ok(done) = timeout_at(until, &mut what).await {
                 return Some(done);
             }
-            until = end();
-            if until <= self.shared.elapsed() {
+            if waiter.is_over(self.shared.elapsed(), end()) {
                 return None;
             }
         }
     }
 
-    fn timed_out(&self, definite: bool) -> Error {
+    fn timed_out(&self, definite: bool, placed: bool) -> Error {
         Error::TimedOut {
             definite,
-            reason: self.shared.take_problem(),
+            reason: self.shared.take_problem(placed),
         }
     }
 }

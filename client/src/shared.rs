@@ -69,13 +69,20 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner) = Some(text);
     }
 
-    pub(crate) fn take_problem(&self) -> String {
+    /// What an append that runs out of time is told, and whether it has got its tokens.
+    pub(crate) fn take_problem(&self, placed: bool) -> String {
         let problem = self
             .last_problem
             .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        problem
-            .clone()
-            .unwrap_or_else(|| "none, it is slow".to_owned())
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        problem.unwrap_or_else(|| {
+            // The time of an append may be shorter than that after which the request itself calls it a problem.
+            if !placed && self.sequencer.owes_grant() {
+                self.sequencer.silent().to_string()
+            } else {
+                "none, it is slow".to_owned()
+            }
+        })
     }
 }

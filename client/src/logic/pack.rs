@@ -108,6 +108,12 @@ impl<A> Asks<A> {
         packed
     }
 
+    /// Whether a request of a kind was sent and has no answer.
+    pub fn is_owed(&self, kind: Kind) -> bool {
+        let mut asks = self.asks.values();
+        asks.any(|ask| ask.kind == kind && ask.sent > 0)
+    }
+
     /// When the next request is due.
     pub fn next_due(&self) -> Option<Duration> {
         self.asks.values().map(|ask| ask.due).min()
@@ -165,6 +171,16 @@ mod tests {
             );
             now += 1000 * MS;
         }
+    }
+
+    #[test]
+    fn an_answer_is_owed_from_the_sending_on() {
+        let mut asks = asks(1);
+        assert!(!asks.is_owed(Kind::Grant), "not sent");
+        asks.take_due(Duration::ZERO, 0.5, 29);
+        assert!(asks.is_owed(Kind::Grant) && !asks.is_owed(Kind::Tail));
+        asks.remove(Lane(0), RequestId(100));
+        assert!(!asks.is_owed(Kind::Grant));
     }
 
     #[test]

@@ -129,14 +129,14 @@ impl Sequencer {
     }
 
     /// Asks for a token until an answer comes. The same request may be asked for again. `silent` is called
-    /// when there is none for long.
-    pub(crate) async fn grant(&self, grant: Grant, silent: impl FnOnce()) -> Result<Told> {
+    /// when there is none for long, and then again and again: why there is none may change.
+    pub(crate) async fn grant(&self, grant: Grant, silent: impl Fn()) -> Result<Told> {
         let mut told = pin!(self.ask(Kind::Grant, grant));
-        match timeout(self.resend_after.saturating_mul(2), &mut told).await {
-            Ok(told) => told,
-            Err(_) => {
-                silent();
-                told.await
+        let long = self.resend_after.saturating_mul(2);
+        loop {
+            match timeout(long, &mut told).await {
+                Ok(told) => return told,
+                Err(_) => silent(),
             }
         }
     }
@@ -230,6 +230,11 @@ impl Sequencer {
             (_, _, Some(_)) => "no answer, to requests that are signed with our key",
             (_, _, None) => "no answer; if it has a key file, it needs requests that are signed",
         })
+    }
+
+    /// Whether a request for a token was sent and has no answer.
+    pub(crate) fn owes_grant(&self) -> bool {
+        self.waiting().is_owed(Kind::Grant)
     }
 
     /// The error of an answer that did not come in time: `why`, if the sequencer was heard meanwhile.
