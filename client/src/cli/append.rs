@@ -163,6 +163,9 @@ async fn append_all(
                 }
                 (open, interrupted) = (false, true);
                 stop.set(signal()?);
+                if !calls.is_empty() {
+                    tracing::warn!(bytes = under_way, "stopping: waiting for what is sent, unless there is another signal");
+                }
             }
             batch = queue.recv(), if open && calls.len() < CALLS => match batch {
                 Some(batch) => {
