@@ -103,6 +103,12 @@ impl FakeSequencer {
 }
 
 impl State {
+    /// Datagrams with requests for tokens that have come.
+    pub fn grants(&self) -> usize {
+        let grants = self.datagrams.iter();
+        grants.filter(|(kind, _)| *kind == Kind::Grant).count()
+    }
+
     /// The answers to one datagram: as many entries as it has, in their order.
     fn answers(&mut self, log: LogId, writer: &FakeWriter, bytes: &[u8]) -> Vec<Vec<u8>> {
         if self.key.as_ref().is_some_and(|key| !key.verify(bytes)) {
