@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use bytes::Bytes;
-use stripelog::{Content, Error, ErrorKind, Position};
+use stripelog::{Content, Error, ErrorKind, Options, Position};
 use support::*;
 use tokio::time::{sleep, timeout};
 use wire::datagram::Status;
@@ -14,6 +14,11 @@ use wire::limits::{MAX_GRANT, MAX_RUN_RECORDS};
 use wire::{Epoch, RequestId, SegmentId, StripeId};
 
 const MS: Duration = Duration::from_millis(1);
+
+/// Of a client that repeats no request by itself.
+fn unhurried(fixture: &Fixture) -> Options {
+    fixture.options().grant_timeout(20_000 * MS)
+}
 
 #[tokio::test]
 async fn records_get_positions_in_order() {
@@ -45,8 +50,11 @@ async fn what_waits_shares_one_grant_in_call_order() {
     assert_eq!(first.expect("appends"), positions(0..3));
     let expected: Vec<_> = (0..10).map(|i| positions(3 + 2 * i..5 + 2 * i)).collect();
     assert_eq!(second.expect("appends"), expected);
-    let counts: Vec<_> = fixture.sequencer.requests().iter().map(|r| r.1).collect();
-    assert_eq!(counts, [3, 3, 20]);
+    let mut requests = fixture.sequencer.requests();
+    assert_eq!(requests[0], requests[1], "it was lost");
+    requests.dedup();
+    let counts: Vec<_> = requests.iter().map(|r| r.1).collect();
+    assert_eq!(counts, [3, 20]);
 }
 
 #[tokio::test]
@@ -56,7 +64,7 @@ async fn a_grant_is_never_asked_for_more_than_its_bound() {
         .writer
         .script(vec![Fault::Status(AckStatus::Committed); 20]);
     let log = fixture
-        .open_with(fixture.options().max_in_flight_bytes(1 << 30))
+        .open_with(unhurried(&fixture).max_in_flight_bytes(1 << 30))
         .await;
     let count = MAX_GRANT as usize + 5;
     let got = log
@@ -81,9 +89,9 @@ async fn s6_a_lost_request_or_reply_is_asked_again_with_its_number() {
             positions(0..5)
         );
         let requests = fixture.sequencer.requests();
-        assert_eq!(requests.len(), 3);
+        assert!(requests.len() >= 3, "{requests:?}");
         assert!(requests.iter().all(|r| *r == requests[0]), "{requests:?}");
-        assert_eq!(log.stats().requests_resent, 2);
+        assert!(log.stats().requests_resent >= 2);
     }
 }
 
@@ -103,8 +111,13 @@ async fn s6_late_and_repeated_replies_and_noise_are_ignored() {
             positions(5..9),
             "{odd:?}"
         );
-        sleep(20 * MS).await;
-        assert!(log.stats().datagrams_ignored >= 2, "{odd:?}");
+        let ignored = async {
+            while log.stats().datagrams_ignored < 2 {
+                sleep(MS).await;
+            }
+        };
+        let ignored = timeout(10_000 * MS, ignored).await;
+        assert!(ignored.is_ok(), "{odd:?}");
     }
 }
 
@@ -117,7 +130,7 @@ async fn a_refused_grant_is_asked_for_again_with_its_number() {
         Answer::Fewer,
     ];
     fixture.sequencer.script(refusals);
-    let log = fixture.open().await;
+    let log = fixture.open_with(unhurried(&fixture)).await;
     assert_eq!(
         log.append(records(0..5)).await.expect("appends"),
         positions(0..5)
@@ -129,7 +142,7 @@ async fn a_refused_grant_is_asked_for_again_with_its_number() {
 #[tokio::test]
 async fn every_request_has_a_number_of_its_own() {
     let fixture = Fixture::new(4, 2).await;
-    let log = fixture.open().await;
+    let log = fixture.open_with(unhurried(&fixture)).await;
     for _ in 0..3 {
         log.append(records(0..2)).await.expect("appends");
     }

@@ -14,6 +14,9 @@ use wire::mac::Key;
 
 const SHORT: Duration = Duration::from_millis(400);
 
+/// Longer than anything here takes: where nothing is lost nothing is to be repeated.
+const LONG: Duration = Duration::from_secs(20);
+
 fn key(byte: u8) -> Key {
     Key::new(&[byte; 32])
 }
@@ -49,13 +52,14 @@ async fn ask_many(log: &Log, questions: usize) {
 #[tokio::test]
 async fn questions_that_wait_share_datagrams() {
     let fixture = Fixture::new(4, 2).await;
-    let log = fixture.open().await;
+    let options = fixture.options().grant_timeout(LONG);
+    let log = fixture.open_with(options.clone()).await;
     ask_many(&log, 60).await;
     let sizes: Vec<_> = fixture.datagrams().iter().map(|d| d.1.len()).collect();
     assert_eq!(sizes, [29, 29, 2]);
     assert_eq!(log.stats().datagrams_sent, 3);
 
-    let narrow = fixture.options().requests_per_datagram(4);
+    let narrow = options.requests_per_datagram(4);
     let log = fixture.open_with(narrow).await;
     ask_many(&log, 10).await;
     let sizes: Vec<_> = fixture.datagrams().iter().map(|d| d.1.len()).collect();
@@ -65,7 +69,9 @@ async fn questions_that_wait_share_datagrams() {
 #[tokio::test]
 async fn many_appends_that_wait_are_few_datagrams() {
     let fixture = Fixture::new(4, 2).await;
-    let log = fixture.open().await;
+    let log = fixture
+        .open_with(fixture.options().grant_timeout(LONG))
+        .await;
     join_all((0..1000).map(|_| append(&log, records(0..3)))).await;
     let stats = log.stats();
     assert!(stats.datagrams_sent <= 10, "{stats:?}");
@@ -79,11 +85,14 @@ async fn s6_a_lost_datagram_is_repeated_with_the_same_numbers() {
     fixture.sequencer.state.lock().expect("not poisoned").lose = 2;
     ask_many(&log, 20).await;
     let sent = fixture.datagrams();
-    assert_eq!(sent.len(), 3, "{sent:?}");
     assert_eq!(sent[0].2.len(), 20);
-    assert!(sent.iter().all(|datagram| *datagram == sent[0]), "{sent:?}");
+    assert_eq!(sent[..3], vec![sent[0].clone(); 3]);
+    // Answers that are late make it ask once more, with the same numbers.
+    let mut late = sent.iter().skip(3).flat_map(|datagram| &datagram.2);
+    assert!(late.all(|number| sent[0].2.contains(number)), "{sent:?}");
     let stats = log.stats();
-    assert_eq!((stats.datagrams_sent, stats.requests_resent), (3, 40));
+    assert!(stats.datagrams_sent >= 3, "{stats:?}");
+    assert!(stats.requests_resent >= 40, "{stats:?}");
 }
 
 #[tokio::test]
@@ -104,13 +113,20 @@ async fn s6_lanes_of_grants_are_dense_and_repeat_their_numbers() {
         let entries = datagrams.into_iter().flat_map(|d| d.1.into_iter().zip(d.2));
         entries.collect::<std::collections::BTreeSet<_>>()
     };
-    let first = grants(fixture.datagrams());
+    let eight = async || {
+        let mut seen = std::collections::BTreeSet::new();
+        while seen.len() < 8 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            seen.extend(grants(fixture.datagrams()));
+        }
+        seen
+    };
+    let first = timeout(LONG, eight()).await.expect("in time");
     let lanes: Vec<u32> = first.iter().map(|(lane, _)| lane.0).collect();
     assert_eq!(lanes, (0..8).collect::<Vec<_>>());
     tokio::time::sleep(SHORT).await;
-    let repeated = fixture.datagrams();
-    assert!(!repeated.is_empty());
-    assert_eq!(grants(repeated), first, "the same numbers");
+    let repeated = timeout(LONG, eight()).await.expect("in time");
+    assert_eq!(repeated, first, "the same numbers");
     fixture.sequencer.state.lock().expect("not poisoned").lose = 0;
     let mut acked = Vec::new();
     for appended in appends {
