@@ -9,12 +9,14 @@ pub mod sequencer;
 pub mod setup;
 pub mod writer;
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use catalog::faults::suite_store;
 use catalog::{Membership, Store};
 use stripelog::{Content, Log, Options, Position};
+use tokio::net::TcpSocket;
 use wire::{Epoch, Layout, Segment, SegmentId};
 
 pub use sequencer::{Answer, FakeSequencer};
@@ -83,6 +85,14 @@ impl Fixture {
             .await
             .expect("opens")
     }
+}
+
+/// A port that nobody else is given, with or without somebody who listens there.
+pub fn port() -> std::io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    Ok(socket)
 }
 
 pub fn record(text: impl ToString) -> Bytes {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use wire::frame::{
     Ack, AckStatus, Append, Ask, End, EndReason, Frame, Frontier, Frontiers, PREFIX_BYTES, Place,
@@ -84,7 +84,8 @@ pub struct FakeWriter {
     catalog: catalog::Log,
     /// The first segment, whose layout tests choose.
     first: Segment,
-    pub address: Arc<Mutex<SocketAddr>>,
+    /// Bound and never listening: nobody else gets the port while the writer does not listen.
+    port: Arc<TcpSocket>,
     pub state: Arc<Mutex<State>>,
     changed: watch::Sender<u64>,
     /// Ends all connections and the listener of a generation.
@@ -105,7 +106,7 @@ impl FakeWriter {
         let writer = Self {
             catalog,
             first: entry.segments[0],
-            address: Arc::new(Mutex::new("127.0.0.1:0".parse().expect("valid"))),
+            port: Arc::new(super::port().expect("binds")),
             state: Arc::new(Mutex::new(state)),
             changed: watch::channel(0).0,
             generation: watch::channel(0).0,
@@ -115,7 +116,7 @@ impl FakeWriter {
     }
 
     pub fn address(&self) -> SocketAddr {
-        *self.address.lock().expect("not poisoned")
+        self.port.local_addr().expect("bound")
     }
 
     pub fn script(&self, faults: impl IntoIterator<Item = Fault>) {
@@ -137,22 +138,20 @@ impl FakeWriter {
     /// Closes the port and all connections.
     pub async fn stop(&self) {
         self.generation.send_modify(|g| *g += 1);
+        self.generation.closed().await;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
     /// Loses all its connections, and listens again as soon as the port is free.
     pub async fn restart(&self) {
         self.generation.send_modify(|g| *g += 1);
-        while TcpListener::bind(self.address()).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        self.generation.closed().await;
         self.listen().await;
     }
 
     /// Listens, on the same port as before.
     pub async fn listen(&self) {
         let listener = TcpListener::bind(self.address()).await.expect("binds");
-        *self.address.lock().expect("not poisoned") = listener.local_addr().expect("bound");
         let (of, mut generation) = (self.clone(), self.generation.subscribe());
         generation.mark_unchanged();
         tokio::spawn(async move {
