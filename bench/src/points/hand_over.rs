@@ -12,6 +12,7 @@ use super::failover::{progress, tell_pauses};
 use crate::arguments::Stops;
 use crate::cluster::{Cluster, Daemon, Spec};
 use crate::load::Load;
+use crate::net::bucket::{Bucket, Pace};
 use crate::pair::{Pair, Role};
 use crate::pause::Pauses;
 use crate::report::Report;
@@ -41,7 +42,7 @@ pub(crate) type Args = Stops<30, 5>;
 /// If the daemons cannot be run, or nobody takes over.
 pub(crate) async fn run(args: Args) -> Result<Report> {
     let seed = args.seed.draw();
-    let (_bucket, mut cluster) = args
+    let (bucket, mut cluster) = args
         .cluster(Spec {
             settings: vec![HOLE_TIMEOUT.to_owned()],
             pair: true,
@@ -49,11 +50,11 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
         })
         .await?;
     cluster.run(Daemon::Writer)?;
-    let outcome = rounds(&args, seed, &cluster).await;
+    let outcome = rounds(&args, seed, (&bucket, &cluster)).await;
     cluster.judged(outcome)
 }
 
-async fn rounds(args: &Args, seed: u64, cluster: &Cluster) -> Result<Report> {
+async fn rounds(args: &Args, seed: u64, (bucket, cluster): (&Bucket, &Cluster)) -> Result<Report> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut pair = Pair::start(cluster).await?;
     let load = Load::start(cluster, CLIENTS, seed).await?;
@@ -89,6 +90,8 @@ async fn rounds(args: &Args, seed: u64, cluster: &Cluster) -> Result<Report> {
     report.figure("appended_again", load.appended_again());
     let (appends, errors) = load.finish().await;
     report.exactly("failed_appends", errors.len(), 0);
+    // What was appended is read back as fast as can be.
+    bucket.pace(Pace::default());
     let (findings, _) = check::judge(cluster, &appends, &[], &mut report).await?;
     let wasted = tail(cluster).await?.saturating_sub(findings.in_log);
     report.exactly("wasted_positions", wasted, 0);

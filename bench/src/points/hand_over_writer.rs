@@ -15,6 +15,7 @@ use crate::arguments::Stops;
 use crate::cluster::{Cluster, Daemon, Spec};
 use crate::group::Group;
 use crate::measure::{median, round as rounded};
+use crate::net::bucket::{Bucket, Pace};
 use crate::report::Report;
 use crate::steady::Steady;
 
@@ -48,7 +49,7 @@ pub(crate) type Args = Stops<8, 5>;
 /// If the daemons cannot be run, or nobody takes the stripes.
 pub(crate) async fn run(args: Args) -> Result<Report> {
     let seed = args.seed.draw();
-    let (_bucket, mut cluster) = args
+    let (bucket, mut cluster) = args
         .cluster(Spec {
             stripes: Some(STRIPES),
             unit: Some(UNIT),
@@ -57,11 +58,11 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
         })
         .await?;
     cluster.run(Daemon::Sequencer)?;
-    let outcome = rounds(&args, seed, &cluster).await;
+    let outcome = rounds(&args, seed, (&bucket, &cluster)).await;
     cluster.judged(outcome)
 }
 
-async fn rounds(args: &Args, seed: u64, cluster: &Cluster) -> Result<Report> {
+async fn rounds(args: &Args, seed: u64, (bucket, cluster): (&Bucket, &Cluster)) -> Result<Report> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut group = Group::start(cluster)?;
     let log = cluster.client().await?;
@@ -80,6 +81,9 @@ async fn rounds(args: &Args, seed: u64, cluster: &Cluster) -> Result<Report> {
     for round in 0..args.rounds.count() {
         let both = one_round(&mut group, &load, &log, &mut random).await;
         let (stop, back) = both.with_context(|| format!("round {round}, seed {seed}"))?;
+        eprintln!(
+            "round {round}: {stop:.0} ms without it, {back:.0} ms while its stripes come home"
+        );
         stops.push(stop);
         returns.push(back);
     }
@@ -97,6 +101,8 @@ async fn rounds(args: &Args, seed: u64, cluster: &Cluster) -> Result<Report> {
     report.exactly("held_back", load.held_back(), 0);
     let finished = load.finish().await;
     finished.tell(&mut report);
+    // What was appended is read back as fast as can be.
+    bucket.pace(Pace::default());
     check::judge(cluster, &finished.appends, &[], &mut report).await?;
     let panics = group.panics() + cluster.panics(Daemon::Sequencer);
     report.exactly("panics", panics, 0);
