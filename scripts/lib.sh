@@ -31,9 +31,10 @@ build_programs() {
 
 # Installs etcd, and builds all programs with what goes by it.
 build_with_etcd() {
+    [[ ${STRIPELOG_FEATURES-etcd} == *etcd* ]] || die "STRIPELOG_FEATURES leaves etcd out: it is to be shown"
     "$ROOT/scripts/services.sh" install etcd
     find_features
-    ((${#ETCD[@]})) || die "STRIPELOG_FEATURES leaves etcd out: it is to be shown"
+    ((${#ETCD[@]})) || die "protoc and its headers are needed (Debian: protobuf-compiler libprotobuf-dev)"
     build_programs
 }
 
@@ -132,8 +133,9 @@ figure() {
     sed -n 's/.* '"$1"'=\([0-9]*\).*/\1/p' <<<" $2"
 }
 
-# Prints what the tests of these binaries print, with all that they say of themselves; fails if one of them fails.
-# scripts/test.sh has just run all of them, and gives what they printed in STRIPELOG_TEST_LOG: nothing runs twice there.
+# Prints what the tests of these binaries print, with all that they say of themselves; fails if one of them fails, or comes
+# to no end.
+# scripts/test.sh has just run all of them, and gives what they printed in STRIPELOG_TEST_LOG.
 output_of_tests() {
     local name binaries=()
     if [[ -z ${STRIPELOG_TEST_LOG:-} ]]; then
@@ -148,8 +150,13 @@ output_of_tests() {
             sub(/.*\//, "", binary)
             sub(/-[0-9a-f]+\)$/, "", binary)
             shown = index(wanted, " " binary " ")
+            if (shown) { begun++; seen[binary] }
         }
         shown
-        shown && /^test result: / { results++; failed += !/^test result: ok/ }
-        END { exit failed || !results }' "$STRIPELOG_TEST_LOG"
+        shown && /^test result: ok/ { well++ }
+        END {
+            missing = split(wanted, names, " ")
+            for (binary in seen) missing--
+            exit missing || begun != well
+        }' "$STRIPELOG_TEST_LOG"
 }

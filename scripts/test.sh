@@ -53,6 +53,7 @@ cargo_tests() {
     # The suite of the catalog also runs against an S3 server; without one it fails.
     # shellcheck disable=SC2016
     (cd -- "$ROOT" && scripts/services.sh run ministack -- bash -c '
+        export CARGO_TERM_COLOR=never CARGO_TERM_QUIET=false
         STRIPELOG_TEST_S3_URL=$STRIPELOG_TEST_STORE/suite STRIPELOG_REQUIRE_S3=1 STRIPELOG_REQUIRE_STRACE=1 \
             cargo test --release --workspace --locked --no-fail-fast "${@:2}" -- --show-output &&
         STRIPELOG_TEST_SUITE_URL=$STRIPELOG_TEST_STORE/suite cargo test --release --locked --no-fail-fast "${@:2}" $1' \

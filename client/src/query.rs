@@ -109,7 +109,7 @@ impl Log {
         let mut heard = false;
         let asking = async {
             let issued = match tail {
-                Tail::Linearizable => self.reigning_tail().await?,
+                Tail::Linearizable => self.reigning_tail(&mut heard).await?,
                 Tail::Issued | Tail::Durable => Position(0),
             };
             let durable = self.durable_above(issued, &mut heard).await?;
@@ -120,7 +120,7 @@ impl Log {
             })
         };
         let asked = timeout(self.shared.options.append_timeout, asking).await;
-        let text = "the durable tail does not come: is a stripe-writer away?";
+        let text = "the durable tail does not come: is a stripe-writer away, or another sequencer in its place?";
         asked.unwrap_or_else(|_| Err(self.shared.sequencer.late(heard, text)))
     }
 
@@ -135,10 +135,12 @@ impl Log {
     /// The issued tail of the newest reign. A sequencer that has been replaced may answer until its
     /// own clock stops it, while its successor grants: the control chain says who reigns, and it is read
     /// after the answer.
-    async fn reigning_tail(&self) -> Result<Position> {
+    /// Sets `heard` when a sequencer has answered.
+    async fn reigning_tail(&self, heard: &mut bool) -> Result<Position> {
         let mut pauses = Backoff::new(TAIL_POLL);
         loop {
             let told = self.tails().await?;
+            *heard = true;
             if self.shared.view.refresh().await?.epoch <= told.epoch {
                 return Ok(told.issued);
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use stripelog::{Log, Tail};
 use support::sequencer::State;
 use support::*;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use wire::frame::AckStatus;
 use wire::{Epoch, Position};
 
@@ -125,9 +125,12 @@ async fn while_nobody_reigns_all_are_asked_at_a_steady_interval() {
     let waiting = log.clone();
     let append = tokio::spawn(async move { appended(&waiting, 0).await.0 });
     // It has the word of the first, and asks all.
-    while two.second().datagrams.is_empty() {
-        sleep(MS).await;
-    }
+    let asked = async {
+        while two.second().datagrams.is_empty() {
+            sleep(MS).await;
+        }
+    };
+    timeout(SOON, asked).await.expect("asks all");
     two.first().silent = true;
     two.second().silent = true;
     sleep(3000 * MS).await;

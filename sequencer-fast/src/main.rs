@@ -125,7 +125,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<Ended, Failure> {
     logging::init(&args.common.log_level)?;
     let settings = Settings::load(&args.common, args.overrides())?;
-    is_built_in(settings.sequencer.backend)?;
+    is_built_in(settings.sequencer.backend, cfg!(feature = "xdp"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -133,8 +133,8 @@ fn run(args: &Args) -> Result<Ended, Failure> {
 }
 
 /// Other programs may be told of a backend that this one was built without.
-fn is_built_in(backend: settings::Backend) -> Result<(), SettingsError> {
-    if backend != settings::Backend::Xdp || cfg!(feature = "xdp") {
+fn is_built_in(backend: settings::Backend, has_xdp: bool) -> Result<(), SettingsError> {
+    if backend != settings::Backend::Xdp || has_xdp {
         return Ok(());
     }
     Err(SettingsError::Value {
@@ -356,6 +356,16 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn a_backend_that_is_not_built_in_is_a_bad_setting() {
+        let (xdp, poll) = (settings::Backend::Xdp, settings::Backend::Poll);
+        let refused = is_built_in(xdp, false).expect_err("refused");
+        assert!(refused.to_string().contains("--features xdp"), "{refused}");
+        for (backend, has_xdp) in [(xdp, true), (poll, false), (poll, true)] {
+            assert!(is_built_in(backend, has_xdp).is_ok());
+        }
+    }
 
     #[test]
     fn every_setting_is_a_flag_with_its_default_in_the_help() {

@@ -162,13 +162,6 @@ fn errors_are_one_clear_line_and_exit_code_1_or_2() {
     );
 }
 
-#[cfg(not(feature = "xdp"))]
-#[test]
-fn a_backend_that_is_not_built_in_is_refused() {
-    let arguments = ["--backend", "xdp", "--interface", "eth0"];
-    assert_refused(&arguments, "--features xdp");
-}
-
 #[test]
 fn bad_usage_is_exit_code_2() {
     let (code, stderr) = outcome(&["--no-such-flag"]);

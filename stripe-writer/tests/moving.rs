@@ -87,10 +87,11 @@ async fn leaving(group: &mut Group, connection: &mut Connection) -> (Connection,
 }
 
 /// Appends to a stripe that is on its way and comes, and to another behind. Gives the answers, in the order of their
-/// requests, and whether there was none before it came.
-async fn appended_while_it_comes() -> (bool, Vec<(u64, AckStatus)>) {
+/// requests, whether there was none before it came, and how long they took.
+async fn appended_while_it_comes() -> (bool, Vec<AckStatus>, Duration) {
     let (mut group, mut connection) = started().await;
     let stripe = taking(&mut group).await;
+    let sent = Instant::now();
     connection.append(stripe, 0, 1, "first").await;
     connection.append(stripe, 0, 2, "second").await;
     connection
@@ -98,21 +99,24 @@ async fn appended_while_it_comes() -> (bool, Vec<(u64, AckStatus)>) {
         .await;
     let silent = connection.is_silent(PART).await;
     group.faults(0).release();
-    (silent, answers(&mut connection, 3).await)
+    let answers = answers(&mut connection, 3).await.into_iter();
+    let statuses = answers.map(|(_, status)| status).collect();
+    (silent, statuses, sent.elapsed())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn c6_an_append_waits_for_a_stripe_that_comes_and_what_was_sent_behind_it_waits_too() {
     let mut tries = Vec::new();
     for _ in 0..TRIES {
-        let (silent, answers) = appended_while_it_comes().await;
-        let statuses: Vec<_> = answers.iter().map(|(_, status)| *status).collect();
+        let (silent, statuses, took) = appended_while_it_comes().await;
         let [committed, conflict] = [AckStatus::Committed, AckStatus::Conflict];
-        if silent && statuses == [committed, conflict, committed] {
+        let waited = statuses == [committed, conflict, committed];
+        if silent && waited {
             return;
         }
         // On a host that stood still the wait was over before the stripe came.
-        assert_eq!((answers[0].1, answers[2].1), (AckStatus::Busy, committed));
+        let too_long = statuses[0] == AckStatus::Busy && took >= NEARLY;
+        assert!(waited || too_long, "{statuses:?} {took:?}");
         tries.push((silent, statuses));
     }
     panic!("does not wait: {tries:?}");

@@ -157,8 +157,13 @@ impl Peer {
         self.answer().await
     }
 
-    /// The next answer, behind those that say that it is still to come.
     async fn answer(&mut self) -> AckStatus {
+        let answer = timeout(SOON, self.next_answer()).await;
+        answer.expect("answered in time")
+    }
+
+    /// The next answer, behind those that say that it is still to come.
+    async fn next_answer(&mut self) -> AckStatus {
         loop {
             let frame = self.read().await;
             let Frame::Ack(ack) = frame else {

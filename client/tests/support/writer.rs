@@ -139,13 +139,11 @@ impl FakeWriter {
     pub async fn stop(&self) {
         self.generation.send_modify(|g| *g += 1);
         self.generation.closed().await;
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
     /// Loses all its connections, and listens again as soon as the port is free.
     pub async fn restart(&self) {
-        self.generation.send_modify(|g| *g += 1);
-        self.generation.closed().await;
+        self.stop().await;
         self.listen().await;
     }
 

@@ -84,8 +84,8 @@ impl Attached {
         place.mac()?;
         place.check()?;
         let mut ebpf = place.load(None, 0, 1)?;
-        let index = place.index();
         let link = link::attach_patiently(xdp(&mut ebpf, &place)?, &place.hook)?;
+        let index = place.index();
         let (interface, mode) = (&place.hook.interface, place.hook.mode);
         tracing::info!(interface, %mode, "the program is attached");
         if mode == HookMode::Native && device::driver(interface).is_ok_and(|name| name == VETH) {
@@ -135,17 +135,20 @@ impl Attached {
 
     fn replace(&self, mut ebpf: Ebpf) -> Result<(), SequencerError> {
         let mut program = self.lock();
-        let index = self.place.index();
         let next = xdp(&mut ebpf, &self.place)?;
         // The link is lost where somebody has detached the program, or the interface was made anew.
         let replaced = program.link.take().map(|link| link::replace(next, link));
         let link = match replaced.and_then(Result::ok) {
             Some(link) => link,
-            None => link::attach(next, &self.place.hook)?,
+            None => {
+                let link = link::attach(next, &self.place.hook)?;
+                program.index = self.place.index();
+                link
+            }
         };
         program.retire();
         program.loaded = Some(ebpf);
-        (program.link, program.index) = (Some(link), index);
+        program.link = Some(link);
         Ok(())
     }
 

@@ -251,7 +251,7 @@ mod tests {
         ] {
             assert_eq!(version(release), expected, "{release}");
         }
-        assert!((5, 9) < LEAST_KERNEL && (5, 12) >= LEAST_KERNEL && (6, 1) > LEAST_KERNEL);
+        assert!((5, 9) < LEAST_KERNEL && (5, 18) >= LEAST_KERNEL && (6, 1) > LEAST_KERNEL);
     }
 
     #[test]
