@@ -85,23 +85,27 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
     let server = Server::start(&spec).await?;
     let time = Duration::from_millis(if args.short { 700 } else { 2000 });
     let least = if args.short { 3 } else { 5 };
-    let (mut ratios, mut quiet, mut flooded) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut quiet, mut flooded) = (Vec::<Turn>::new(), Vec::<Turn>::new());
+    let bar = BAR / slack(args.short);
+    let later = |quiet: &[Turn], flooded: &[Turn]| match args.short {
+        true => least_p99(flooded) / least_p99(quiet).max(0.01),
+        false => median(ratios(quiet, flooded)),
+    };
     while more(
-        ratios.len(),
+        quiet.len(),
         least,
         MOST_ROUNDS,
-        median(ratios.clone()) > BAR,
+        later(&quiet, &flooded) > bar,
     ) {
         let turn = |flood| {
             let place = Place::on(End::Client, 1);
             place.run(|| Desk::new(&args, &server, flood, time)?.work())
         };
-        if ratios.is_empty() {
+        if quiet.is_empty() {
             // The first one of a server is of caches and windows.
             turn(true)?;
         }
         let (without, with) = (turn(false)?, turn(true)?);
-        ratios.push(with.latency.p99_us / without.latency.p99_us.max(0.01));
         quiet.push(without);
         flooded.push(with);
     }
@@ -110,12 +114,11 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
     report.figure("host", &host);
     report.figure("client_rate", args.client_rate);
     report.figure("polite_rate", args.polite_rate);
-    report.figure("rounds", ratios.len());
+    report.figure("rounds", quiet.len());
     let p99 = |turns: &[Turn]| round(median(turns.iter().map(|t| t.latency.p99_us).collect()));
     report.figure("quiet_p99_us", p99(&quiet));
     report.figure("flooded_p99_us", p99(&flooded));
-    let bar = BAR / slack(args.short);
-    report.at_most("p99_ratio", round(median(ratios)), bar);
+    report.at_most("p99_ratio", round(later(&quiet, &flooded)), bar);
     let sent = flooded.iter().map(|turn| turn.flood_per_second).collect();
     // A flood that the polite client would not notice anyway shows nothing.
     let much = args.client_rate as f64 * 2.0;
@@ -124,6 +127,21 @@ pub(crate) async fn run(args: Args) -> Result<Report> {
     report.figure("quiet", quiet);
     report.figure("flooded", flooded);
     Ok(report)
+}
+
+/// How much later the polite client had its answers, for each pair of turns.
+fn ratios(quiet: &[Turn], flooded: &[Turn]) -> Vec<f64> {
+    let pairs = quiet.iter().zip(flooded);
+    pairs
+        .map(|(without, with)| with.latency.p99_us / without.latency.p99_us.max(0.01))
+        .collect()
+}
+
+/// Of short turns the p99 is that of one or two moments in which the host did something else: the best turn has the least of
+/// that, and all of what a flood does.
+fn least_p99(turns: &[Turn]) -> f64 {
+    let all = turns.iter().map(|turn| turn.latency.p99_us);
+    all.fold(f64::INFINITY, f64::min)
 }
 
 /// Both clients.

@@ -65,7 +65,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> Result<Report> {
     let host = Host::look();
     let proxy = Proxy::start(&args.endpoint, 0).await?;
-    let seconds = args.seconds.unwrap_or(if args.short { 8.0 } else { 40.0 });
+    let seconds = args.seconds.unwrap_or(if args.short { 14.0 } else { 40.0 });
     let load = LoadArgs {
         open: true,
         closed: false,
