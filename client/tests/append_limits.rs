@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use bytes::Bytes;
-use stripelog::{Error, ErrorKind};
+use stripelog::{Error, ErrorKind, Log};
 use support::*;
 use tokio::time::{Instant, sleep, timeout};
 use wire::frame::AckStatus;
@@ -116,15 +116,19 @@ async fn an_append_waits_while_the_writer_is_busy() {
     assert_exactly(&fixture, &log, &acked).await;
 }
 
+/// A client that waits 300 ms for a sign, of a writer that gives twenty of them before its answer, 50 ms apart.
+async fn with_signs() -> (Fixture, Log) {
+    let fixture = Fixture::new(1, 8).await;
+    let signs = Fault::Signs(20, AckStatus::Waiting);
+    fixture.writer.script([signs]);
+    let options = fixture.options().append_timeout(300 * MS);
+    let log = fixture.open_with(options).await;
+    (fixture, log)
+}
+
 #[tokio::test]
 async fn an_append_waits_while_the_writer_says_that_it_gets_on() {
-    let fixture = Fixture::new(1, 8).await;
-    fixture
-        .writer
-        .script([Fault::Signs(20, AckStatus::Waiting)]);
-    let log = fixture
-        .open_with(fixture.options().append_timeout(300 * MS))
-        .await;
+    let (fixture, log) = with_signs().await;
     let waiting = log.clone();
     let behind = async {
         // It waits for the same writer, behind the first one.
@@ -141,13 +145,7 @@ async fn an_append_waits_while_the_writer_says_that_it_gets_on() {
 /// What was said while it stood still waits in its sockets, and whatever else it has to do waits as well.
 #[tokio::test]
 async fn an_append_does_not_take_its_own_standstill_for_silence() {
-    let fixture = Fixture::new(1, 8).await;
-    fixture
-        .writer
-        .script([Fault::Signs(20, AckStatus::Waiting)]);
-    let log = fixture
-        .open_with(fixture.options().append_timeout(300 * MS))
-        .await;
+    let (fixture, log) = with_signs().await;
     let stands_still = tokio::spawn(async {
         sleep(200 * MS).await;
         #[allow(clippy::disallowed_methods, reason = "nothing runs meanwhile")]

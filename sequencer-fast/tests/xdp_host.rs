@@ -192,6 +192,39 @@ fn a_program_that_is_about_to_go_is_waited_for_in_either_mode() {
     }
 }
 
+/// The program keeps the addresses that it began with, as docs/operating/xdp.md says.
+#[test]
+fn an_interface_whose_addresses_change_is_served_as_the_program_knows_it() {
+    Bed::run(NATIVE, |bed| {
+        let [srv, cli] = ["srv", "cli"].map(|end| bed.namespace(end));
+        let sequencer = start(&Chain::new(), config(Backend::Xdp));
+        let client = Client::new(sequencer.address(), 1);
+        client.grant(1, 1);
+        assert_eq!(counts(&sequencer).granted, 1);
+        ip(&format!("-n {srv} addr del 10.99.0.1/24 dev {SERVER}"));
+        client.grant(2, 1);
+        assert_eq!(counts(&sequencer).granted, 2, "it goes on by itself");
+        client.send(Kind::Tail, &[grant(0, 3, 0)]);
+        assert!(client.is_silent(), "sockets hear nothing");
+        ip(&format!("-n {srv} addr add 10.99.0.1/24 dev {SERVER}"));
+        let other = "02:99:00:00:00:09";
+        ip(&format!("-n {srv} link set {SERVER} address {other}"));
+        ip(&format!(
+            "-n {cli} neigh replace 10.99.0.1 lladdr {other} dev {CLIENT} nud permanent"
+        ));
+        let odd = || {
+            counts(&sequencer)
+                .passed_up()
+                .find(|(why, _)| *why == "odd")
+        };
+        assert_eq!(odd(), Some(("odd", 1)), "the question");
+        client.grant(4, 1);
+        assert_eq!(counts(&sequencer).granted, 2, "sockets serve");
+        assert_eq!(odd(), Some(("odd", 2)));
+        stop(sequencer);
+    });
+}
+
 #[test]
 fn an_ipv4_address_may_be_written_as_one_of_ipv6() {
     Bed::run(NATIVE, |bed| {

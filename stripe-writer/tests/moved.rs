@@ -1,5 +1,7 @@
 //! A follower and a stripe that moves from one process to another (C-6), with real clients' eyes.
 
+mod answers;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -95,26 +97,7 @@ impl Appender {
         let head = Frame::Append(append).encode(body.len()).expect("valid");
         let frame: Bytes = [head, body.bytes().clone()].concat().into();
         self.send(&frame).await;
-        self.answer().await
-    }
-
-    async fn answer(&mut self) -> AckStatus {
-        let answer = timeout(SOON, self.next_answer()).await;
-        answer.expect("answered in time")
-    }
-
-    /// The next answer, behind those that say that it is still to come.
-    async fn next_answer(&mut self) -> AckStatus {
-        loop {
-            let frame = self.read().await;
-            let Frame::Ack(ack) = frame else {
-                panic!("not an answer: {frame:?}");
-            };
-            match ack.status().expect("known") {
-                AckStatus::Waiting | AckStatus::Unheard => {}
-                status => return status,
-            }
-        }
+        answers::answer(async || self.read().await).await
     }
 
     async fn append_all(&mut self, slots: std::ops::Range<u64>) {

@@ -1,6 +1,8 @@
 //! Segments: the stripes of a new one are taken when a reign opens it, those of the one before are finished, and
 //! what is complete is answered from the store.
 
+mod answers;
+
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Mutex;
@@ -154,26 +156,7 @@ impl Peer {
         };
         let head = Frame::Append(append).encode(body.len()).expect("valid");
         self.send(&[head, body.bytes().clone()].concat()).await;
-        self.answer().await
-    }
-
-    async fn answer(&mut self) -> AckStatus {
-        let answer = timeout(SOON, self.next_answer()).await;
-        answer.expect("answered in time")
-    }
-
-    /// The next answer, behind those that say that it is still to come.
-    async fn next_answer(&mut self) -> AckStatus {
-        loop {
-            let frame = self.read().await;
-            let Frame::Ack(ack) = frame else {
-                panic!("not an answer: {frame:?}");
-            };
-            match ack.status().expect("known") {
-                AckStatus::Waiting | AckStatus::Unheard => {}
-                status => return status,
-            }
-        }
+        answers::answer(async || self.read().await).await
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use group::{Group, STRIPES};
 use wire::frame::AckStatus;
 
-const TIMEOUT: Duration = Duration::from_millis(400);
+/// Long enough that a busy host is not taken for a dead one.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn c6_the_stripes_of_a_dead_writer_are_taken_over_and_given_back() {
